@@ -1,0 +1,3 @@
+"""Types of the Rust extension."""
+
+__version__: str

@@ -1,0 +1,351 @@
+"""Every setting of the pipeline, typed; one section per stage.
+
+A configuration is YAML with the sections below. A section belongs to exactly one stage, so a stage is stale
+when its own sections change and only then. Unknown keys are errors that suggest the nearest name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Duplicates = Literal["all", "exact", "first"]
+Split = Literal["leave-one-out", "temporal", "none"]
+Layout = Literal["packed", "padded"]
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are refused, values are checked on assignment too."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
+
+
+class DataConfig(Section):
+    """`prepare`: which columns, which rows, which split."""
+
+    user_column: str = "user_id"
+    item_column: str = "item_id"
+    timestamp_column: str | None = "timestamp"  # absent from the table: file order (or order_column)
+    order_column: str | None = None
+    timestamp_unit: Literal["s", "ms", "us", "ns"] = "s"
+    items_id_column: str | None = None  # the id column of the items table; default: as item_column
+    title_column: str | None = None  # default: `title`, else the first text column
+    text_columns: list[str] | None = None  # default: every text column of the items table
+    format: Literal["auto", "csv", "tsv", "parquet", "jsonl", "inter"] = "auto"
+    where: str | None = None
+    duplicates: Duplicates = "all"
+    min_user_count: int = Field(0, ge=0)
+    min_item_count: int = Field(0, ge=0)
+    keep_unmet_items: bool = False
+    split: Split = "leave-one-out"
+    validation_from: str | int | None = None  # temporal: a timestamp (raw integer in timestamp_unit, or ISO)
+    test_from: str | int | None = None
+
+
+class EmbedConfig(Section):
+    """`embed`: from texts to vectors."""
+
+    encoder: str | None = None  # `lsa`, `sentence-transformers:NAME_OR_FOLDER`, `file:PATH`; None: what fits
+    item_template: str | None = None  # e.g. "{title}. Brand: {brand}."; default: every text column, named
+    user_template: str | None = None  # with {history}
+    user_vectors: Literal["prompt", "mean"] = "mean"
+    user_history: int = Field(12, ge=1)  # the newest training items in a user's prompt
+    max_characters: int = Field(2000, ge=16)  # a longer item text is cut
+    lsa_dimensions: int = Field(128, ge=2)
+    dtype: Literal["float16", "float32"] = "float16"
+    batch_size: int = Field(64, ge=1)
+    device: str = "auto"
+
+
+class IndexConfig(Section):
+    """`index`: similar users and nearest items."""
+
+    similar_users: int = Field(100, ge=1)
+    similar_items: int = Field(10, ge=1)
+
+
+class ModelConfig(Section):
+    """The network: item views, their interaction, and the backbone."""
+
+    backbone: Literal["sasrec"] = "sasrec"
+    views: list[Literal["semantic", "collaborative"]] = ["semantic", "collaborative"]
+    interaction: Literal["none", "cross-attention"] = "none"
+    interaction_heads: int = Field(2, ge=1)
+    interaction_residual: bool = False
+    width: int = Field(64, ge=2)
+    max_len: int = Field(50, ge=1)
+    blocks: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
+    block: Literal["pre-norm", "paper"] = "pre-norm"
+    feed_forward: int = Field(4, ge=1)  # times the width (paper block: 1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    adapter: Literal["linear", "two-linear", "mlp"] = "two-linear"
+    collaborative_init: Literal["normal", "pca", "xavier"] = "normal"
+    embedding_norm: float = Field(0.16, gt=0)  # mean norm of the PCA table's rows
+    train_semantic_table: bool = False
+    share_backbone: bool = True
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise ValueError(f"model.width {self.width} is not a multiple of model.heads {self.heads}")
+        if not self.views or len(set(self.views)) != len(self.views):
+            raise ValueError(f"model.views needs one or two different views, got {self.views}")
+        if self.interaction == "cross-attention":
+            if len(self.views) != 2:
+                raise ValueError(f"model.interaction cross-attention needs both views, got {self.views}")
+            if self.width % self.interaction_heads:
+                raise ValueError(
+                    f"model.width {self.width} is not a multiple of model.interaction_heads {self.interaction_heads}"
+                )
+        return self
+
+    @property
+    def semantic(self) -> bool:
+        """Whether the model needs item vectors."""
+        return "semantic" in self.views
+
+
+class NegativesConfig(Section):
+    """Which items stand against the target."""
+
+    kind: Literal["shared", "own"] = "shared"
+    count: int = Field(512, ge=1)
+    distribution: Literal["uniform", "popularity"] = "uniform"
+    exponent: float = Field(1.0, ge=0)
+    catalogue: Literal["training", "all"] = "training"
+
+
+class SmoothingConfig(Section):
+    """Semantic smoothing: a target is now and then replaced by one of its nearest items."""
+
+    probability: float = Field(0.0, ge=0, le=1)
+    temperature: float = Field(0.1, gt=0)
+
+
+class DistillConfig(Section):
+    """Self-distillation from similar users."""
+
+    weight: float = Field(0.0, ge=0)
+    form: Literal["kd", "cosine"] = "kd"
+    similar_users: int = Field(10, ge=1)
+    teacher_dropout: bool = False
+    from_epoch: int = Field(0, ge=0)
+
+
+class TrainConfig(Section):
+    """The loop."""
+
+    seed: int = Field(42, ge=0)
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(80, ge=1)
+    loss: Literal["sampled-softmax", "bce"] = "sampled-softmax"
+    view_loss: float = Field(0.0, ge=0)  # weight of the ranking loss of each view alone
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float | None = Field(5.0, gt=0)
+    averaging: float = Field(0.0, ge=0, lt=1)  # decay a step of the averaged weights; 0: none
+    patience: int = Field(6, ge=1)  # epochs without a better validation NDCG@10
+    evaluate_every: int = Field(1, ge=1)
+    validation_users: int = Field(20_000, ge=1)
+    layout: Layout = "packed"
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    threads: int = Field(0, ge=0)  # 0: what torch finds
+    loader_threads: int = Field(1, ge=1)
+    tensorboard: bool = False
+
+
+class CheckpointConfig(Section):
+    """When the state of a training is saved."""
+
+    every_steps: int = Field(1000, ge=1)
+
+
+class EvaluateConfig(Section):
+    """How a model is judged."""
+
+    k: list[int] = [5, 10, 20]
+    keep_seen: bool = False
+    targets: Literal["all", "known"] = "all"
+    candidates: int | None = Field(None, ge=1)
+    tail_share: float = Field(0.8, gt=0, lt=1)
+    tail_item_below: int | None = None
+    tail_user_below: int | None = None
+    resamples: int = Field(1000, ge=0)
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    data: DataConfig = DataConfig()
+    embed: EmbedConfig = EmbedConfig()
+    index: IndexConfig = IndexConfig()
+    model: ModelConfig = ModelConfig()
+    negatives: NegativesConfig = NegativesConfig()
+    smoothing: SmoothingConfig = SmoothingConfig()
+    distill: DistillConfig = DistillConfig()
+    train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _teachers_need_vectors(self) -> Config:
+        if self.distill.weight and self.distill.similar_users > self.index.similar_users:
+            raise ValueError(
+                f"distill.similar_users {self.distill.similar_users} is more than index.similar_users "
+                f"{self.index.similar_users}"
+            )
+        return self
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether training reads item vectors, similar items or similar users."""
+        return self.model.semantic or self.smoothing.probability > 0 or self.distill.weight > 0
+
+
+# The stage that each section belongs to; `seed` of the training is part of its key.
+STAGES: dict[str, tuple[str, ...]] = {
+    "prepare": ("data",),
+    "embed": ("embed",),
+    "index": ("index",),
+    "train": ("model", "negatives", "smoothing", "distill", "train"),
+    "evaluate": ("evaluate",),
+}
+
+PRESET_ALIASES = {"llm-esr": "default"}
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    folder = resources.files("llm_esr") / "presets"
+    return sorted([p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")])
+
+
+def load_config(source: str | Path | None = None, overrides: list[str] | None = None) -> Config:
+    """Read a configuration.
+
+    Args:
+        source: the name of a preset, or the path of a YAML file. A YAML file may name a preset with the key
+            `preset`; its own values go on top. None: the preset `default`.
+        overrides: `section.key=value` strings; values are read as YAML.
+
+    Raises:
+        FileNotFoundError: neither a preset nor a file.
+        ValueError: an unknown key (the nearest name is suggested) or a value that does not fit.
+    """
+    values = _preset_values("default" if source is None else source)
+    for override in overrides or []:
+        _set(values, override)
+    return _build(values)
+
+
+def model_name(source: str | Path) -> str:
+    """The name under which a model made from `source` is stored: a preset's name or the YAML's stem."""
+    text = str(source)
+    return {v: k for k, v in PRESET_ALIASES.items()}.get(text, Path(text).stem if _is_file(text) else text)
+
+
+def _is_file(text: str) -> bool:
+    return text.endswith((".yaml", ".yml")) or "/" in text
+
+
+def _preset_values(source: str | Path) -> dict[str, Any]:
+    text = str(source)
+    if _is_file(text):
+        path = Path(text)
+        if not path.exists():
+            raise FileNotFoundError(f"configuration {path} does not exist; presets are: {', '.join(preset_names())}")
+        values = _read_yaml(path.read_text(encoding="utf-8"), str(path))
+        preset = values.pop("preset", None)
+        return _merge(_preset_values(preset), values) if preset is not None else values
+    name = PRESET_ALIASES.get(text, text)
+    if name not in preset_names():
+        near = difflib.get_close_matches(text, [*preset_names(), *PRESET_ALIASES], n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise FileNotFoundError(
+            f"no preset '{text}'{hint} Presets: {', '.join([*PRESET_ALIASES, *preset_names()])}; "
+            "a file of your own ends in .yaml"
+        )
+    body = (resources.files("llm_esr") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return _read_yaml(body, f"preset {name}")
+
+
+def _read_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected sections such as 'model:', got {type(values).__name__}")
+    return values
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not equals or not dot:
+        raise ValueError(f"--set {override!r}: expected section.key=value, such as --set model.width=64")
+    part = values.setdefault(section, {})
+    if not isinstance(part, dict):
+        raise ValueError(f"--set {override!r}: '{section}' is not a section")
+    part[key] = yaml.safe_load(text)
+
+
+def _build(values: dict[str, Any]) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ValueError("; ".join(_describe(e) for e in error.errors())) from None
+
+
+def _describe(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        message = str(error["msg"]).removeprefix("Value error, ")
+        came = "" if isinstance(error.get("input"), dict) else f" (got {error.get('input')!r})"
+        return f"{name}: {message}{came}" if name and not message.startswith(name) else message
+    *path, key = [str(part) for part in error["loc"]]
+    known = _known_names(path)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [
+        n for n in _all_names() if n.endswith("." + key)
+    ]
+    hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+    return f"unknown setting '{name}'{hint}"
+
+
+def _known_names(path: list[str]) -> list[str]:
+    if not path:
+        return list(Config.model_fields)
+    section = Config.model_fields[path[0]].annotation
+    assert isinstance(section, type) and issubclass(section, BaseModel)
+    return [f"{path[0]}.{name}" for name in section.model_fields]
+
+
+def _all_names() -> list[str]:
+    return [name for section in Config.model_fields for name in _known_names([section])]
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as YAML, every value written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def choices(annotation: Any) -> tuple[Any, ...]:
+    """The values of a `Literal`, for help texts."""
+    return get_args(annotation)

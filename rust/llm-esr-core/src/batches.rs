@@ -1,0 +1,1 @@
+//! One training step's inputs: students, teachers and negatives.

@@ -1,0 +1,1 @@
+//! An epoch's batches in order, prepared ahead by background threads.

@@ -1,0 +1,1 @@
+//! Memory-mapped `.npy` files; the crate's only `unsafe`.

@@ -1,0 +1,1 @@
+//! Items a user never met, uniform or by popularity.

@@ -1,0 +1,1 @@
+//! Counter-based random numbers (Philox4x64-10): a pure function of their key.

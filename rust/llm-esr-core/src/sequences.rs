@@ -1,0 +1,1 @@
+//! Flat tokens with offsets, and where each stands in the attention's rows.

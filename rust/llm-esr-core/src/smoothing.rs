@@ -1,0 +1,1 @@
+//! Targets replaced by their nearest items in the embedding space.

@@ -1,0 +1,1 @@
+//! A data set folder's interactions, opened and checked.

@@ -1,0 +1,1 @@
+//! CSV and TSV rows with their physical line numbers.

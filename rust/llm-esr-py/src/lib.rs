@@ -1,0 +1,25 @@
+//! Python bindings of `llm-esr-core`: every function converts in, releases the GIL around the work, converts out.
+
+mod conversion;
+mod loader;
+mod sequences;
+mod similar;
+mod store;
+mod tables;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        super::store::register(module)?;
+        super::sequences::register(module)?;
+        super::loader::register(module)?;
+        super::similar::register(module)?;
+        super::tables::register(module)
+    }
+}
