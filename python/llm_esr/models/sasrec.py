@@ -1,0 +1,74 @@
+"""SASRec (Kang and McAuley, 2018): a stack of causal self-attention blocks over a sequence of item vectors.
+
+Shapes: V views, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llm_esr.config import ModelConfig
+from llm_esr.models.attention import Attention
+from llm_esr.models.tokens import Tokens
+
+
+class PreNormBlock(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)), with a GELU between the two linear layers."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, inner = config.width, config.width * config.feed_forward
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, config.heads, dropout=config.dropout)
+        self.forward_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, inner)
+        self.contract = nn.Linear(inner, width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
+        """[V, T, D] -> [V, T, D]."""
+        normed_VTD = self.attention_norm(x_VTD)
+        x_VTD = x_VTD + self.dropout(self.attention(normed_VTD, normed_VTD, normed_VTD, tokens, causal=True))
+        inner_VTF = self.dropout(F.gelu(self.expand(self.forward_norm(x_VTD))))
+        output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))
+        return output_VTD
+
+
+class PaperBlock(nn.Module):
+    """The block of the authors' code: the residual of attention starts from the normed input, keys and values do not."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, inner = config.width, config.width * config.feed_forward
+        self.attention_norm = nn.LayerNorm(width, eps=1e-8)
+        self.attention = Attention(width, config.heads, dropout=config.dropout)
+        self.forward_norm = nn.LayerNorm(width, eps=1e-8)
+        self.expand = nn.Linear(width, inner)
+        self.contract = nn.Linear(inner, width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
+        """[V, T, D] -> [V, T, D]."""
+        queries_VTD = self.attention_norm(x_VTD)
+        x_VTD = self.forward_norm(queries_VTD + self.attention(queries_VTD, x_VTD, x_VTD, tokens, causal=True))
+        inner_VTF = F.relu(self.dropout(self.expand(x_VTD)))
+        output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))
+        return output_VTD
+
+
+class SASRec(nn.Module):
+    """The backbone: `blocks` blocks and a last layer norm. Position and scale are the caller's."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        block = PreNormBlock if config.block == "pre-norm" else PaperBlock
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.blocks))
+        self.last_norm = nn.LayerNorm(config.width, eps=1e-5 if config.block == "pre-norm" else 1e-8)
+
+    def forward(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
+        """[V, T, D] -> [V, T, D]; a token's output depends on it and on earlier tokens of its sequence."""
+        for block in self.blocks:
+            x_VTD = block(x_VTD, tokens)
+        output_VTD: Tensor = self.last_norm(x_VTD)
+        return output_VTD

@@ -1,0 +1,81 @@
+"""A trained model's folder: `config.yaml`, `model.json`, `model.safetensors`, and `projection.safetensors` where used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from llm_esr.config import Config, load_config
+from llm_esr.files import atomic_path, read_json
+from llm_esr.models.dual_view import DualView
+
+FORMAT = 1
+
+
+def semantic_table(folder: Path) -> Tensor:
+    """The data folder's item vectors, [I, E], memory-mapped: pages are read when they are used."""
+    # Copy-on-write, because torch asks for a writable buffer; nothing writes to it.
+    return torch.from_numpy(np.load(folder / "item_embeddings.npy", mmap_mode="c", allow_pickle=False))
+
+
+def save_weights(model: DualView, folder: Path) -> None:
+    """Write `model.safetensors`, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(tensors, temporary)
+
+
+def read_model_json(folder: Path) -> dict[str, Any]:
+    """`model.json` of a model folder, its format checked.
+
+    Raises:
+        FileNotFoundError: the folder holds no model.
+        ValueError: another format.
+
+    """
+    path = folder / "model.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no model (no model.json); train one with `llm-esr train`")
+    record: dict[str, Any] = read_json(path)
+    if record.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {record.get('format')}, this version reads {FORMAT}")
+    return record
+
+
+def load_model(folder: str | Path, data_folder: Path | None = None, device: str = "cpu") -> DualView:
+    """Open a trained model, in evaluation mode.
+
+    Args:
+        folder: `models/<name>/<seed>`.
+        data_folder: the data set's folder; default: where `model.json` says, relative to `folder`.
+        device: where the weights go.
+
+    Raises:
+        FileNotFoundError: no model, or the item vectors it reads are gone.
+        ValueError: the training is unfinished, or the weights do not fit the configuration.
+
+    """
+    folder = Path(folder)
+    record = read_model_json(folder)
+    if not record["finished"]:
+        raise ValueError(f"the training in {folder} is not finished; run the same `train` or `run` again to resume it")
+    config: Config = load_config(folder / "config.yaml")
+    data_folder = data_folder or (folder / record["data"]).resolve()
+    table = None
+    if config.model.semantic:
+        if not (data_folder / "item_embeddings.npy").exists():
+            raise FileNotFoundError(f"{data_folder}/item_embeddings.npy is gone; make it again with `llm-esr embed`")
+        table = semantic_table(data_folder)
+    initial = torch.zeros(record["n_items"], config.model.width)
+    model = DualView(config.model, record["n_items"], table, initial)
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{folder}/model.safetensors does not fit its configuration: {error}") from None
+    return model.to(device).eval()

@@ -1,0 +1,100 @@
+"""The losses of LLM-ESR (arXiv 2405.20646, sections 3.3 and 3.4), each a mean over what it averages.
+
+Shapes: M tokens with a target, N negatives, V views, D width, C = V x D, S students, Z teachers, K similar users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RankingLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def sampled_softmax(positive_M: Tensor, negative_MN: Tensor, masked_MN: Tensor) -> Tensor:
+    """Cross-entropy of the target among itself and the unmasked negatives; mean over targets."""
+    logits_MN1 = torch.cat([positive_M[:, None], negative_MN.masked_fill(masked_MN, -torch.inf)], dim=1)
+    return (torch.logsumexp(logits_MN1, dim=1) - positive_M).mean()
+
+
+def binary_cross_entropy(positive_M: Tensor, negative_MN: Tensor, masked_MN: Tensor) -> Tensor:
+    """Mean over targets of the positive loss + mean over the unmasked negatives of the negative loss."""
+    kept_MN = ~masked_MN
+    negative = (F.softplus(negative_MN) * kept_MN).sum() / kept_MN.sum().clamp(min=1)
+    return F.softplus(-positive_M).mean() + negative
+
+
+RANKING_LOSSES: dict[str, RankingLoss] = {"sampled-softmax": sampled_softmax, "bce": binary_cross_entropy}
+
+
+def ranking(
+    loss: RankingLoss,
+    hidden_MC: Tensor,
+    positive_MC: Tensor,
+    negative: Tensor,
+    masked_MN: Tensor,
+    n_views: int,
+    view_weight: float,
+) -> Tensor:
+    """The ranking loss of all views together, plus `view_weight` times that of each view alone.
+
+    A score of all views is the sum of the views' scores. Without the second term the view that learns faster
+    takes all the gradient.
+
+    Args:
+        loss: one of `RANKING_LOSSES`.
+        hidden_MC: states at the tokens with a target.
+        positive_MC: the targets' item vectors.
+        negative: item vectors of the negatives, [N, C] shared by the step or [M, N, C] own ones.
+        masked_MN: negatives that do not count (seen by the user, or the target itself).
+        n_views: V.
+        view_weight: weight of each view's own loss.
+
+    """
+    if len(hidden_MC) == 0:
+        return hidden_MC.sum() * 0.0
+    positive_VM = (hidden_MC * positive_MC).unflatten(1, (n_views, -1)).sum(2).T
+    hidden_VMD = hidden_MC.unflatten(1, (n_views, -1)).transpose(0, 1)
+    if negative.dim() == 2:
+        negative_VMN = hidden_VMD @ negative.unflatten(1, (n_views, -1)).permute(1, 2, 0)
+    else:
+        negative_VMND = negative.unflatten(2, (n_views, -1)).permute(2, 0, 1, 3)
+        negative_VMN = (negative_VMND @ hidden_VMD[..., None]).squeeze(-1)
+    total = loss(positive_VM.sum(0), negative_VMN.sum(0), masked_MN)
+    if view_weight and n_views > 1:
+        for positive_M, negative_MN in zip(positive_VM, negative_VMN, strict=True):
+            total = total + view_weight * loss(positive_M, negative_MN, masked_MN)
+    return total
+
+
+def mean_teacher(states_ZC: Tensor, teacher_index_SK: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean state of each student's similar users.
+
+    Args:
+        states_ZC: `u_last` of each distinct teacher.
+        teacher_index_SK: rows of `states_ZC`; -1 where there is none.
+
+    Returns:
+        means [S, C] (zero where a student has no teacher) and whether a student has one, bool [S].
+
+    """
+    known_SK = teacher_index_SK >= 0
+    gathered_SKC = states_ZC[teacher_index_SK.clamp(min=0)] * known_SK[..., None]
+    counts_S = known_SK.sum(1)
+    return gathered_SKC.sum(1) / counts_S.clamp(min=1)[:, None], counts_S > 0
+
+
+def distillation(form: str, students_SC: Tensor, teachers_SC: Tensor, taught_S: Tensor) -> Tensor:
+    """How far the students are from their teachers; mean over the students that have one.
+
+    `kd` is the mean squared error of the paper; `cosine` is one minus the cosine, which leaves the length free.
+    """
+    students, teachers = students_SC[taught_S], teachers_SC[taught_S]
+    if len(students) == 0:
+        return students_SC.sum() * 0.0
+    if form == "cosine":
+        return (1 - F.cosine_similarity(students, teachers, dim=1)).mean()
+    return F.mse_loss(students, teachers)

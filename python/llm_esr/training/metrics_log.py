@@ -1,0 +1,31 @@
+"""`metrics.jsonl`: one JSON object a line, appended as the training goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class MetricsLog:
+    """An append-only log that a resumed training cuts back to its checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def length(self) -> int:
+        """Bytes written so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def append(self, **values: Any) -> None:
+        """Write one line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def cut(self, length: int) -> None:
+        """Drop what was written after the checkpoint; nothing where the file is shorter."""
+        if self.length > length:
+            with self.path.open("r+b") as file:
+                file.truncate(length)
