@@ -1,0 +1,81 @@
+# Everything that is done with this repository, by name. `make` alone lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-lowest bench quality lint wheel clean
+
+PYTHON ?= python3
+VENV ?= .venv
+LOWEST := .venv-lowest
+DEMO ?= runs/demo
+CONSTRAINTS := requirements/constraints.txt
+BIN := $(VENV)/bin
+
+# The environment's own tools; cargo is asked for exactly what Cargo.lock names.
+export VIRTUAL_ENV := $(abspath $(VENV))
+export UV_CONSTRAINT := $(abspath $(CONSTRAINTS))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Unoptimised property tests take minutes; this keeps the overflow checks and takes seconds.
+export CARGO_PROFILE_TEST_OPT_LEVEL ?= 1
+
+RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+
+# $(call stage,NAME,COMMAND): runs COMMAND, then prints how long it took.
+stage = began=$$(date +%s); $(2); echo "== $(1): $$(($$(date +%s) - began)) s"
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.native ## make .venv with every dependency and build the extension (release mode); again: only what changed
+	@echo "ready: $(BIN)/llm-esr --help"
+
+$(VENV)/.packages: pyproject.toml $(CONSTRAINTS)
+	@command -v cargo >/dev/null || { echo "cargo was not found; install Rust (https://rustup.rs) and open a new shell" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); name another with PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || env -u UV_CONSTRAINT $(BIN)/python -m pip install -q uv
+	@$(call stage,packages,$(BIN)/uv pip install -q -c $(CONSTRAINTS) -r pyproject.toml --extra dev)
+	@touch $@
+
+$(VENV)/.native: $(VENV)/.packages $(RUST)
+	@$(call stage,extension,$(BIN)/maturin develop --uv --release --locked --quiet)
+	@touch $@
+
+demo: setup ## simulated data, SASRec and LLM-ESR, one table, recommendations in words (runs/demo)
+	@$(call stage,demo,$(BIN)/llm-esr demo --out $(DEMO))
+
+test: setup ## Rust and Python tests, with the time of each stage
+	@$(call stage,cargo test,cargo test --quiet --locked -p llm-esr-core)
+	@$(call stage,pytest,$(BIN)/python -m pytest)
+
+test-lowest: setup ## the Python tests with the lowest versions that pyproject.toml allows (in .venv-lowest)
+	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	@rm -rf target/lowest
+	@$(call stage,wheel,$(BIN)/maturin build --release --locked --quiet --out target/lowest)
+	@$(call stage,packages,env -u UV_CONSTRAINT VIRTUAL_ENV=$(abspath $(LOWEST)) $(BIN)/uv pip install -q --resolution lowest-direct \
+	  -r pyproject.toml --extra dev)
+	@env -u UV_CONSTRAINT VIRTUAL_ENV=$(abspath $(LOWEST)) $(BIN)/uv pip install -q --no-deps --reinstall target/lowest/*.whl
+	@$(call stage,pytest,VIRTUAL_ENV=$(abspath $(LOWEST)) $(LOWEST)/bin/python -m pytest)
+
+bench: setup ## kernels and loaders beside their peers; writes docs/benchmarks.md
+	@$(call stage,bench,$(BIN)/python benches/report.py)
+
+quality: setup ## train what docs/quality.md reports, skipping what is finished, and write it
+	@$(call stage,quality,$(BIN)/python benches/quality.py)
+
+lint: setup ## ruff, mypy --strict, rustfmt and clippy
+	@$(call stage,ruff,$(BIN)/ruff check .; $(BIN)/ruff format --check .)
+	@$(call stage,mypy,$(BIN)/mypy)
+	@$(call stage,rustfmt,cargo fmt --all --check)
+	@$(call stage,clippy,cargo clippy --quiet --locked --workspace --all-targets -- -D warnings)
+
+wheel: setup ## a wheel in dist/: manylinux2014 through zig where it can be had, else with this machine's tag
+	@mkdir -p dist && rm -f dist/*.whl
+	@if [ "$$(uname -s)" = Linux ] && $(BIN)/uv pip install -q -r requirements/wheel.txt; then \
+	  PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --locked --quiet --zig --compatibility manylinux2014 --out dist; \
+	else $(BIN)/maturin build --release --locked --quiet --out dist; fi
+	@ls -1sh dist/*.whl
+
+clean: ## remove what was built (not the runs)
+	rm -rf target dist $(VENV) $(LOWEST) python/llm_esr/_native*.so
