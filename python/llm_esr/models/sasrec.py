@@ -36,7 +36,7 @@ class PreNormBlock(nn.Module):
 
 
 class PaperBlock(nn.Module):
-    """The block of the authors' code: the residual of attention starts from the normed input, keys and values do not."""
+    """The block of the authors' code: queries and the residual start from the normed input, keys and values do not."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

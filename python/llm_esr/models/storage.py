@@ -1,4 +1,4 @@
-"""A trained model's folder: `config.yaml`, `model.json`, `model.safetensors`, and `projection.safetensors` where used."""
+"""A trained model's folder: `config.yaml`, `model.json`, `model.safetensors`, perhaps `projection.safetensors`."""
 
 from __future__ import annotations
 
