@@ -1,0 +1,5 @@
+"""Similar users and nearest items: exact search by cosine, and the files that training reads."""
+
+from llm_esr.retrieval.neighbours import ENGINES, nearest
+
+__all__ = ["ENGINES", "nearest"]
