@@ -1,0 +1,192 @@
+"""The rank of each user's target in the whole catalogue, by counting; and top-k lists.
+
+Nothing is sorted to find a rank: it is one more than the number of items with a higher score. Users come in chunks,
+and a chunk's comparisons in blocks of items, so that memory depends on neither number.
+
+Shapes: B users of a chunk, U users in all, I items, N candidates, K places of a list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llm_esr.evaluation.scorer import Scorer, checked_scores, chunks
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+
+_ITEM_BLOCK = 1 << 16
+_TIE_BLOCK = 256  # rows with a tie for the last place that are settled at once
+NEVER = np.iinfo(np.int32).max  # the best place of an item that is in no list
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where each user's target stands.
+
+    Attributes:
+        users: int64 [U].
+        targets: int32 [U], ids.
+        above: int64 [U], rivals with a higher score.
+        tied: int64 [U], rivals with the same score (the target itself is no rival).
+        repeat: bool [U], whether the target is among the user's earlier items.
+        best_place: int32 [I], the best place (1 is the top) that an item takes in any user's list; `NEVER`: in none.
+            None where no lists were asked for.
+    """
+
+    users: NDArray[np.int64]
+    targets: NDArray[np.int32]
+    above: NDArray[np.int64]
+    tied: NDArray[np.int64]
+    repeat: NDArray[np.bool_]
+    best_place: NDArray[np.int32] | None
+
+
+def rank_targets(
+    scorer: Scorer,
+    data: Dataset,
+    part: str,
+    users: NDArray[np.int64],
+    *,
+    keep_seen: bool = False,
+    candidates: NDArray[np.int32] | None = None,
+    list_length: int = 0,
+) -> Ranks:
+    """Rank the target of each of `users`.
+
+    Args:
+        scorer: gives the scores.
+        data: histories and targets.
+        part: `validation` or `test`.
+        users: int64 [U], each with a target and a non-empty input.
+        keep_seen: let the user's earlier items be rivals. A target that is among them is ranked in any case.
+        candidates: int32 [U, N], the only rivals; none of them the target. None: the whole catalogue.
+        list_length: length of the lists behind `Ranks.best_place` (earlier items left out unless `keep_seen`);
+            0: none.
+
+    Raises:
+        ValueError: scores that are NaN or of another shape.
+    """
+    targets_U = np.asarray(data.targets(part))[users]
+    above_U = np.zeros(len(users), np.int64)
+    tied_U = np.zeros(len(users), np.int64)
+    repeat_U = np.zeros(len(users), np.bool_)
+    best_I = np.full(data.n_items, NEVER, np.int32) if list_length else None
+    for chunk in chunks(users, data.n_items):
+        items, offsets = data.histories(users[chunk], part)
+        scores_BI = checked_scores(scorer, items, offsets, data.n_items)
+        rows, seen = distinct_pairs(items, offsets, data.n_items)
+        target_B = targets_U[chunk]
+        is_target = seen == target_B[rows]
+        repeat_U[chunk][rows[is_target]] = True
+        if candidates is not None:
+            above, tied = _count_candidates(scores_BI, target_B, candidates[chunk])
+        else:
+            above, tied = _count_all(scores_BI, target_B)
+            if not keep_seen:
+                _take_off_seen(scores_BI, target_B, rows[~is_target], seen[~is_target], above, tied)
+        above_U[chunk], tied_U[chunk] = above, tied
+        if best_I is not None:
+            if not keep_seen:
+                scores_BI = without(scores_BI, rows, seen)
+            ids_BK, _ = top_k(scores_BI, list_length)
+            _note_places(ids_BK, best_I)
+    return Ranks(users, targets_U, above_U, tied_U, repeat_U, best_I)
+
+
+def distinct_pairs(
+    items: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each history's distinct items as (rows, ids); an item met twice must not be taken off twice."""
+    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    pairs = np.unique(rows * (n_items + 1) + items)
+    return pairs // (n_items + 1), pairs % (n_items + 1)
+
+
+def without(scores_BI: Tensor, rows: NDArray[np.int64], ids: NDArray[np.int64]) -> Tensor:
+    """A copy of the scores in which the items `ids` of `rows` are -inf, so that no list holds them."""
+    masked_BI = scores_BI.clone()
+    device = scores_BI.device
+    masked_BI[torch.from_numpy(rows).to(device), torch.from_numpy(ids - 1).to(device)] = -torch.inf
+    return masked_BI
+
+
+def top_k(scores_BI: Tensor, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k best items of each row, best first; equal scores by id, the lower one first.
+
+    Returns:
+        ids int32 [B, k] (0 where a row has no further item above -inf) and scores float32 [B, k].
+    """
+    k_here = min(k, scores_BI.shape[1])
+    values_BK, index_BK = torch.topk(scores_BI, k_here, dim=1)
+    last_B1 = values_BK[:, -1:]
+    # torch.topk takes any of the items that tie for the last place: those rows are chosen again, lower ids first.
+    unsure = ((scores_BI >= last_B1).sum(dim=1) > k_here).nonzero().squeeze(1)
+    for rows in unsure.split(_TIE_BLOCK):
+        higher = scores_BI[rows] > last_B1[rows]
+        equal = scores_BI[rows] == last_B1[rows]
+        room = k_here - higher.sum(dim=1, keepdim=True)
+        chosen = higher | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
+        index_BK[rows] = chosen.nonzero()[:, 1].view(len(rows), k_here)
+    index_BK = index_BK.sort(dim=1).values
+    values_BK, order_BK = scores_BI.gather(1, index_BK).sort(dim=1, descending=True, stable=True)
+    ids_BK = index_BK.gather(1, order_BK) + 1
+    ids_BK = ids_BK.masked_fill(values_BK == -torch.inf, 0)
+    ids = np.zeros((len(scores_BI), k), np.int32)
+    values = np.full((len(scores_BI), k), -np.inf, np.float32)
+    ids[:, :k_here] = ids_BK.cpu().numpy()
+    values[:, :k_here] = values_BK.cpu().numpy()
+    return ids, values
+
+
+def _target_scores(scores_BI: Tensor, target_B: NDArray[np.int32]) -> Tensor:
+    index_B1 = torch.from_numpy(target_B.astype(np.int64) - 1)[:, None]
+    return scores_BI.gather(1, index_B1.to(scores_BI.device))
+
+
+def _count_all(scores_BI: Tensor, target_B: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    mine_B1 = _target_scores(scores_BI, target_B)
+    above_B = torch.zeros(len(scores_BI), dtype=torch.int64, device=scores_BI.device)
+    reach_B = torch.zeros_like(above_B)
+    for block_BI in scores_BI.split(_ITEM_BLOCK, dim=1):
+        above_B += (block_BI > mine_B1).sum(dim=1)
+        reach_B += (block_BI >= mine_B1).sum(dim=1)
+    return above_B.cpu().numpy(), (reach_B - above_B - 1).cpu().numpy()
+
+
+def _take_off_seen(
+    scores_BI: Tensor,
+    target_B: NDArray[np.int32],
+    rows: NDArray[np.int64],
+    seen: NDArray[np.int64],
+    above: NDArray[np.int64],
+    tied: NDArray[np.int64],
+) -> None:
+    # Earlier items are taken off the counts instead of masked in the scores: a scorer's tensor is not ours to change.
+    rows_P = torch.from_numpy(rows).to(scores_BI.device)
+    rival_P = scores_BI[rows_P, torch.from_numpy(seen - 1).to(scores_BI.device)]
+    mine_P = _target_scores(scores_BI, target_B).squeeze(1)[rows_P]
+    above -= np.bincount(rows[(rival_P > mine_P).cpu().numpy()], minlength=len(above))
+    tied -= np.bincount(rows[(rival_P == mine_P).cpu().numpy()], minlength=len(tied))
+
+
+def _count_candidates(
+    scores_BI: Tensor, target_B: NDArray[np.int32], candidates_BN: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    mine_B1 = _target_scores(scores_BI, target_B)
+    index_BN = torch.from_numpy(candidates_BN.astype(np.int64) - 1).to(scores_BI.device)
+    rivals_BN = scores_BI.gather(1, index_BN)
+    above_B = (rivals_BN > mine_B1).sum(dim=1)
+    return above_B.cpu().numpy(), (rivals_BN == mine_B1).sum(dim=1).cpu().numpy()
+
+
+def _note_places(ids_BK: NDArray[np.int32], best_I: NDArray[np.int32]) -> None:
+    for place, ids_B in enumerate(ids_BK.T, start=1):
+        index = ids_B[ids_B > 0] - 1
+        best_I[index] = np.minimum(best_I[index], place)

@@ -1,0 +1,116 @@
+"""Figures as rows: what `metrics.json` holds, and what every table is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from llm_esr.evaluation.table import render
+from llm_esr.files import read_json, write_json
+
+FORMAT = 1
+KEY = ("model", "seed", "split", "protocol", "group", "metric", "k")
+
+Row = dict[str, Any]
+
+
+class Report:
+    """The figures of one or more evaluations.
+
+    Attributes:
+        rows: one a figure, with the fields `model`, `seed`, `split`, `protocol`, `group`, `metric`, `k`, `value`,
+            `low`, `high`, `users`. A group without users has the value None. Two metrics are no measures:
+            `below` of `tail_item` and `tail_user` is the threshold, `not_ranked` of `all` the number of users with a
+            target but no input; their `k` is None.
+    """
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+
+    def __add__(self, other: Report) -> Report:
+        return Report(merged(self.rows, other.rows))
+
+    def __repr__(self) -> str:
+        models = ", ".join(dict.fromkeys(row["model"] for row in self.rows))
+        return f"Report of {models}: {len(self.rows)} figures; .table() prints them"
+
+    def value(self, metric: str = "ndcg", k: int | None = 10, group: str = "all", model: str | None = None) -> float:
+        """One figure; `model` defaults to the first that is not popularity.
+
+        Raises:
+            KeyError: no such figure, or its group has no users.
+        """
+        names = [row["model"] for row in self.rows]
+        model = model or next((name for name in names if name != "popularity"), names[0])
+        for row in self.rows:
+            if (row["model"], row["metric"], row["k"], row["group"]) == (model, metric, k, group):
+                if row["value"] is None:
+                    raise KeyError(f"no user is in group {group}")
+                return float(row["value"])
+        raise KeyError(f"no figure {metric}@{k} of group {group} for model {model}")
+
+    def table(self, console: Console | None = None) -> None:
+        """Print the tables."""
+        from llm_esr.evaluation.table import print_tables
+
+        print_tables(self.rows, console, details=True)
+
+    def text(self) -> str:
+        """The tables as plain text."""
+        return render(self.rows, details=True)
+
+    def markdown(self) -> str:
+        """The tables as Markdown."""
+        return render(self.rows, "markdown", details=True)
+
+    def save(self, path: str | Path) -> None:
+        """Put the rows into a `metrics.json`; see `merge_rows`."""
+        merge_rows(path, self.rows)
+
+
+def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
+    """The old rows, those with the key of a new one replaced in place, then the rest of the new ones."""
+    rows = {_key(row): row for row in old}
+    rows.update({_key(row): row for row in new})
+    return list(rows.values())
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """The rows of a `metrics.json`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, or of another format.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("format") != FORMAT or not isinstance(record.get("rows"), list):
+        came = record.get("format") if isinstance(record, dict) else type(record).__name__
+        raise ValueError(f"{path}: expected metrics of format {FORMAT}, got {came}; remove the file to start anew")
+    rows: list[Row] = record["rows"]
+    for number, row in enumerate(rows):
+        missing = [name for name in (*KEY, "value", "low", "high", "users") if name not in row]
+        if missing:
+            raise ValueError(f"{path}: row {number} lacks {', '.join(missing)}; remove the file to start anew")
+    return rows
+
+
+def merge_rows(path: str | Path, rows: list[Row]) -> None:
+    """Put rows into a `metrics.json`: equal keys are replaced, the rest is kept; written whole or not at all."""
+    path = Path(path)
+    old = read_rows(path) if path.exists() else []
+    write_json(path, {"format": FORMAT, "rows": merged(old, rows)})
+
+
+def drop_rows(path: str | Path, model: str, seed: int | None) -> None:
+    """Take a model's rows out of a `metrics.json`, as its figures are no longer true once it is trained anew."""
+    path = Path(path)
+    if path.exists():
+        kept = [row for row in read_rows(path) if (row["model"], row["seed"]) != (model, seed)]
+        write_json(path, {"format": FORMAT, "rows": kept})
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in KEY)

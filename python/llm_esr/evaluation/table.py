@@ -1,0 +1,235 @@
+"""Tables for people, made from the rows of `metrics.json` and nothing else.
+
+One table for each (split, protocol): models down, groups across, HR and NDCG in each cell; an interval where a model
+has one seed, mean and standard deviation where it has several.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+Row = dict[str, Any]
+
+MAIN_GROUPS = ("all", "tail_item", "head_item", "tail_user", "head_user")
+OTHER_GROUPS = ("known_target", "cold_target", "repeat_target", "new_target")
+_TITLES = {"all": "overall"}
+_PREFERRED_K = 10
+_WIDTH = 118  # of tables that go into text files
+
+
+@dataclass
+class _Sheet:
+    """A table before it is drawn."""
+
+    title: str
+    columns: list[str]
+    lines: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+def render(
+    rows: Iterable[Row],
+    form: Literal["text", "markdown"] = "text",
+    *,
+    k: int | None = None,
+    metrics: tuple[str, ...] = ("hr", "ndcg"),
+    details: bool = False,
+) -> str:
+    """Tables as text or as Markdown.
+
+    Args:
+        rows: as in `metrics.json`; any mixture of models, splits and protocols.
+        form: `text` or `markdown`.
+        k: the cut-off of the main table; default: 10, or the next smaller there is, or the smallest.
+        metrics: the metrics of the main table.
+        details: also every cut-off, coverage, and the groups of known, cold, repeated and new targets.
+
+    Raises:
+        ValueError: no rows.
+    """
+    sheets = _sheets(list(rows), k, metrics, details)
+    if form == "markdown":
+        return "\n".join(_markdown(sheet) for sheet in sheets)
+    console = Console(file=io.StringIO(), width=_WIDTH, force_terminal=False, color_system=None)
+    for sheet in sheets:
+        _draw(sheet, console)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def print_tables(
+    rows: Iterable[Row],
+    console: Console | None = None,
+    *,
+    k: int | None = None,
+    metrics: tuple[str, ...] = ("hr", "ndcg"),
+    details: bool = False,
+) -> None:
+    """Print what `render` gives, in colour where the terminal has it."""
+    console = console or Console()
+    for sheet in _sheets(list(rows), k, metrics, details):
+        _draw(sheet, console)
+
+
+def _sheets(rows: list[Row], k: int | None, metrics: tuple[str, ...], details: bool) -> list[_Sheet]:
+    if not rows:
+        raise ValueError("no figures to show; `llm-esr evaluate` makes them")
+    sheets = []
+    for split, protocol in dict.fromkeys((row["split"], row["protocol"]) for row in rows):
+        part = _Part([row for row in rows if (row["split"], row["protocol"]) == (split, protocol)])
+        shown = k if k is not None else part.usual_k()
+        title = f"{split}, {_in_words(protocol)}"
+        sheets.append(part.main_sheet(title, shown, metrics))
+        if details:
+            sheets.append(part.group_sheet(f"{split}, {protocol}: by kind of target, @{shown}", shown, metrics))
+            sheets.append(part.cut_off_sheet(f"{split}, {protocol}: overall, at every k"))
+    return sheets
+
+
+class _Part:
+    """The rows of one split and protocol, found by what they measure."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._found: dict[tuple[str, str, str, int | None], list[Row]] = {}
+        for row in rows:
+            key = (row["model"], row["group"], row["metric"], row["k"])
+            self._found.setdefault(key, []).append(row)
+        names = dict.fromkeys(row["model"] for row in rows)
+        self.models = sorted(names, key=lambda name: name != "popularity")  # the baseline first, else as they came
+        self.ks = sorted({row["k"] for row in rows if row["k"] is not None})
+
+    def usual_k(self) -> int:
+        fitting = [k for k in self.ks if k <= _PREFERRED_K]
+        return fitting[-1] if fitting else self.ks[0]
+
+    def main_sheet(self, title: str, k: int, metrics: tuple[str, ...]) -> _Sheet:
+        sheet = self._by_group(title, MAIN_GROUPS, k, metrics)
+        sheet.notes = self._notes()
+        return sheet
+
+    def group_sheet(self, title: str, k: int, metrics: tuple[str, ...]) -> _Sheet:
+        return self._by_group(title, OTHER_GROUPS, k, metrics)
+
+    def cut_off_sheet(self, title: str) -> _Sheet:
+        lines = []
+        for model in self.models:
+            for metric in ("hr", "ndcg", "mrr", "coverage"):
+                cells = [_cell(self._found.get((model, "all", metric, k), []), span=False) for k in self.ks]
+                if any(cell != "–" for cell in cells):
+                    lines.append([model, _metric_title(metric), *cells])
+        return _Sheet(title, ["model", "metric", *(f"@{k}" for k in self.ks)], lines)
+
+    def _by_group(self, title: str, groups: tuple[str, ...], k: int, metrics: tuple[str, ...]) -> _Sheet:
+        lines = []
+        for model in self.models:
+            seeds = len({row["seed"] for row in self._found.get((model, "all", metrics[0], k), [])})
+            name = f"{model} ({seeds} seeds)" if seeds > 1 else model
+            for metric in metrics:
+                cells = [_cell(self._found.get((model, group, metric, k), [])) for group in groups]
+                lines.append([name, f"{_metric_title(metric)}@{k}", *cells])
+        heads = [_TITLES.get(group, group.replace("_", " ")) for group in groups]
+        return _Sheet(title, ["model", "metric", *heads], lines)
+
+    def _notes(self) -> list[str]:
+        notes = [self._users_note()]
+        limits = [self._span("tail_item", "below"), self._span("tail_user", "below")]
+        if all(limits):
+            notes.append(
+                f"tail item: met fewer than {limits[0]} times in training; tail user: fewer than {limits[1]} items in "
+                "training"
+            )
+        several = any(len(rows) > 1 for rows in self._found.values())
+        single = any(row["low"] is not None for rows in self._found.values() if len(rows) == 1 for row in rows)
+        kinds = ["95 % bootstrap interval over users"] if single else []
+        kinds += ["± standard deviation over seeds"] if several else []
+        if kinds:
+            notes.append("; ".join(kinds))
+        if "popularity" not in self.models:
+            notes.append("the popularity baseline has not been evaluated under this protocol")
+        return notes
+
+    def _users_note(self) -> str:
+        counts = []
+        for group in MAIN_GROUPS:
+            users = sorted({r["users"] for (_, g, _, k), rows in self._found.items() for r in rows if g == group and k})
+            if users:
+                text = f"{users[0]:,}" if len(users) == 1 else f"{users[0]:,} to {users[-1]:,}"
+                counts.append(f"{text} users" if group == "all" else f"{text} {group.replace('_', ' ')}")
+        note = ", ".join(counts)
+        left_out = self._span("all", "not_ranked")
+        return note + (
+            f"; {left_out} not ranked, having no items before the target" if left_out not in ("", "0") else ""
+        )
+
+    def _span(self, group: str, metric: str) -> str:
+        values = {
+            row["value"] for (_, g, m, _), rows in self._found.items() for row in rows if (g, m) == (group, metric)
+        }
+        return " or ".join(f"{value:,}" for value in sorted(values))
+
+
+def _cell(rows: list[Row], span: bool = True) -> str:
+    rows = [row for row in rows if row["value"] is not None]
+    if not rows:
+        return "–"
+    if len(rows) > 1:
+        values = [row["value"] for row in rows]
+        return f"{_figure(statistics.fmean(values))} ± {_figure(statistics.stdev(values))}"
+    row = rows[0]
+    if not span or row["low"] is None:
+        return _figure(row["value"])
+    return f"{_figure(row['value'])} [{_figure(row['low'])}–{_figure(row['high'])}]"
+
+
+def _figure(value: float) -> str:
+    text = f"{value:.4f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def _metric_title(metric: str) -> str:
+    return metric if metric == "coverage" else metric.upper()
+
+
+def _in_words(protocol: str) -> str:
+    kind, _, rest = protocol.partition("-")
+    if kind != "full":
+        count, _, rest = rest.partition("-")
+        words = f"target against {count} sampled items that the user never met"
+    else:
+        seen = "earlier items kept" if "keep-seen" in rest else "the user's earlier items left out"
+        words = f"full catalogue, {seen}"
+    known = ", targets known from training only" if rest.endswith("known") else ""
+    return f"{words}{known} ({protocol})"
+
+
+def _draw(sheet: _Sheet, console: Console) -> None:
+    table = Table(title=escape(sheet.title), title_justify="left", title_style="bold", caption_justify="left")
+    table.caption = "\n".join(escape(note) for note in sheet.notes) or None
+    for number, column in enumerate(sheet.columns):
+        table.add_column(column, justify="left" if number < 2 else "right", no_wrap=number < 2)
+    previous = ""
+    for line in sheet.lines:
+        first, *rest = line
+        new = first != previous
+        if new and previous:
+            table.add_section()
+        # The interval goes under its figure: five groups fit a line of 100 characters.
+        cells = [cell.replace(" [", "\n[") for cell in rest]
+        table.add_row(escape(first) if new else "", *(escape(cell) for cell in cells))
+        previous = first
+    console.print(table)
+
+
+def _markdown(sheet: _Sheet) -> str:
+    aligned = ["---" if number < 2 else "---:" for number in range(len(sheet.columns))]
+    body = [sheet.columns, aligned, *sheet.lines]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in body]
+    return "\n".join([f"**{sheet.title}**", "", *lines, "", *(f"{note}  " for note in sheet.notes), ""])
