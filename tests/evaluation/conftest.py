@@ -10,7 +10,7 @@ import torch
 
 
 class SmallData:
-    """The part of `Dataset` that evaluation reads, over lists: the last item is for test, the one before for validation."""
+    """The part of `Dataset` that evaluation reads, over lists; the last two items are held out."""
 
     def __init__(self, histories: list[list[int]], n_items: int) -> None:
         self.folder = Path("small")

@@ -53,6 +53,7 @@ def evaluate(
     ks = sorted(set(config.k))
     if not ks or ks[0] < 1:
         raise ValueError(f"evaluate.k: expected cut-offs of at least 1, such as [5, 10, 20], got {config.k}")
+    protocol = protocol_name(config)
     ranked, n_not_ranked = rankable_users(data, part, users)
     if config.targets == "known":
         ranked = ranked[np.asarray(data.training_counts)[data.targets(part)[ranked]] > 0]
@@ -60,7 +61,7 @@ def evaluate(
             raise ValueError(f"no {part} target is known from training; use evaluate.targets=all")
     candidates = None
     if config.candidates is not None:
-        from llm_esr.loading import sample_candidates
+        from llm_esr.loading import sample_candidates  # noqa: PLC0415
 
         with_target = np.flatnonzero(np.asarray(data.targets(part)) > 0)
         candidates = sample_candidates(data, part, config.candidates, CANDIDATE_SEED)
@@ -80,7 +81,7 @@ def evaluate(
         "model": model_name or scorer.name,
         "seed": seed,
         "split": part,
-        "protocol": protocol_name(config),
+        "protocol": protocol,
     }
     rows = _measures(ranks, group_masks(data, ranks, limits), ks, config.resamples)
     rows += _coverage(ranks, ks) + _notes(data, ranks, limits, n_not_ranked)
@@ -125,7 +126,7 @@ def rankable_users(data: Dataset, part: str, users: NDArray[np.int64] | None = N
     has_target = np.asarray(data.targets(part)) > 0
     if users is not None:
         wanted = np.asarray(users, dtype=np.int64)
-        if len(wanted) and not (0 <= wanted.min() and wanted.max() < data.n_users):
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < data.n_users):
             raise ValueError(
                 f"users: expected numbers from 0 to {data.n_users - 1}, got {wanted.min()} to {wanted.max()}"
             )
@@ -140,7 +141,7 @@ def rankable_users(data: Dataset, part: str, users: NDArray[np.int64] | None = N
 
 
 def protocol_name(config: EvaluateConfig) -> str:
-    """The name that `metrics.json` gives to a protocol, such as `full`, `full-keep-seen`, `full-known`, `sampled-100`."""
+    """The name that `metrics.json` gives to a protocol: `full`, `full-keep-seen`, `full-known`, `sampled-100`, ..."""
     if config.candidates is not None and config.keep_seen:
         raise ValueError(
             "evaluate.keep_seen says nothing about evaluate.candidates, which the user never met; leave one of them out"

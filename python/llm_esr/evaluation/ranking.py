@@ -128,7 +128,7 @@ def top_k(scores_BI: Tensor, k: int) -> tuple[NDArray[np.int32], NDArray[np.floa
     last_B1 = values_BK[:, -1:]
     # torch.topk takes any of the items that tie for the last place: those rows are chosen again, lower ids first.
     unsure = ((scores_BI >= last_B1).sum(dim=1) > k_here).nonzero().squeeze(1)
-    for rows in unsure.split(_TIE_BLOCK):
+    for rows in torch.split(unsure, _TIE_BLOCK):
         higher = scores_BI[rows] > last_B1[rows]
         equal = scores_BI[rows] == last_B1[rows]
         room = k_here - higher.sum(dim=1, keepdim=True)
@@ -154,7 +154,7 @@ def _count_all(scores_BI: Tensor, target_B: NDArray[np.int32]) -> tuple[NDArray[
     mine_B1 = _target_scores(scores_BI, target_B)
     above_B = torch.zeros(len(scores_BI), dtype=torch.int64, device=scores_BI.device)
     reach_B = torch.zeros_like(above_B)
-    for block_BI in scores_BI.split(_ITEM_BLOCK, dim=1):
+    for block_BI in torch.split(scores_BI, _ITEM_BLOCK, dim=1):
         above_B += (block_BI > mine_B1).sum(dim=1)
         reach_B += (block_BI >= mine_B1).sum(dim=1)
     return above_B.cpu().numpy(), (reach_B - above_B - 1).cpu().numpy()

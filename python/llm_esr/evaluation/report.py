@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from llm_esr.evaluation.table import render
+from llm_esr.evaluation.table import print_tables, render
 from llm_esr.files import read_json, write_json
 
 FORMAT = 1
@@ -54,8 +54,6 @@ class Report:
 
     def table(self, console: Console | None = None) -> None:
         """Print the tables."""
-        from llm_esr.evaluation.table import print_tables
-
         print_tables(self.rows, console, details=True)
 
     def text(self) -> str:

@@ -89,7 +89,7 @@ class ModelScorer:
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`. The model's training mode is left as it was found."""
-        from llm_esr.loading import build_sequences
+        from llm_esr.loading import build_sequences  # noqa: PLC0415
 
         empty_S = np.diff(offsets) == 0
         if empty_S.any() and self.fallback is None:

@@ -104,7 +104,7 @@ class _Part:
             self._found.setdefault(key, []).append(row)
         names = dict.fromkeys(row["model"] for row in rows)
         self.models = sorted(names, key=lambda name: name != "popularity")  # the baseline first, else as they came
-        self.ks = sorted({row["k"] for row in rows if row["k"] is not None})
+        self.ks: list[int] = sorted({row["k"] for row in rows if row["k"] is not None})
 
     def usual_k(self) -> int:
         fitting = [k for k in self.ks if k <= _PREFERRED_K]
@@ -123,7 +123,7 @@ class _Part:
         for model in self.models:
             for metric in ("hr", "ndcg", "mrr", "coverage"):
                 cells = [_cell(self._found.get((model, "all", metric, k), []), span=False) for k in self.ks]
-                if any(cell != "–" for cell in cells):
+                if any(cell != "-" for cell in cells):
                     lines.append([model, _metric_title(metric), *cells])
         return _Sheet(title, ["model", "metric", *(f"@{k}" for k in self.ks)], lines)
 
@@ -179,14 +179,14 @@ class _Part:
 def _cell(rows: list[Row], span: bool = True) -> str:
     rows = [row for row in rows if row["value"] is not None]
     if not rows:
-        return "–"
+        return "-"
     if len(rows) > 1:
         values = [row["value"] for row in rows]
         return f"{_figure(statistics.fmean(values))} ± {_figure(statistics.stdev(values))}"
     row = rows[0]
     if not span or row["low"] is None:
         return _figure(row["value"])
-    return f"{_figure(row['value'])} [{_figure(row['low'])}–{_figure(row['high'])}]"
+    return f"{_figure(row['value'])} [{_figure(row['low'])}-{_figure(row['high'])}]"
 
 
 def _figure(value: float) -> str:

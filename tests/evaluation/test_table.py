@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from llm_esr.evaluation import Popularity, Report, drop_rows, evaluate, merge_rows, read_rows, render
+
+
+@pytest.fixture
+def rows(make_random_data):
+    data = make_random_data(1)
+    return evaluate(Popularity(data), data).rows
+
+
+def as_model(rows, name, seed, shift=0.0):
+    return [
+        row | {"model": name, "seed": seed}
+        | ({"value": row["value"] + shift} if row["value"] is not None and row["k"] is not None else {})
+        for row in rows
+    ]  # fmt: skip
+
+
+def test_equal_keys_are_replaced_and_the_rest_is_kept(tmp_path, rows):
+    path = tmp_path / "metrics.json"
+    merge_rows(path, rows)
+    merge_rows(path, as_model(rows, "sasrec", 42))
+    merge_rows(path, as_model(rows, "sasrec", 42, shift=0.25))
+    kept = json.loads(path.read_text())
+    assert kept["format"] == 1
+    assert kept["rows"] == rows + as_model(rows, "sasrec", 42, shift=0.25)
+
+
+def test_a_model_trained_anew_loses_its_rows(tmp_path, rows):
+    path = tmp_path / "metrics.json"
+    merge_rows(path, rows + as_model(rows, "sasrec", 42) + as_model(rows, "sasrec", 43))
+    drop_rows(path, "sasrec", 42)
+    assert {(r["model"], r["seed"]) for r in read_rows(path)} == {("popularity", None), ("sasrec", 43)}
+
+
+def test_a_row_has_the_fields_of_the_format(rows):
+    fields = {"model", "seed", "split", "protocol", "group", "metric", "k", "value", "low", "high", "users"}
+    assert all(set(row) == fields for row in rows)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_metrics_of_another_format_are_refused(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text('{"format": 9, "rows": []}')
+    with pytest.raises(ValueError, match="expected metrics of format 1, got 9"):
+        read_rows(path)
+    path.write_text('{"format": 1, "rows": [{"model": "x"}]}')
+    with pytest.raises(ValueError, match="row 0 lacks seed"):
+        read_rows(path)
+
+
+def test_one_seed_has_an_interval_and_several_a_deviation(rows):
+    models = as_model(rows, "llm-esr", 42, 0.10) + as_model(rows, "llm-esr", 43, 0.12)
+    text = render(rows + models, "markdown")
+    overall = next(r for r in rows if (r["metric"], r["k"], r["group"]) == ("ndcg", 10, "all"))
+    mean = f"{overall['value'] + 0.11:.4f}".lstrip("0")
+    assert f"| llm-esr (2 seeds) | NDCG@10 | {mean} ± .0141 |" in text
+    assert "| popularity | NDCG@10 | " + f"{overall['value']:.4f}".lstrip("0") + " [" in text
+
+
+def test_a_table_says_its_protocol_users_thresholds_and_baseline(rows):
+    text = render(rows)
+    assert "test, full catalogue, the user's earlier items left out (full)" in text
+    users = next(r["users"] for r in rows if r["group"] == "all")
+    assert f"{users} users" in text
+    below = {r["group"]: r["value"] for r in rows if r["metric"] == "below"}
+    assert f"tail item: met fewer than {below['tail_item']} times in training" in text
+    assert "popularity" in text
+    assert "baseline has not been evaluated" in render(as_model(rows, "sasrec", 1))
+
+
+def test_popularity_stands_first_and_models_as_they_came(rows):
+    text = render(as_model(rows, "zeta", 1) + as_model(rows, "alpha", 1) + rows, "markdown")
+    assert text.index("popularity |") < text.index("zeta |") < text.index("alpha |")
+
+
+def test_each_split_and_protocol_has_its_own_table(rows):
+    other = [row | {"protocol": "sampled-100", "split": "validation"} for row in rows]
+    text = render(rows + other, "markdown")
+    assert text.count("| model | metric | overall |") == 2
+    assert "validation, target against 100 sampled items that the user never met (sampled-100)" in text
+
+
+def test_a_group_without_users_shows_a_dash(small_data):
+    data = small_data([[1, 2, 1, 2], [2, 1, 2, 1]], 3)
+    main = Report(evaluate(Popularity(data), data).rows).markdown().split("**test, full: by kind")[0]
+    assert " | - | 1.0000 [1.0000-1.0000] |" in main
+
+
+def test_a_missing_cut_off_falls_back_to_what_there_is(rows):
+    assert "NDCG@5" in render([row for row in rows if row["k"] in (5, None)])
+    assert "NDCG@20" in render([row for row in rows if row["k"] in (20, None)])
+
+
+def test_a_report_shows_every_cut_off_and_coverage(rows, capsys):
+    Report(rows).table()
+    printed = capsys.readouterr().out
+    assert "coverage" in printed
+    assert "cold target" in printed
+    assert "@20" in printed
+
+
+def test_reports_add_up(rows):
+    total = Report(rows) + Report(as_model(rows, "sasrec", 1, 0.1))
+    assert total.value("ndcg") == pytest.approx(Report(rows).value("ndcg") + 0.1)
+    with pytest.raises(KeyError, match="no figure ndcg@7"):
+        total.value("ndcg", 7)
