@@ -32,9 +32,19 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(
-        self, queries_VTD: Tensor, keys_VTD: Tensor, values_VTD: Tensor, tokens: Tokens, causal: bool
+        self,
+        queries_VTD: Tensor,
+        keys_VTD: Tensor,
+        values_VTD: Tensor,
+        tokens: Tokens,
+        *,
+        causal: bool,
+        kept_S: Tensor | None = None,
     ) -> Tensor:
-        """Each token looks at the tokens of its own sequence; causal: not at later ones. [V, T, D] -> [V, T, D]."""
+        """Each token looks at the tokens of its own sequence; causal: not at later ones.
+
+        [V, T, D] -> [V, T, D], or [V, S, D] where only the tokens `kept_S` are wanted.
+        """
         n_views, _, width = queries_VTD.shape
         mixed_RHWd = F.scaled_dot_product_attention(
             self._heads(self.query(queries_VTD), tokens),
@@ -44,9 +54,13 @@ class Attention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
         )
         mixed_RWD = mixed_RHWd.transpose(1, 2).reshape(-1, tokens.row_width, width)
-        mixed_VTD: Tensor = self.output(tokens.flat(mixed_RWD, n_views))
-        return mixed_VTD
+        mixed_VTD = tokens.flat(mixed_RWD, n_views)
+        if kept_S is not None:
+            mixed_VTD = mixed_VTD.index_select(1, kept_S)
+        output_VTD: Tensor = self.output(mixed_VTD)
+        return output_VTD
 
     def _heads(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
         rows_RWD = tokens.rows(x_VTD)
-        return rows_RWD.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        n_rows, row_width, width = rows_RWD.shape
+        return rows_RWD.view(n_rows, row_width, self.heads, width // self.heads).transpose(1, 2)

@@ -83,29 +83,30 @@ class DualView(nn.Module):
         """Ids in 1..I, [n] -> the views' raw vectors side by side, [n, C]."""
         return torch.cat([view(items_n) for view in self.views.values()], dim=1)
 
-    def hidden(self, vectors_TC: Tensor, tokens: Tokens) -> Tensor:
-        """Each token's item vector, [T, C] -> each token's state, [T, C]."""
+    def hidden(self, vectors_TC: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
+        """Each token's item vector, [T, C] -> each token's state, [T, C], or that of the tokens `kept_S`, [S, C]."""
         x_VTD = vectors_TC.view(len(tokens), self.n_views, self.config.width).transpose(0, 1)
         x_VTD = self.dropout(x_VTD * math.sqrt(self.config.width) + self.positions(tokens.positions_T))
         if self.interaction is not None:
             x_VTD = self.interaction(x_VTD, tokens)
         if len(self.backbones) == 1:
-            x_VTD = self.backbones[0](x_VTD, tokens)
+            x_VTD = self.backbones[0](x_VTD, tokens, kept_S)
         else:
-            x_VTD = torch.cat([f(x_VTD[v, None], tokens) for v, f in enumerate(self.backbones)])
-        return x_VTD.transpose(0, 1).reshape(len(tokens), -1)
+            x_VTD = torch.cat([f(x_VTD[v, None], tokens, kept_S) for v, f in enumerate(self.backbones)])
+        return x_VTD.transpose(0, 1).reshape(x_VTD.shape[1], -1)
 
-    def forward(self, tokens: Tokens) -> Tensor:
-        """The state of every token, [T, C]; each distinct item goes through its views once."""
+    def forward(self, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
+        """The state of every token, [T, C], or of `kept_S`; each distinct item goes through its views once."""
         distinct_n, index_T = torch.unique(tokens.items_T, return_inverse=True)
-        return self.hidden(nn.functional.embedding(index_T, self.item_vectors(distinct_n)), tokens)
+        return self.hidden(nn.functional.embedding(index_T, self.item_vectors(distinct_n)), tokens, kept_S)
 
     def encode(self, sequences: Sequences) -> Tensor:
         """Each sequence's user vector `u_last`, [S, C]: the state of its newest token."""
         tokens = Tokens(sequences, self.device)
-        return self(tokens).index_select(0, tokens.last_S)
+        states_SC: Tensor = self(tokens, tokens.last_S)
+        return states_SC
 
     def item_matrix(self) -> Tensor:
         """All items' vectors, [I, C], row = id - 1; the score of an item is its dot product with `u_last`."""
         ids = torch.arange(1, self.n_items + 1, device=self.device)
-        return torch.cat([self.item_vectors(chunk) for chunk in ids.split(_CHUNK)])
+        return torch.cat([self.item_vectors(chunk) for chunk in torch.split(ids, _CHUNK)])

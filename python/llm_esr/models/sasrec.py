@@ -26,10 +26,11 @@ class PreNormBlock(nn.Module):
         self.contract = nn.Linear(inner, width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
-        """[V, T, D] -> [V, T, D]."""
+    def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
+        """[V, T, D] -> [V, T, D], or [V, S, D] for the tokens `kept_S` alone."""
         normed_VTD = self.attention_norm(x_VTD)
-        x_VTD = x_VTD + self.dropout(self.attention(normed_VTD, normed_VTD, normed_VTD, tokens, causal=True))
+        mixed_VTD = self.attention(normed_VTD, normed_VTD, normed_VTD, tokens, causal=True, kept_S=kept_S)
+        x_VTD = _kept(x_VTD, kept_S) + self.dropout(mixed_VTD)
         inner_VTF = self.dropout(F.gelu(self.expand(self.forward_norm(x_VTD))))
         output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))
         return output_VTD
@@ -48,10 +49,11 @@ class PaperBlock(nn.Module):
         self.contract = nn.Linear(inner, width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
-        """[V, T, D] -> [V, T, D]."""
+    def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
+        """[V, T, D] -> [V, T, D], or [V, S, D] for the tokens `kept_S` alone."""
         queries_VTD = self.attention_norm(x_VTD)
-        x_VTD = self.forward_norm(queries_VTD + self.attention(queries_VTD, x_VTD, x_VTD, tokens, causal=True))
+        mixed_VTD = self.attention(queries_VTD, x_VTD, x_VTD, tokens, causal=True, kept_S=kept_S)
+        x_VTD = self.forward_norm(_kept(queries_VTD, kept_S) + mixed_VTD)
         inner_VTF = F.relu(self.dropout(self.expand(x_VTD)))
         output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))
         return output_VTD
@@ -66,9 +68,18 @@ class SASRec(nn.Module):
         self.blocks = nn.ModuleList(block(config) for _ in range(config.blocks))
         self.last_norm = nn.LayerNorm(config.width, eps=1e-5 if config.block == "pre-norm" else 1e-8)
 
-    def forward(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
-        """[V, T, D] -> [V, T, D]; a token's output depends on it and on earlier tokens of its sequence."""
-        for block in self.blocks:
+    def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
+        """[V, T, D] -> [V, T, D]; a token's output depends on it and on earlier tokens of its sequence.
+
+        With `kept_S` only these tokens' outputs, [V, S, D]: the last block then skips the others where it can.
+        """
+        *first, last = self.blocks
+        for block in first:
             x_VTD = block(x_VTD, tokens)
+        x_VTD = last(x_VTD, tokens, kept_S)
         output_VTD: Tensor = self.last_norm(x_VTD)
         return output_VTD
+
+
+def _kept(x_VTD: Tensor, kept_S: Tensor | None) -> Tensor:
+    return x_VTD if kept_S is None else x_VTD.index_select(1, kept_S)

@@ -6,6 +6,7 @@ Shapes: n items, E width of the text embeddings, D model width.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_esr.config import ModelConfig
@@ -54,22 +55,23 @@ class SemanticView(nn.Module):
             self.register_buffer("table", table_IE, persistent=False)
         inner = max(source // 2, 1)
         self.kind = config.adapter
-        if config.adapter == "linear":
-            self.layers = nn.ModuleList([nn.Linear(source, width)])
-        else:
-            self.layers = nn.ModuleList([nn.Linear(source, inner), nn.Linear(inner, width)])
+        self.first = nn.Linear(source, width if config.adapter == "linear" else inner)
+        self.second = nn.Identity() if config.adapter == "linear" else nn.Linear(inner, width)
 
     def forward(self, items_n: Tensor) -> Tensor:
         """Ids in 1..I, [n] -> vectors [n, D]."""
         source_nE = self.table.index_select(0, items_n - 1).float()
-        if self.kind == "two-linear" and len(items_n) > self.layers[0].out_features:
-            return self._collapsed(source_nE)
-        for depth, layer in enumerate(self.layers):
-            source_nE = layer(torch.nn.functional.gelu(source_nE) if depth and self.kind == "mlp" else source_nE)
-        return source_nE
+        if isinstance(self.second, nn.Linear) and self.kind == "two-linear":
+            return _two_affine_layers(source_nE, self.first, self.second)
+        inner_nF = self.first(source_nE)
+        vectors_nD: Tensor = self.second(F.gelu(inner_nF) if self.kind == "mlp" else inner_nF)
+        return vectors_nD
 
-    def _collapsed(self, source_nE: Tensor) -> Tensor:
-        """Two affine layers without an activation are one: multiply the weights first, they are smaller."""
-        first, second = self.layers
-        weight_DE = second.weight @ first.weight
-        return torch.nn.functional.linear(source_nE, weight_DE, second.weight @ first.bias + second.bias)
+
+def _two_affine_layers(source_nE: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
+    """second(first(x)). Without an activation between them the two are one layer, cheaper where rows are many."""
+    if len(source_nE) <= first.out_features:
+        composed: Tensor = second(first(source_nE))
+        return composed
+    weight_DE = second.weight @ first.weight
+    return F.linear(source_nE, weight_DE, second.weight @ first.bias + second.bias)
