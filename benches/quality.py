@@ -1,0 +1,197 @@
+"""`make quality`: the runs behind docs/quality.md, and that page, which is made from their metrics.json alone.
+
+A run is one `llm-esr` line or two. What is finished is skipped, so that the script can be stopped and started again.
+`--render` writes the page from what is there; `--only NAME` takes some of the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_esr.evaluation import read_rows, render
+from llm_esr.files import atomic_file, read_json, write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "runs" / "quality"
+PAGE = ROOT / "docs" / "quality.md"
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run folder, the lines that fill it, and what is said above its tables."""
+
+    name: str
+    title: str
+    about: str
+    lines: tuple[str, ...]
+    needs: Path | None = None
+    # Models from best to worst, as they are claimed to be.
+    order: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        return RUNS / self.name
+
+    @property
+    def possible(self) -> bool:
+        return self.needs is None or self.needs.exists()
+
+
+BEAUTY = SHARED / "beauty5"
+
+EXPERIMENTS = (
+    Experiment(
+        name="demo",
+        title="Simulated data, three seeds",
+        about="The built-in shop of `llm-esr demo`: simulated, with item vectors by `lsa`, which is no LLM. The data "
+        "stay the same; the seeds are those of the trainings.",
+        lines=("demo --seeds 42,43,44 --out {out}",),
+        order=("llm-esr", "sasrec", "popularity"),
+    ),
+    Experiment(
+        name="beauty5",
+        title="Amazon Beauty, 5-core",
+        about="22,363 users, 12,101 items; MiniLM vectors of titles and attributes. Second table: only targets met in "
+        "training, the protocol of the published .0531 (id-only SASRec with sampled softmax).",
+        lines=(
+            "run {data}/interactions.parquet --items {data}/items.parquet --order-column order "
+            "--item-embeddings {data}/item_embeddings.npy --user-embeddings {data}/user_embeddings.npy "
+            "--models sasrec,llm-esr,benches/quality/llm-esr-no-distillation.yaml,corrected --out {out}",
+            "evaluate {out} --targets known",
+        ),
+        needs=BEAUTY,
+        order=("llm-esr", "sasrec", "popularity"),
+    ),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", choices=[e.name for e in EXPERIMENTS], help="may be repeated")
+    parser.add_argument("--render", action="store_true", help="train nothing; write the page from what is there")
+    given = parser.parse_args(arguments)
+    chosen = [e for e in EXPERIMENTS if not given.only or e.name in given.only]
+    if not given.render:
+        for experiment in chosen:
+            if experiment.possible:
+                perform(experiment)
+            else:
+                print(f"{experiment.name}: skipped, {experiment.needs} is not there", file=sys.stderr)
+    write_page([e for e in EXPERIMENTS if (e.folder / "metrics.json").exists()])
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+def perform(experiment: Experiment) -> None:
+    """Run an experiment's lines and note machine, commands and date beside its figures."""
+    lines = [line.format(out=_short(experiment.folder), data=_short(experiment.needs)) for line in experiment.lines]
+    began = time.monotonic()
+    for line in lines:
+        print(f"$ llm-esr {line}", file=sys.stderr)
+        command = Path(sys.executable).parent / "llm-esr"
+        subprocess.run([str(command), *shlex.split(line)], cwd=ROOT, check=True)
+    note = experiment.folder / "quality.json"
+    before = read_json(note) if note.exists() else {}
+    seconds = before.get("seconds", 0) + time.monotonic() - began
+    write_json(
+        note,
+        {
+            "commands": [f"llm-esr {line}" for line in lines],
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "machine": machine(),
+            "seconds": round(seconds),
+        },
+    )
+
+
+def machine() -> str:
+    """Processor, cores and versions, in a line."""
+    import torch
+
+    from llm_esr import __version__
+
+    names = [platform.processor() or platform.machine()]
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+    where = f"{names[0]}, {os.cpu_count()} cores"
+    if torch.cuda.is_available():
+        where += f", {torch.cuda.get_device_name()}"
+    return f"{where}; Python {platform.python_version()}, torch {torch.__version__}, llm-esr {__version__}"
+
+
+def write_page(experiments: Sequence[Experiment]) -> None:
+    """docs/quality.md, from the metrics.json of each run."""
+    parts = [
+        "# Quality\n\nMade by `make quality` from the `metrics.json` of each run; do not edit. Every table has the "
+        "popularity baseline in it, and head and tail apart.\n"
+    ]
+    parts += [_section(experiment) for experiment in experiments]
+    with atomic_file(PAGE, "w") as file:
+        file.write("\n".join(parts).rstrip() + "\n")
+
+
+def _section(experiment: Experiment) -> str:
+    rows = read_rows(experiment.folder / "metrics.json")
+    lines = [f"## {experiment.title}", "", experiment.about, ""]
+    note = experiment.folder / "quality.json"
+    if note.exists():
+        noted = read_json(note)
+        commands = "\n".join(noted["commands"])
+        lines += [f"```\n{commands}\n```", "", f"{noted['date']}, {noted['machine']}.", ""]
+    lines += [render(rows, "markdown"), *_trainings(experiment.folder), *_claims(experiment, rows)]
+    return "\n".join(lines)
+
+
+def _trainings(folder: Path) -> list[str]:
+    found = []
+    for path in sorted(folder.glob("models/*/*/model.json")):
+        record = read_json(path)
+        if record.get("finished"):
+            best = record.get("validation") or {}
+            at = f", best after {best['epoch'] + 1}" if "epoch" in best else ""
+            minutes = f", {record['seconds'] / 60:.0f} minutes" if "seconds" in record else ""
+            found.append(f"{record['name']}/{record['seed']}: {record['epochs']} epochs{at}{minutes}")
+    return ["Trainings: " + "; ".join(found) + ".", ""] if found else []
+
+
+def _claims(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Whether the models stand in the order that is claimed, in the mean over seeds."""
+    lines = []
+    for group in ("all", "tail_item") if experiment.order else ():
+        means = {model: _mean(rows, model, group) for model in experiment.order}
+        known = [model for model in experiment.order if means[model] is not None]
+        chain = " > ".join(f"{model} {means[model]:.4f}" for model in known)
+        values = [means[model] for model in known]
+        holds = all(better > worse for better, worse in itertools.pairwise(values))
+        lines.append(f"- {group.replace('_', ' ')}, mean NDCG@10: {chain}: {'holds' if holds else '**does not hold**'}")
+    return [*lines, ""] if lines else []
+
+
+def _mean(rows: Sequence[dict[str, Any]], model: str, group: str) -> float | None:
+    wanted = {"model": model, "group": group, "metric": "ndcg", "k": 10, "split": "test", "protocol": "full"}
+    values = [row["value"] for row in rows if all(row[key] == value for key, value in wanted.items())]
+    values = [value for value in values if value is not None]
+    return statistics.fmean(values) if values else None
+
+
+def _short(path: Path | None) -> str:
+    return "" if path is None else os.path.relpath(path, ROOT)
+
+
+if __name__ == "__main__":
+    main()
