@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
-from llm_esr.evaluation import Popularity, Report, drop_rows, evaluate, merge_rows, read_rows, render
+from llm_esr.evaluation import Popularity, Report, drop_rows, evaluate, merge_rows, print_tables, read_rows, render
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_each_split_and_protocol_has_its_own_table(rows):
 def test_a_group_without_users_shows_a_dash(small_data):
     data = small_data([[1, 2, 1, 2], [2, 1, 2, 1]], 3)
     main = Report(evaluate(Popularity(data), data).rows).markdown().split("**test, full: by kind")[0]
-    assert " | - | 1.0000 [1.0000-1.0000] |" in main
+    assert " | - | 1.0000 [1.0000, 1.0000] |" in main
 
 
 def test_a_missing_cut_off_falls_back_to_what_there_is(rows):
@@ -110,3 +112,9 @@ def test_reports_add_up(rows):
     assert total.value("ndcg") == pytest.approx(Report(rows).value("ndcg") + 0.1)
     with pytest.raises(KeyError, match="no figure ndcg@7"):
         total.value("ndcg", 7)
+
+
+def test_no_figure_is_cut_short_on_a_narrow_terminal(rows):
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    print_tables(rows + as_model(rows, "llm-esr", 1) + as_model(rows, "llm-esr", 2), console, details=True)
+    assert "…" not in console.file.getvalue()

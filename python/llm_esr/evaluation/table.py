@@ -75,6 +75,8 @@ def print_tables(
 ) -> None:
     """Print what `render` gives, in colour where the terminal has it."""
     console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH)  # a file or a pipe has no edge to fit into
     for sheet in _sheets(list(rows), k, metrics, details):
         _draw(sheet, console)
 
@@ -186,7 +188,7 @@ def _cell(rows: list[Row], span: bool = True) -> str:
     row = rows[0]
     if not span or row["low"] is None:
         return _figure(row["value"])
-    return f"{_figure(row['value'])} [{_figure(row['low'])}-{_figure(row['high'])}]"
+    return f"{_figure(row['value'])} [{_figure(row['low'])}, {_figure(row['high'])}]"
 
 
 def _figure(value: float) -> str:
@@ -214,15 +216,21 @@ def _draw(sheet: _Sheet, console: Console) -> None:
     table = Table(title=escape(sheet.title), title_justify="left", title_style="bold", caption_justify="left")
     table.caption = "\n".join(escape(note) for note in sheet.notes) or None
     for number, column in enumerate(sheet.columns):
-        table.add_column(column, justify="left" if number < 2 else "right", no_wrap=number < 2)
+        table.add_column(
+            column,
+            justify="left" if number < 2 else "right",
+            no_wrap=number == 1,
+            overflow="fold",
+            min_width=len("popularity") if number == 0 else None,
+        )
     previous = ""
     for line in sheet.lines:
         first, *rest = line
         new = first != previous
         if new and previous:
             table.add_section()
-        # The interval goes under its figure: five groups fit a line of 100 characters.
-        cells = [cell.replace(" [", "\n[") for cell in rest]
+        # What follows a figure goes under it, and breaks at its comma if it must: five groups fit 80 columns.
+        cells = [cell.replace(" [", "\n[").replace(" ± ", "\n± ") for cell in rest]
         table.add_row(escape(first) if new else "", *(escape(cell) for cell in cells))
         previous = first
     console.print(table)

@@ -1,0 +1,219 @@
+"""Top-k lists: of known users, of histories, in memory or chunk by chunk into a Parquet file.
+
+Shapes: B users or histories of a chunk, I items, K places of a list.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from llm_esr.evaluation.ranking import distinct_pairs, top_k
+from llm_esr.evaluation.scorer import Scorer, checked_scores, chunks
+from llm_esr.files import atomic_path
+from llm_esr.serving.ids import outside_id, outside_ids, unknown_message
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+
+_ROWS_A_PART = 1 << 20  # rows that are held before they go to disk
+_NAMED = 5  # rows or ids that a warning names
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a list may hold.
+
+    Attributes:
+        k: its length.
+        allowed: bool [I]; None: everything.
+        keep_seen: whether items of the history may come back.
+    """
+
+    k: int
+    allowed: NDArray[np.bool_] | None = None
+    keep_seen: bool = False
+
+
+def make_wish(data: Dataset, k: int, include: Any, exclude: Any, keep_seen: bool, skip_unknown: bool) -> Wish:
+    """Check and translate the options of a request.
+
+    Raises:
+        ValueError: k below 1, an unknown item (unless `skip_unknown`), or nothing left to recommend.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"k: expected a whole number of at least 1, got {k!r}")
+    if include is None and exclude is None:
+        return Wish(int(k), None, keep_seen)
+    allowed_I = np.full(data.n_items, include is None)
+    if include is not None:
+        allowed_I[_item_numbers(data, include, "include", skip_unknown) - 1] = True
+    if exclude is not None:
+        allowed_I[_item_numbers(data, exclude, "exclude", skip_unknown) - 1] = False
+    if not allowed_I.any():
+        raise ValueError("include and exclude leave no item to recommend")
+    return Wish(int(k), allowed_I, keep_seen)
+
+
+def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int64]:
+    """Numbers of users, in the order asked for.
+
+    Raises:
+        ValueError: an unknown user, unless `skip_unknown`, which passes over it with a warning.
+    """
+    ids, index = outside_ids(users), data.user_index
+    unknown = [name for name in ids if name not in index]
+    if unknown:
+        message = unknown_message("user", unknown, index)
+        if not skip_unknown:
+            raise ValueError(
+                f"{message} skip_unknown (--skip-unknown) passes over unknown users; a person whom the data do not hold "
+                "is served by the history alone: histories=[[...]] (--history i3,i9)"
+            )
+        warnings.warn(f"{message}; passed over", stacklevel=3)
+    return np.array([index[name] for name in ids if name in index], dtype=np.int64)
+
+
+def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Histories of outside ids as (items int32 [T], offsets int64 [S + 1]); unknown items are dropped with a warning.
+
+    Raises:
+        ValueError: not a list of lists of ids.
+    """
+    if isinstance(histories, str) or any(isinstance(row, (str, int, float)) for row in histories):
+        raise ValueError(
+            f"histories: expected a list of histories, each a list of item ids, such as [['i3', 'i9']]; got {histories!r}"
+        )
+    index = data.item_index
+    rows: list[list[int]] = []
+    unknown: list[str] = []
+    for history in histories:
+        ids = [outside_id(value) for value in history]
+        rows.append([index[name] for name in ids if name in index])
+        unknown += [name for name in ids if name not in index]
+    if unknown:
+        warnings.warn(f"{unknown_message('item', unknown, index)}; left out of the histories", stacklevel=3)
+    empty = [str(number) for number, row in enumerate(rows) if not row]
+    if empty:
+        named = ", ".join(empty[:_NAMED]) + (", ..." if len(empty) > _NAMED else "")
+        warnings.warn(
+            f"{len(empty)} of {len(rows)} histories have no known item (row {named}): they get the most popular items, "
+            "scored by their count in training",
+            stacklevel=3,
+        )
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    return np.array([item for row in rows for item in row], dtype=np.int32), offsets
+
+
+def user_frames(scorer: Scorer, data: Dataset, users: NDArray[np.int64], wish: Wish) -> Iterator[pl.DataFrame]:
+    """Lists of known users, a frame for each chunk; what they read is everything a user did."""
+    names = pl.Series("user_id", data.user_ids, dtype=pl.String)
+    for chunk in chunks(users, data.n_items):
+        items, offsets = data.histories(users[chunk], "serving")
+        yield _frame(scorer, data, items, offsets, wish, names.gather(users[chunk]))
+
+
+def history_frames(
+    scorer: Scorer, data: Dataset, items: NDArray[np.int32], offsets: NDArray[np.int64], wish: Wish
+) -> Iterator[pl.DataFrame]:
+    """Lists for histories; the column `history` is the history's place, from 0."""
+    rows = np.arange(len(offsets) - 1)
+    for chunk in chunks(rows, data.n_items):
+        cut = offsets[chunk.start : chunk.stop + 1]
+        yield _frame(scorer, data, items[cut[0] : cut[-1]], cut - cut[0], wish, pl.Series("history", rows[chunk]))
+
+
+def gather_frames(frames: Iterator[pl.DataFrame], data: Dataset, first: str) -> pl.DataFrame:
+    """All frames as one; with the right columns where there are none."""
+    found = list(frames)
+    return pl.concat(found) if found else empty_frame(data, first)
+
+
+def empty_frame(data: Dataset, first: str) -> pl.DataFrame:
+    """A frame of lists without any."""
+    schema: dict[str, Any] = {first: pl.String if first == "user_id" else pl.Int64, "rank": pl.Int32}
+    schema |= {"item_id": pl.String, "score": pl.Float32}
+    return pl.DataFrame(schema=schema | ({"title": pl.String} if data.titles() is not None else {}))
+
+
+def write_frames(path: Path, frames: Iterator[pl.DataFrame], empty: pl.DataFrame) -> int:
+    """Write frames to one Parquet file, whole or not at all, holding a bounded number of rows; returns the rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, atomic_path(path) as target:
+        parts: list[Path] = []
+        held: list[pl.DataFrame] = []
+        rows = n_held = 0
+        for frame in frames:
+            held.append(frame)
+            n_held += len(frame)
+            if n_held >= _ROWS_A_PART:
+                parts.append(_write_part(held, Path(folder) / f"{len(parts):06}.parquet"))
+                rows, n_held, held = rows + n_held, 0, []
+        if not parts:
+            pl.concat([empty, *held]).write_parquet(target)
+        else:
+            if held:
+                parts.append(_write_part(held, Path(folder) / f"{len(parts):06}.parquet"))
+            pl.scan_parquet(parts).sink_parquet(target, maintain_order=True)
+        return rows + n_held
+
+
+def _write_part(held: list[pl.DataFrame], path: Path) -> Path:
+    pl.concat(held).write_parquet(path)
+    return path
+
+
+def _frame(
+    scorer: Scorer,
+    data: Dataset,
+    items: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    wish: Wish,
+    owners: pl.Series,
+) -> pl.DataFrame:
+    scores_BI = checked_scores(scorer, items, offsets, data.n_items)
+    if wish.allowed is not None:
+        scores_BI = scores_BI.masked_fill(~torch.from_numpy(wish.allowed).to(scores_BI.device), -torch.inf)
+    if not wish.keep_seen:
+        rows, seen = distinct_pairs(items, offsets, data.n_items)
+        # Not in place: a scorer's tensor is not ours to change.
+        index = (torch.from_numpy(rows).to(scores_BI.device), torch.from_numpy(seen - 1).to(scores_BI.device))
+        scores_BI = scores_BI.index_put(index, scores_BI.new_tensor(-torch.inf))
+    ids_BK, values_BK = top_k(scores_BI, wish.k)
+    row, place = np.nonzero(ids_BK)
+    index_N = ids_BK[row, place].astype(np.int64) - 1
+    columns = {
+        owners.name: owners.gather(row),
+        "rank": pl.Series(place + 1, dtype=pl.Int32),
+        "item_id": pl.Series(_picked(data.item_ids, index_N), dtype=pl.String),
+        "score": pl.Series(values_BK[row, place], dtype=pl.Float32),
+    }
+    titles = data.titles()
+    if titles is not None:
+        columns["title"] = pl.Series(_picked(titles, index_N), dtype=pl.String)
+    return pl.DataFrame(columns)
+
+
+def _picked(names: Sequence[str | None], index_N: NDArray[np.int64]) -> list[str | None]:
+    return [names[i] for i in index_N.tolist()]
+
+
+def _item_numbers(data: Dataset, items: Any, option: str, skip_unknown: bool) -> NDArray[np.int64]:
+    ids = outside_ids(items)
+    index: Mapping[str, int] = data.item_index
+    unknown = [name for name in ids if name not in index]
+    if unknown:
+        message = f"{option}: {unknown_message('item', unknown, index)}"
+        if not skip_unknown:
+            raise ValueError(f"{message} skip_unknown (--skip-unknown) passes over unknown items")
+        warnings.warn(f"{message}; passed over", stacklevel=4)
+    return np.array([index[name] for name in ids if name in index], dtype=np.int64)

@@ -1,0 +1,286 @@
+"""`Recommender`: a trained model with its data, ready to be judged and to recommend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llm_esr.config import Config, EvaluateConfig, load_config
+from llm_esr.evaluation import ModelScorer, Popularity, Report, evaluate
+from llm_esr.evaluation.scorer import SequenceModel
+from llm_esr.files import read_json
+from llm_esr.serving.recommend import (
+    empty_frame,
+    gather_frames,
+    history_frames,
+    known_items,
+    known_users,
+    make_wish,
+    user_frames,
+    write_frames,
+)
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+
+
+class Recommender:
+    """A trained model and the data set it was trained on.
+
+    Attributes:
+        model: the network.
+        data: the data set.
+        name: the model's name in tables.
+        seed: its training seed.
+        config: the whole configuration it was trained with.
+        folder: `models/<name>/<seed>`; None for a model that is in memory only.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        data: Dataset,
+        name: str,
+        seed: int,
+        config: Config,
+        folder: str | Path | None = None,
+    ) -> None:
+        self.model = model
+        self.data = data
+        self.name = name
+        self.seed = seed
+        self.config = config
+        self.folder = None if folder is None else Path(folder)
+        self._scorer = ModelScorer(model, name, config.model.max_len, fallback=Popularity(data))
+
+    def __repr__(self) -> str:
+        return f"Recommender({self.name}, seed {self.seed}, {self.data.n_users:,} users, {self.data.n_items:,} items)"
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, data: Dataset | str | Path | None = None, device: str = "auto"
+    ) -> Recommender:
+        """Open a trained model.
+
+        Args:
+            path: a run's folder (its primary model is taken) or a model's, `models/<name>/<seed>`.
+            data: the data set or its folder, where it is no longer where the model's record says.
+            device: `auto` takes a GPU where there is one.
+
+        Raises:
+            FileNotFoundError: no model there, or its data are gone.
+            ValueError: an unfinished training, or data that are not those of the training.
+        """
+        from llm_esr.data import Dataset  # noqa: PLC0415
+        from llm_esr.models import load_model  # noqa: PLC0415
+
+        folder = find_model(Path(path))
+        record = read_json(folder / "model.json")
+        if data is None:
+            data = (folder / record["data"]).resolve()
+        data = data if isinstance(data, Dataset) else Dataset.open(data)
+        _check_data(folder, record, data)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        model = cast(SequenceModel, load_model(folder, data.folder, device))
+        return cls(model, data, record["name"], record["seed"], load_config(folder / "config.yaml"), folder)
+
+    def refresh(self) -> None:
+        """Compute the item matrix anew at the next call; needed after the model's weights were changed."""
+        self._scorer.refresh()
+
+    def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
+        """Scores [S, I] of every item for histories of item numbers; an empty history is scored by popularity.
+
+        See `llm_esr.evaluation.Scorer.scores`.
+        """
+        return self._scorer.scores(items, offsets)
+
+    def evaluate(
+        self,
+        data: Dataset | None = None,
+        *,
+        part: Literal["validation", "test"] = "test",
+        k: int | list[int] | None = None,
+        keep_seen: bool | None = None,
+        targets: Literal["all", "known"] | None = None,
+        candidates: int | None = None,
+        resamples: int | None = None,
+        tail_item_below: int | None = None,
+        tail_user_below: int | None = None,
+        users: Any = None,
+        popularity: bool = True,
+    ) -> Report:
+        """Judge the model on what was held out, beside the popularity baseline.
+
+        Args:
+            data: other users of the same catalogue; default: the data of the training.
+            part: what was held out.
+            k: one or several cut-offs.
+            keep_seen: let the user's earlier items be rivals of the target.
+            targets: `known` leaves out users whose target training never met.
+            candidates: rank against so many sampled items instead of the whole catalogue.
+            resamples: bootstrap resamples; 0: no intervals.
+            tail_item_below: items met less often in training are tail items.
+            tail_user_below: users with a shorter training sequence are tail users.
+            users: only these, by outside id.
+            popularity: evaluate the baseline too.
+
+        What is None is as in the model's configuration.
+
+        Raises:
+            ValueError: nothing held out, an unknown user, another catalogue, or settings that exclude each other.
+        """
+        data = self.data if data is None else data
+        if data is not self.data and (data.n_items != self.data.n_items or data.item_ids != self.data.item_ids):
+            raise ValueError(
+                f"{data.folder} has another catalogue than {self.data.folder}, on which {self.name} was trained; a "
+                "model knows no items but its own"
+            )
+        given = {
+            "k": [k] if isinstance(k, int) else k,
+            "keep_seen": keep_seen,
+            "targets": targets,
+            "candidates": candidates,
+            "resamples": resamples,
+            "tail_item_below": tail_item_below,
+            "tail_user_below": tail_user_below,
+        }
+        values = self.config.evaluate.model_dump() | {key: value for key, value in given.items() if value is not None}
+        config = EvaluateConfig.model_validate(values)
+        chosen = None if users is None else known_users(data, users, skip_unknown=False)
+        report = Report([])
+        if popularity:
+            # The baseline of the data that are ranked, so that it equals that of every other model in the table.
+            report += evaluate(Popularity(data), data, part=part, config=config, users=chosen)
+        return report + evaluate(self, data, part=part, config=config, seed=self.seed, users=chosen)
+
+    def recommend(
+        self,
+        users: Any = None,
+        histories: Any = None,
+        k: int = 10,
+        *,
+        include: Any = None,
+        exclude: Any = None,
+        keep_seen: bool = False,
+        skip_unknown: bool = False,
+    ) -> pl.DataFrame:
+        """The best items for known users, or for histories of people who need not be known.
+
+        Args:
+            users: outside ids, one or several. Everything a user did is read, held-out items too.
+            histories: lists of outside item ids, oldest first. Unknown items are left out with a warning; a history
+                without a known item gets the most popular ones, scored by their count in training.
+            k: items a list; fewer where fewer are allowed.
+            include: only these items.
+            exclude: none of these.
+            keep_seen: let items of the history come back.
+            skip_unknown: pass over unknown users, and unknown items of `include` and `exclude`, with a warning.
+
+        Returns:
+            Columns `user_id` (or `history`, the row in `histories`), `rank` from 1, `item_id`, `score`, and `title` where
+            the items have titles; list after list in the order asked for. Equal scores go by the item's number.
+
+        Raises:
+            ValueError: an unknown user or item (near ones are suggested), or neither or both of users and histories.
+        """
+        if (users is None) == (histories is None):
+            came = "neither" if users is None else "both"
+            raise ValueError(f"recommend: give users (known ones) or histories (lists of item ids), got {came}")
+        wish = make_wish(self.data, k, include, exclude, keep_seen, skip_unknown)
+        if users is not None:
+            numbers = known_users(self.data, users, skip_unknown)
+            return gather_frames(user_frames(self, self.data, numbers, wish), self.data, "user_id")
+        items, offsets = known_items(self.data, histories)
+        return gather_frames(history_frames(self, self.data, items, offsets, wish), self.data, "history")
+
+    def recommend_to(
+        self,
+        path: str | Path,
+        users: Any = "all",
+        k: int = 10,
+        *,
+        include: Any = None,
+        exclude: Any = None,
+        keep_seen: bool = False,
+        skip_unknown: bool = False,
+    ) -> int:
+        """Write the lists of many users to a Parquet file, in chunks; the file is whole or not there.
+
+        Args:
+            path: ends in `.parquet`; columns as of `recommend`.
+            users: `"all"`, or a list of outside ids (see `llm_esr.serving.read_user_ids` for files).
+            k: as of `recommend`, like the rest.
+            include: only these items.
+            exclude: none of these.
+            keep_seen: let items of the history come back.
+            skip_unknown: pass over what is unknown, with a warning.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            ValueError: another file ending, or as of `recommend`.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".parquet":
+            raise ValueError(f"{path}: recommendations are written as Parquet; name a file that ends in .parquet")
+        wish = make_wish(self.data, k, include, exclude, keep_seen, skip_unknown)
+        if isinstance(users, str) and users == "all":
+            numbers = np.arange(self.data.n_users)
+        else:
+            numbers = known_users(self.data, users, skip_unknown)
+        frames = user_frames(self, self.data, numbers, wish)
+        return write_frames(path, frames, empty_frame(self.data, "user_id"))
+
+
+def find_model(path: Path) -> Path:
+    """The model folder that `path` means: itself, a run's primary model, or the only model below it.
+
+    Raises:
+        FileNotFoundError: no model there.
+        ValueError: several, and nothing that says which.
+    """
+    if (path / "model.json").exists():
+        return path
+    if (path / "run.json").exists():
+        primary = read_json(path / "run.json").get("primary")
+        if not primary:
+            raise ValueError(f"{path}/run.json names no primary model: its run is not finished; run it again")
+        folder = path / "models" / str(primary["name"]) / str(primary["seed"])
+        if not (folder / "model.json").exists():
+            raise FileNotFoundError(f"{path}/run.json names {folder} as primary, but no model is there; run it again")
+        return folder
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; expected a run's folder or a model's, models/<name>/<seed>")
+    patterns = ("*/model.json", "*/*/model.json", "models/*/*/model.json")
+    found = sorted({file.parent for pattern in patterns for file in path.glob(pattern)})
+    if not found:
+        raise FileNotFoundError(f"{path} holds neither run.json nor a trained model; make one with `llm-esr run`")
+    if len(found) > 1:
+        names = ", ".join(str(folder.relative_to(path)) for folder in found)
+        raise ValueError(f"{path} holds several models and no run.json that names the primary; name one of: {names}")
+    return found[0]
+
+
+def _check_data(folder: Path, record: dict[str, Any], data: Dataset) -> None:
+    made_from = record.get("made_from", {})
+    if record["n_items"] != data.n_items or made_from.get("data", data.fingerprint) != data.fingerprint:
+        raise ValueError(
+            f"{folder} was trained on other data than {data.folder} holds now ({record['n_items']:,} items then, "
+            f"{data.n_items:,} now): item numbers would mean other items. Train it again, or give the data it knows"
+        )
+    vectors = data.folder / "item_embeddings.json"
+    then = made_from.get("item_embeddings")
+    if then is not None and vectors.exists() and read_json(vectors).get("checksum") != then:
+        raise ValueError(
+            f"{data.folder}/item_embeddings.npy is not what {folder} was trained with: the semantic view would read "
+            "other vectors. Train it again, or restore the vectors"
+        )
