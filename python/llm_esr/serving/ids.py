@@ -38,11 +38,12 @@ def outside_ids(values: Any) -> list[str]:
 
 
 def unknown_message(kind: str, unknown: Sequence[str], known: Mapping[str, int]) -> str:
-    """Which ids are unknown, and what near ones there are."""
+    """Which ids are unknown, and what near ones there are; one whole sentence."""
+    unknown = list(dict.fromkeys(unknown))
     shown = ", ".join(repr(name) for name in unknown[:_SHOWN])
     more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
     near = near_ids(unknown[0], known)
-    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+    hint = f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else "."
     return f"no {kind} {shown}{more} in the data{hint}"
 
 

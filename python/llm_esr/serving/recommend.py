@@ -79,19 +79,20 @@ def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int
                 f"{message} skip_unknown (--skip-unknown) passes over unknown users; a person whom the data do not hold "
                 "is served by the history alone: histories=[[...]] (--history i3,i9)"
             )
-        warnings.warn(f"{message}; passed over", stacklevel=3)
+        warnings.warn(f"{message} Passed over", stacklevel=3)
     return np.array([index[name] for name in ids if name in index], dtype=np.int64)
 
 
 def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Histories of outside ids as (items int32 [T], offsets int64 [S + 1]); unknown items are dropped with a warning.
+    """Histories of outside ids as (items int32 [T], offsets int64 [S + 1]); drops unknown items and warns.
 
     Raises:
         ValueError: not a list of lists of ids.
     """
     if isinstance(histories, str) or any(isinstance(row, (str, int, float)) for row in histories):
         raise ValueError(
-            f"histories: expected a list of histories, each a list of item ids, such as [['i3', 'i9']]; got {histories!r}"
+            "histories: expected a list of histories, each a list of item ids, such as [['i3', 'i9']]; "
+            f"got {histories!r:.80}"
         )
     index = data.item_index
     rows: list[list[int]] = []
@@ -101,7 +102,7 @@ def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArr
         rows.append([index[name] for name in ids if name in index])
         unknown += [name for name in ids if name not in index]
     if unknown:
-        warnings.warn(f"{unknown_message('item', unknown, index)}; left out of the histories", stacklevel=3)
+        warnings.warn(f"{unknown_message('item', unknown, index)} Left out of the histories", stacklevel=3)
     empty = [str(number) for number, row in enumerate(rows) if not row]
     if empty:
         named = ", ".join(empty[:_NAMED]) + (", ..." if len(empty) > _NAMED else "")
@@ -215,5 +216,5 @@ def _item_numbers(data: Dataset, items: Any, option: str, skip_unknown: bool) ->
         message = f"{option}: {unknown_message('item', unknown, index)}"
         if not skip_unknown:
             raise ValueError(f"{message} skip_unknown (--skip-unknown) passes over unknown items")
-        warnings.warn(f"{message}; passed over", stacklevel=4)
+        warnings.warn(f"{message} Passed over", stacklevel=4)
     return np.array([index[name] for name in ids if name in index], dtype=np.int64)

@@ -63,9 +63,7 @@ class Recommender:
         return f"Recommender({self.name}, seed {self.seed}, {self.data.n_users:,} users, {self.data.n_items:,} items)"
 
     @classmethod
-    def load(
-        cls, path: str | Path, *, data: Dataset | str | Path | None = None, device: str = "auto"
-    ) -> Recommender:
+    def load(cls, path: str | Path, *, data: Dataset | str | Path | None = None, device: str = "auto") -> Recommender:
         """Open a trained model.
 
         Args:
@@ -82,14 +80,13 @@ class Recommender:
 
         folder = find_model(Path(path))
         record = read_json(folder / "model.json")
-        if data is None:
-            data = (folder / record["data"]).resolve()
-        data = data if isinstance(data, Dataset) else Dataset.open(data)
-        _check_data(folder, record, data)
+        source = (folder / record["data"]).resolve() if data is None else data
+        opened: Dataset = source if isinstance(source, Dataset) else Dataset.open(source)
+        _check_data(folder, record, opened)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        model = cast(SequenceModel, load_model(folder, data.folder, device))
-        return cls(model, data, record["name"], record["seed"], load_config(folder / "config.yaml"), folder)
+        model = cast(SequenceModel, load_model(folder, opened.folder, device))
+        return cls(model, opened, record["name"], record["seed"], load_config(folder / "config.yaml"), folder)
 
     def refresh(self) -> None:
         """Compute the item matrix anew at the next call; needed after the model's weights were changed."""
@@ -185,8 +182,8 @@ class Recommender:
             skip_unknown: pass over unknown users, and unknown items of `include` and `exclude`, with a warning.
 
         Returns:
-            Columns `user_id` (or `history`, the row in `histories`), `rank` from 1, `item_id`, `score`, and `title` where
-            the items have titles; list after list in the order asked for. Equal scores go by the item's number.
+            Columns `user_id` (or `history`, the place in `histories`), `rank` from 1, `item_id`, `score`, and `title`
+            where the items have titles; list after list in the order asked for. Equal scores go by the item's number.
 
         Raises:
             ValueError: an unknown user or item (near ones are suggested), or neither or both of users and histories.
