@@ -1,5 +1,6 @@
 """Types of the Rust extension."""
 
+from os import PathLike
 from typing import Any, final
 
 import numpy as np
@@ -17,3 +18,17 @@ class ExactIndex:
     def __len__(self) -> int: ...
     @property
     def width(self) -> int: ...
+
+@final
+class TableReader:
+    """A CSV, TSV (layout `csv`, `tsv`) or headerless `user item` file (`pairs`), read chunk after chunk; gzip too."""
+
+    def __new__(cls, path: str | PathLike[str], *, layout: str) -> TableReader: ...
+    @property
+    def columns(self) -> list[str]: ...
+    @property
+    def delimiter(self) -> str: ...
+    def read(
+        self, rows: int, columns: list[str]
+    ) -> tuple[NDArray[np.int64], list[list[str]], list[tuple[int, int, str, str]]] | None:
+        """Up to `rows` records: physical lines, the columns' fields, malformed ones (line, last line, text, reason)."""

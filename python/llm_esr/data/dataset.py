@@ -1,0 +1,314 @@
+"""A data set folder, opened: users' histories as CSR arrays, their split, and the tables of users and items."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from llm_esr.data.report import lines_of
+from llm_esr.data.splitting import iso
+from llm_esr.files import read_json
+
+FORMAT = 1
+Part = Literal["train", "validation", "test", "serving"]
+
+
+class Dataset:
+    """What `prepare` wrote; arrays are memory-mapped and read-only.
+
+    Users are 0..U-1, items 1..I (0 pads). User `u` has `items[offsets[u]:offsets[u + 1]]`, oldest first, cut by
+    `splits[u]` (end of train, end of validation, counted from the user's start).
+    """
+
+    folder: Path
+    n_users: int
+    n_items: int
+    n_interactions: int
+    split: str
+    offsets: NDArray[np.int64]  # [U + 1]
+    items: NDArray[np.int32]  # [n]
+    timestamps: NDArray[np.int64] | None  # [n], nanoseconds since 1970 UTC
+    splits: NDArray[np.int64]  # [U, 2]
+    metadata: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Dataset:
+        """Open a folder; headers, lengths, the order of offsets, the range of ids and the splits are checked.
+
+        Raises:
+            FileNotFoundError: no such folder, or a file of it is missing.
+            ValueError: a file is damaged, or of another format version.
+        """
+        return cls(Path(folder))
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not folder.is_dir():
+            raise FileNotFoundError(f"data set folder {folder} does not exist; make it with `llm-esr prepare`")
+        if not (folder / "dataset.json").exists():
+            raise FileNotFoundError(
+                f"{folder} has no dataset.json, so it is no data set; make one with `llm-esr prepare`"
+            )
+        self.metadata = read_json(folder / "dataset.json")
+        version = self.metadata.get("format") if isinstance(self.metadata, dict) else None
+        if version != FORMAT:
+            raise ValueError(
+                f"{folder / 'dataset.json'} has format {version!r}, this release reads {FORMAT}; "
+                "run `llm-esr prepare` again"
+            )
+        try:
+            counts = self.metadata["counts"]
+            self.n_users, self.n_items = int(counts["users"]), int(counts["items"])
+            self.n_interactions = int(counts["interactions"])
+            self.split = str(self.metadata["split"])
+            self.fingerprint = str(self.metadata["fingerprint"])
+            self.text_columns: list[str] = list(self.metadata["text_columns"])
+            self.title_column: str | None = self.metadata["title_column"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged("dataset.json", f"an entry is missing or of a wrong kind ({error})") from None
+        self.offsets = self._array("offsets.npy", np.int64, (self.n_users + 1,))
+        self.items = self._array("items.npy", np.int32, (self.n_interactions,))
+        self.splits = self._array("splits.npy", np.int64, (self.n_users, 2))
+        has_times = self.metadata.get("timestamps") is not None
+        self.timestamps = self._array("timestamps.npy", np.int64, (self.n_interactions,)) if has_times else None
+        self._check()
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({str(self.folder)!r}: {self.n_users:,} users, {self.n_items:,} items, "
+            f"{self.n_interactions:,} interactions, split {self.split})"
+        )
+
+    def _damaged(self, name: str, what: str) -> ValueError:
+        return ValueError(f"{self.folder / name}: {what}; the file is damaged: run `llm-esr prepare` again")
+
+    def _array(self, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+        path = self.folder / name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; run `llm-esr prepare` again")
+        try:
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise self._damaged(name, f"not a whole .npy array ({error})") from None
+        if array.dtype != np.dtype(dtype) or array.shape != shape:
+            raise self._damaged(name, f"holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
+        return array
+
+    def _check(self) -> None:
+        lengths = np.diff(self.offsets)
+        if (lengths < 0).any() or self.offsets[0] != 0 or self.offsets[-1] != self.n_interactions:
+            raise self._damaged("offsets.npy", f"does not rise from 0 to {self.n_interactions}")
+        if self.n_interactions and not (int(self.items.min()) >= 1 and int(self.items.max()) <= self.n_items):
+            raise self._damaged(
+                "items.npy", f"ids from {self.items.min()} to {self.items.max()}, expected 1 to {self.n_items}"
+            )
+        train, validation = self.splits[:, 0], self.splits[:, 1]
+        if (train < 0).any() or (train > validation).any() or (validation > lengths).any():
+            raise self._damaged("splits.npy", "a user's parts do not lie one after another within the history")
+
+    # Parts
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Interactions of every user, int64 [U]."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def training_lengths(self) -> NDArray[np.int64]:
+        """Training interactions of every user, int64 [U]."""
+        return np.array(self.splits[:, 0])
+
+    @cached_property
+    def training_counts(self) -> NDArray[np.int64]:
+        """How often each item is met in the training parts, int64 [I + 1]; entry 0 is 0."""
+        return training_counts(self.offsets, self.items, self.splits, self.n_items)
+
+    def input_ends(self, part: Part) -> NDArray[np.int64]:
+        """Length of every user's input for `part`, int64 [U].
+
+        `train`: the training part; `validation`: the same; `test`: train and validation; `serving`: everything.
+        """
+        match part:
+            case "train" | "validation":
+                return self.training_lengths
+            case "test":
+                return np.array(self.splits[:, 1])
+            case "serving":
+                return self.lengths
+            case _:
+                raise ValueError(f"part: got {part!r}, expected one of {', '.join(get_args(Part))}")
+
+    def targets(self, part: Literal["validation", "test"]) -> NDArray[np.int32]:
+        """Every user's target, int32 [U]: the first item behind the input that still lies in `part`; 0: none."""
+        if part not in ("validation", "test"):
+            raise ValueError(f"part: got {part!r}, expected validation or test")
+        starts = self.input_ends(part)
+        ends = self.splits[:, 1] if part == "validation" else self.lengths
+        has = np.flatnonzero(starts < ends)
+        targets = np.zeros(self.n_users, dtype=np.int32)
+        targets[has] = self.items[self.offsets[has] + starts[has]]
+        return targets
+
+    def history(self, user: int, part: Part) -> NDArray[np.int32]:
+        """The input of `part` of one user, oldest first."""
+        if not 0 <= user < self.n_users:
+            raise IndexError(f"user {user} lies outside 0..{self.n_users - 1}")
+        start = int(self.offsets[user])
+        match part:
+            case "train" | "validation":
+                end = int(self.splits[user, 0])
+            case "test":
+                end = int(self.splits[user, 1])
+            case "serving":
+                end = int(self.offsets[user + 1]) - start
+            case _:
+                raise ValueError(f"part: got {part!r}, expected one of {', '.join(get_args(Part))}")
+        return np.array(self.items[start : start + end])
+
+    def histories(self, users: NDArray[np.integer[Any]], part: Part) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The inputs of `part` of users [B], one after another: items int32 [T], offsets int64 [B + 1]."""
+        chosen = np.asarray(users, dtype=np.int64)
+        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < self.n_users):
+            raise IndexError(f"users {chosen.min()} to {chosen.max()} lie outside 0..{self.n_users - 1}")
+        lengths = self.input_ends(part)[chosen]
+        offsets = np.zeros(len(chosen) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
+        return np.asarray(self.items[places], dtype=np.int32), offsets
+
+    # Ids and tables
+
+    def item_table(self) -> pl.DataFrame:
+        """`item` (1..I), `item_id`, `source_row` (null: not in the items table), `training_count`, text columns."""
+        return self._table("items.parquet", self.n_items)
+
+    def user_table(self) -> pl.DataFrame:
+        """`user` (0..U-1), `user_id`, `source_row` (among the distinct users of the raw table), `training_count`."""
+        return self._table("users.parquet", self.n_users)
+
+    def _table(self, name: str, rows: int) -> pl.DataFrame:
+        path = self.folder / name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; run `llm-esr prepare` again")
+        try:
+            table = pl.read_parquet(path)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._damaged(name, f"not readable ({str(error).splitlines()[0]})") from None
+        if table.height != rows:
+            raise self._damaged(name, f"holds {table.height} rows, expected {rows}")
+        return table
+
+    @cached_property
+    def user_ids(self) -> list[str]:
+        """Outside ids by user number."""
+        return self.user_table()["user_id"].to_list()
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """Outside ids; entry 0 is item 1."""
+        return self.item_table()["item_id"].to_list()
+
+    @cached_property
+    def user_index(self) -> dict[str, int]:
+        """Outside id to user number."""
+        return {outside: number for number, outside in enumerate(self.user_ids)}
+
+    @cached_property
+    def item_index(self) -> dict[str, int]:
+        """Outside id to item number, 1..I."""
+        return {outside: number for number, outside in enumerate(self.item_ids, start=1)}
+
+    def titles(self) -> list[str] | None:
+        """Every item's title, entry 0 is item 1; None where the items have no texts."""
+        if self.title_column is None:
+            return None
+        return self.item_table()[self.title_column].fill_null("unknown").to_list()
+
+    # What later stages add
+
+    @property
+    def item_embeddings(self) -> NDArray[Any] | None:
+        """Item vectors, float16 or float32 [I, E], row = item - 1; None: not made yet."""
+        return self._later("item_embeddings.npy", self.n_items, ("f2", "f4"), "embed")
+
+    @property
+    def user_embeddings(self) -> NDArray[Any] | None:
+        """User vectors, float16 or float32 [U, E]; None: not made yet."""
+        return self._later("user_embeddings.npy", self.n_users, ("f2", "f4"), "embed")
+
+    @property
+    def similar_users(self) -> NDArray[np.int32] | None:
+        """Similar users, int32 [U, K], best first, -1 fills; None: not made yet."""
+        return self._later("similar_users.npy", self.n_users, ("i4",), "index")
+
+    @property
+    def similar_items(self) -> NDArray[np.int32] | None:
+        """Nearest items, int32 [I, 10], best first; None: not made yet."""
+        return self._later("similar_items.npy", self.n_items, ("i4",), "index")
+
+    @property
+    def similar_items_scores(self) -> NDArray[np.float32] | None:
+        """Cosines of `similar_items`, float32 [I, 10]; None: not made yet."""
+        return self._later("similar_items_scores.npy", self.n_items, ("f4",), "index")
+
+    def _later(self, name: str, rows: int, kinds: tuple[str, ...], stage: str) -> NDArray[Any] | None:
+        path = self.folder / name
+        if not path.exists():
+            return None
+        remedy = f"run `llm-esr {stage}` again"
+        try:
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"{path}: not a whole .npy array ({error}); {remedy}") from None
+        if array.ndim != 2 or array.shape[0] != rows or array.dtype.str[1:] not in kinds:
+            raise ValueError(
+                f"{path} holds {array.dtype} {array.shape}, expected {rows} rows of two axes and "
+                f"{' or '.join(str(np.dtype(kind)) for kind in kinds)}; {remedy}"
+            )
+        return array
+
+    def summary(self) -> str:
+        """What `prepare` found and did, for people; all of it is in `metadata` too."""
+        meta = self.metadata
+        counts = meta["counts"]
+        lines = [
+            f"{counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} interactions "
+            f"(average {counts['interactions'] / max(counts['users'], 1):.1f})",
+            *lines_of(meta["rows"]["interactions"], "interactions"),
+        ]
+        if meta["rows"]["items"] is not None:
+            lines += lines_of(meta["rows"]["items"], "items")
+        times = meta["timestamps"]
+        lines.append("order: by " + ", then ".join(meta["order"]))
+        if times is not None:
+            lines.append(f"time: {iso(times['first'])} to {iso(times['last'])}")
+        parts = meta["parts"]
+        lines.append(
+            f"split {self.split}: {parts['train']:,} interactions to train on, targets of {parts['validation']:,} "
+            f"users to validate, of {parts['test']:,} to test"
+        )
+        if meta["split_times"] is not None:
+            at = meta["split_times"]
+            lines[-1] += f" (validation from {iso(at['validation_from'])}, test from {iso(at['test_from'])})"
+        lines += [f"note: {note}" for note in meta["notes"]]
+        return "\n".join(lines)
+
+
+def training_counts(
+    offsets: NDArray[np.int64], items: NDArray[np.int32], splits: NDArray[np.int64], n_items: int
+) -> NDArray[np.int64]:
+    """How often each item is met before the users' ends of train, int64 [I + 1]."""
+    counts = np.zeros(n_items + 1, dtype=np.int64)
+    step = 1 << 16
+    for first in range(0, len(offsets) - 1, step):
+        ends = splits[first : first + step, 0]
+        starts = offsets[first : first + len(ends)]
+        shift = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(ends)])
+        places = np.arange(shift[-1]) + np.repeat(starts - shift[:-1], ends)
+        counts += np.bincount(items[places], minlength=n_items + 1)
+    return counts

@@ -1,0 +1,197 @@
+"""From a column as it came to ids, times, order and numbers; what cannot be read becomes a null, never a guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+Unit = Literal["s", "ms", "us", "ns"]
+
+NANOSECONDS: dict[str, int] = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1000, "ns": 1}
+YEAR_2200 = 7_258_118_400 * NANOSECONDS["s"]  # 2200-01-01 UTC
+EARLIEST = -9_214_560_000 * NANOSECONDS["s"]  # 1678-01-01 UTC: nanoseconds in 64 bits begin in 1677
+
+_ISO = (
+    r"^\s*(?P<date>\d{4}-\d{2}-\d{2})"
+    r"(?:[T ](?P<hour>\d{2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<part>\d{1,9}))?)?"
+    r"\s*(?P<zone>Z|z|UTC|[+-]\d{2}:?\d{2}|[+-]\d{2})?)?\s*$"
+)
+
+
+def number_text(value: float) -> str:
+    """A number as an outside id: an integral float loses its `.0`."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def id_text(column: pl.Series, *, typed: bool) -> pl.Series:
+    """Outside ids as text: blanks around them go, an integral float loses its `.0`, nothing and NaN become null.
+
+    `typed`: the column has a type of its own. In a text file `17850.0` is a float, too, as pandas writes an integer
+    column with gaps; in a typed text column it stays what it is.
+
+    Raises:
+        TypeError: a type that holds no ids (lists, structs, binary).
+    """
+    kind = column.dtype
+    if kind.is_nested() or kind in (pl.Binary, pl.Object):
+        raise TypeError(f"{kind}")
+    if kind.is_float():
+        column = column.fill_nan(None)
+        values = column.cast(pl.Float64)
+        whole = (values == values.round(0)) & (values.abs() < 2.0**63)
+        integral = values.zip_with(whole.fill_null(False), pl.Series([None], dtype=pl.Float64)).cast(pl.Int64)
+        text = integral.cast(pl.String).zip_with(integral.is_not_null(), column.cast(pl.String))
+        return text.zip_with(values.is_finite().fill_null(False), pl.Series([None], dtype=pl.String)).alias(column.name)
+    text = column.cast(pl.String).str.strip_chars()
+    if not typed or kind.is_decimal():
+        text = text.str.replace(r"^([+-]?\d+)\.0+$", "$1")
+    return text.replace("", None)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Timestamps read from a column."""
+
+    nanoseconds: pl.Series  # Int64 since 1970 UTC; null: not readable
+    beyond: pl.Series  # Boolean: an integer that lies beyond the year 2200 in the unit given
+
+
+def timestamps(column: pl.Series, unit: str) -> Times:
+    """Read datetimes (UTC where they have no zone), numbers in `unit`, or their texts, or ISO 8601 texts.
+
+    Raises:
+        TypeError: a type that holds no times.
+    """
+    kind = column.dtype
+    if kind == pl.Date:
+        column, kind = column.cast(pl.Datetime("ms")), pl.Datetime("ms")
+    if isinstance(kind, pl.Datetime):
+        if kind.time_zone is not None:
+            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        # Compare before the conversion: the year 9999 overflows 64 bits of nanoseconds.
+        factor = NANOSECONDS[kind.time_unit or "us"]
+        raw = column.cast(pl.Int64)
+        fits = (raw >= EARLIEST // factor) & (raw < YEAR_2200 // factor)
+        return Times(_where(raw, fits) * factor, pl.repeat(False, len(column), eager=True))
+    if kind.is_numeric():
+        return _from_numbers(column, unit)
+    if kind in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+        return _from_text(column.cast(pl.String), unit)
+    raise TypeError(f"{kind}")
+
+
+def _where(values: pl.Series, keep: pl.Series) -> pl.Series:
+    return values.zip_with(keep.fill_null(False), pl.Series([None], dtype=values.dtype))
+
+
+def _from_numbers(column: pl.Series, unit: str) -> Times:
+    factor = NANOSECONDS[unit]
+    if column.dtype.is_integer():
+        beyond = (column >= YEAR_2200 // factor).fill_null(False)
+        raw = column.cast(pl.Int64, strict=False)
+        return Times(_where(raw, (raw >= EARLIEST // factor) & ~beyond) * factor, beyond)
+    values = column.cast(pl.Float64)
+    finite = values.is_finite().fill_null(False)
+    beyond = (values >= YEAR_2200 // factor).fill_null(False) & finite
+    good = _where(values, finite & (values >= EARLIEST / factor) & ~beyond)
+    whole = good.floor()
+    # Whole units and the rest apart: a float of 1.6e9 seconds times 1e9 would round away microseconds.
+    rest = ((good - whole) * factor).round(0).cast(pl.Int64)
+    return Times(whole.cast(pl.Int64) * factor + rest, beyond)
+
+
+def _from_text(column: pl.Series, unit: str) -> Times:
+    text = column.str.strip_chars()
+    whole = text.cast(pl.Int64, strict=False)
+    numbers = _from_numbers(whole, unit)
+    times, beyond = numbers.nanoseconds, numbers.beyond
+    rest = whole.is_null() & text.is_not_null()
+    if rest.any():
+        decimal = _where(
+            text, rest & text.str.contains(r"^[+-]?\d*\.?\d+(?:[eE][+-]?\d+)?$|^[+-]?\d+\.$").fill_null(False)
+        )
+        numbers = _from_numbers(decimal.cast(pl.Float64, strict=False), unit)
+        times = times.zip_with(times.is_not_null(), numbers.nanoseconds)
+        beyond = beyond | numbers.beyond
+        times = times.zip_with(times.is_not_null(), _from_iso(_where(text, rest)))
+    return Times(times, beyond)
+
+
+def _from_iso(text: pl.Series) -> pl.Series:
+    """ISO 8601 texts as nanoseconds since 1970 UTC; null where a text is none."""
+    parts = pl.DataFrame({"text": text}).select(pl.col("text").str.extract_groups(_ISO)).unnest("text")
+    zone = pl.col("zone").str.replace(":", "")
+    sign = pl.when(zone.str.starts_with("-")).then(-1).otherwise(1)
+    hours, minutes = (
+        zone.str.slice(1, 2).cast(pl.Int64, strict=False),
+        zone.str.slice(3, 2).cast(pl.Int64, strict=False),
+    )
+    number = {name: pl.col(name).cast(pl.Int64, strict=False).fill_null(0) for name in ("hour", "minute", "second")}
+    seconds = (
+        pl.col("date").str.to_date("%Y-%m-%d", strict=False).cast(pl.Int64) * 86_400
+        + number["hour"] * 3600
+        + number["minute"] * 60
+        + number["second"]
+        - sign * (hours.fill_null(0) * 3600 + minutes.fill_null(0) * 60)
+    )
+    valid = (number["hour"] < 24) & (number["minute"] < 60) & (number["second"] <= 60)
+    low, high = EARLIEST // NANOSECONDS["s"], YEAR_2200 // NANOSECONDS["s"]
+    part = pl.col("part").fill_null("0").str.pad_end(9, "0").cast(pl.Int64)
+    made = parts.select(
+        pl.when(valid & (seconds >= low) & (seconds < high)).then(seconds * NANOSECONDS["s"] + part).alias("time")
+    )
+    return made.to_series()
+
+
+def one_timestamp(value: str | int, unit: str, option: str) -> int:
+    """A single time given as an option, in nanoseconds.
+
+    Raises:
+        ValueError: not a time; the message names `option` and what it expects.
+    """
+    text = str(value).strip()
+    times = _from_text(pl.Series([text], dtype=pl.String), unit)
+    if times.beyond[0]:
+        raise ValueError(
+            f"{option} {value} lies beyond the year 2200 as {unit}; {_unit_hint(float(text))} or give an ISO date"
+        )
+    if times.nanoseconds[0] is None:
+        raise ValueError(
+            f"{option} {value!r} is no time; expected an integer in --timestamp-unit ({unit}) "
+            "or ISO 8601 such as 2024-05-31 or 2024-05-31T12:00:00"
+        )
+    return int(times.nanoseconds[0])
+
+
+def beyond_message(value: object, unit: str, place: str) -> str:
+    """What to say of an integer timestamp beyond the year 2200."""
+    number = float(str(value))
+    return (
+        f"{place}: timestamp {value} lies beyond the year 2200 when read as {unit} (--timestamp-unit {unit}); "
+        f"{_unit_hint(number)}"
+    )
+
+
+def _unit_hint(number: float) -> str:
+    fitting = [unit for unit, factor in NANOSECONDS.items() if number < YEAR_2200 // factor]
+    if not fitting:
+        return "no unit fits; correct the value or leave the column out with --timestamp-column ''"
+    return f"give --timestamp-unit {fitting[0]}"
+
+
+def numbers(column: pl.Series) -> pl.Series | None:
+    """A column as Int64 or Float64 where every non-empty value is a number, else None (for the first chunk)."""
+    if column.dtype.is_numeric():
+        return column
+    if column.dtype != pl.String:
+        return None
+    text = column.str.strip_chars().replace("", None)
+    for kind in (pl.Int64, pl.Float64):
+        read = text.cast(kind, strict=False)
+        if read.null_count() == text.null_count():
+            return read if text.null_count() < len(text) else None
+    return None
