@@ -54,18 +54,23 @@ class LsaEncoder:
         from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415
 
         settings = {"sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b", "max_features": 200_000, "dtype": np.float32}
-        try:
-            self._words = TfidfVectorizer(max_df=0.95 if len(texts) > 20 else 1.0, **settings)
-            counts = self._words.fit_transform(texts)
-        except ValueError:  # every word is in nearly every text, or there is none
+        counts = None
+        for most in (0.95, 1.0):
+            self._words = TfidfVectorizer(max_df=most, **settings)
             try:
-                self._words = TfidfVectorizer(**settings)
                 counts = self._words.fit_transform(texts)
-            except ValueError:
-                raise ValueError("the item texts hold no words; give vectors: encoder='file:VECTORS.npy'") from None
+            except ValueError:  # scikit-learn's word for: no word is left
+                continue
+            if counts.shape[1] >= 2:
+                break
+        if counts is None or counts.shape[1] < 2:
+            raise ValueError(
+                "the item texts hold fewer than two different words; give vectors: encoder='file:VECTORS.npy'"
+            )
         width = min(self._dimensions, *counts.shape)
         self._svd = TruncatedSVD(width, algorithm="randomized", n_iter=7, random_state=_SEED)
-        self._svd.fit(counts)
+        with np.errstate(invalid="ignore"):  # shares of a variance that is zero where all texts are alike
+            self._svd.fit(counts)
 
     @property
     def width(self) -> int:
