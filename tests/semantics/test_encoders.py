@@ -71,10 +71,14 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 
 def test_a_hub_that_does_not_answer_is_explained(monkeypatch):
-    def unreachable(*_args, **_settings):
+    def unreachable(*_args, local_files_only, **_settings):
+        assert local_files_only  # no minutes of trying again
         raise OSError("We couldn't connect to the hub\nand so on")
 
     monkeypatch.setitem(sys.modules, "sentence_transformers", types.SimpleNamespace(SentenceTransformer=unreachable))
+    monkeypatch.setenv("HF_ENDPOINT", "http://localhost:1")
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConnectionError, match=r"'all-Mini' could not be had .*couldn't connect to the hub\); .*folder"):
         make_encoder("sentence-transformers:all-Mini", EmbedConfig())
 

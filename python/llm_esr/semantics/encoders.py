@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,8 +182,10 @@ def _load_sentence_model(model: str, device: str | None) -> Any:
             f"encoder '{SENTENCE_PREFIX}{model}' needs sentence-transformers; install it with: "
             "pip install 'llm-esr[text]'"
         ) from None
+    # Without the hub only the cache is asked: the hub's client would try again for minutes.
+    from_cache = not _is_folder(model) and not _hub_answers()
     try:
-        return SentenceTransformer(model, device=device)
+        return SentenceTransformer(model, device=device, local_files_only=from_cache)
     except Exception as error:  # the hub's client raises a dozen types, by version
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if _is_folder(model):
@@ -189,3 +194,14 @@ def _load_sentence_model(model: str, device: str | None) -> Any:
             f"encoder: model '{model}' could not be had from the Hugging Face hub ({first_line}); "
             f"check the name and the network, or give a folder with the model: {SENTENCE_PREFIX}/path/to/model"
         ) from error
+
+
+def _hub_answers() -> bool:
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True  # only the proxy can tell
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
