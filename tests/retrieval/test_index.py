@@ -7,11 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from llm_esr.config import EmbedConfig, IndexConfig
+from llm_esr.config import IndexConfig
 from llm_esr.data import prepare
 from llm_esr.retrieval import index as build_index
 from llm_esr.retrieval import index_fresh, index_key
 from llm_esr.semantics import embed
+from llm_esr.semantics.vector_files import write_vectors
 
 module = sys.modules["llm_esr.retrieval.index"]  # the name in the package is the function
 N_USERS, N_ITEMS = 9, 12
@@ -27,19 +28,13 @@ def shop(tmp_path):
     rng = np.random.default_rng(0)
     users, items = rng.standard_normal((N_USERS, 4)), rng.standard_normal((N_ITEMS, 5))
     users[4], users[5], items[7] = users[3], 0, 0
-    np.save(tmp_path / "users.npy", users.astype(np.float32))
-    np.save(tmp_path / "items.npy", items.astype(np.float32))
     rows = [(f"u{u}", f"i{(3 * u + n) % N_ITEMS}", n) for u in range(N_USERS) for n in range(5)]
     table = pl.DataFrame({"item_id": [f"i{i}" for i in range(N_ITEMS)], "title": [f"t{i}" for i in range(N_ITEMS)]})
     events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     data = prepare(events, items=table, out=tmp_path / "shop")
-    return embed(
-        data,
-        f"file:{tmp_path / 'items.npy'}",
-        user_embeddings=tmp_path / "users.npy",
-        config=EmbedConfig(dtype="float32"),
-        progress=False,
-    )
+    for name, array in (("user_embeddings", users), ("item_embeddings", items)):
+        write_vectors(data.folder, name, array.astype(np.float32), {"key": name})
+    return data
 
 
 def by_numpy(vectors, k):
