@@ -28,7 +28,7 @@ _HOMES = {
     "prepare": "llm_esr.data",
     "run": "llm_esr.pipeline",
     "simulate": "llm_esr.simulation",
-    "train": "llm_esr.pipeline",
+    "train": "llm_esr.training",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (every name is a string)

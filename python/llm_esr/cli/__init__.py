@@ -1,0 +1,109 @@
+"""The command line: `llm-esr prepare | embed | index | train | evaluate | recommend | run | demo | doctor`.
+
+A mistake of the user is one line, `error: ...`, and exit code 2; `--debug` shows where it came from.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from typing import Annotated, Any, TextIO
+
+import typer
+from pydantic import ValidationError
+
+from llm_esr import __version__
+from llm_esr.cli import models, runs, stages
+
+MISTAKE = 2
+INTERRUPTED = 130
+
+# Typer carries its own copy of click in new releases and uses click's in old ones; the class is found, not imported.
+_UsageError: Any = typer.BadParameter.__base__
+
+app = typer.Typer(
+    name="llm-esr",
+    help="Sequential recommendation for the long tail: LLM embeddings, dual views, self-distillation.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+stages.register(app)
+models.register(app)
+runs.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere in the line).")
+    ] = False,
+) -> None:
+    # --debug is read from the whole line in `main`; it stands here for the help page.
+    if version:
+        typer.echo(f"llm-esr {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    warnings.showwarning = _one_line_warning
+    code = 0
+    try:
+        # `app()` would turn Ctrl-C into a bare exit code; its two steps leave the exceptions to us.
+        command = typer.main.get_command(app)
+        with command.make_context("llm-esr", [a for a in given if a != "--debug"]) as context:
+            command.invoke(context)
+    except typer.Exit as left:
+        code = left.exit_code
+    except _UsageError as error:
+        name = error.ctx.command_path if error.ctx is not None else "llm-esr"
+        _complain(f"{error.format_message()} (see `{name} --help`)")
+        code = MISTAKE
+    except ValidationError as error:
+        code = _mistake("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), debug)
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has had enough; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError, ImportError) as error:
+        code = _mistake(_message(error), debug)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        _complain(str(error) or "the same command goes on with what is missing", "interrupted")
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _mistake(message: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    _complain(message)
+    return MISTAKE
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _complain(message: str, kind: str = "error") -> None:
+    print(f"{kind}: {message}", file=sys.stderr)
+
+
+def _one_line_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, UserWarning | RuntimeWarning):
+        print(f"warning: {message}", file=file or sys.stderr)

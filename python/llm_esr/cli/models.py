@@ -1,0 +1,134 @@
+"""The commands of trained models: evaluate, recommend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llm_esr.cli.options import SetOption, names, numbers
+
+if TYPE_CHECKING:
+    import polars as pl
+
+if TYPE_CHECKING:
+    pass
+
+ModelFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or one model's.")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Which model of a run; default: its primary one.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Which seed of that model.")]
+KeepSeenOption = Annotated[bool, typer.Option("--keep-seen", help="Leave items in that a user has met.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (evaluate, recommend):
+        app.command()(command)
+
+
+def evaluate(
+    folder: ModelFolder,
+    k: Annotated[str | None, typer.Option("--k", help="Cut-offs, comma-separated, such as 5,10,20.")] = None,
+    part: Annotated[str, typer.Option("--part", metavar="test|validation", help="What is predicted.")] = "test",
+    keep_seen: KeepSeenOption = False,
+    candidates: Annotated[
+        int | None, typer.Option("--candidates", help="Rank against so many sampled items, not the whole catalogue.")
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option("--targets", metavar="all|known", help="known: only targets met in training.")
+    ] = None,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Evaluate a model, or all models of a run, beside popularity; the figures go into metrics.json."""
+    changes: dict[str, Any] = {"k": numbers(k, "--k"), "candidates": candidates, "targets": targets}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if keep_seen:
+        changes["keep_seen"] = True
+    from llm_esr.pipeline.reports import evaluate_folder  # noqa: PLC0415 (brings torch)
+
+    report = evaluate_folder(folder, part=part, name=model, seed=seed, changes=changes, overrides=set_ or [])
+    report.table()
+
+
+def recommend(
+    folder: ModelFolder,
+    user: Annotated[list[str] | None, typer.Option("--user", help="A known user; may be given many times.")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option("--history", help="Items of somebody new, oldest first: i3,i9; may be repeated.")
+    ] = None,
+    users: Annotated[
+        str | None, typer.Option("--users", metavar="FILE|all", help="A file with a user a line, or all; with --out.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a Parquet file in place of a table.")] = None,
+    k: Annotated[int, typer.Option("--k", help="Recommendations for each.")] = 10,
+    include: Annotated[str | None, typer.Option("--include", help="Only these items, comma-separated.")] = None,
+    exclude: Annotated[str | None, typer.Option("--exclude", help="None of these items, comma-separated.")] = None,
+    keep_seen: KeepSeenOption = False,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Pass over users and items that the model does not know.")
+    ] = False,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+) -> None:
+    """Recommend items to known users, or to somebody new by what they met."""
+    asked = [bool(user), bool(history), users is not None]
+    if sum(asked) != 1:
+        raise ValueError(
+            "say for whom, in one way: --user u17, --history i3,i9, or --users FILE (or all) with --out recs.parquet"
+        )
+    if users is not None and out is None:
+        raise ValueError("--users needs --out FILE.parquet to write to")
+    from llm_esr.serving import Recommender, read_user_ids  # noqa: PLC0415 (brings torch)
+
+    recommender = Recommender.load(_model_folder(folder, model, seed))
+    options: dict[str, Any] = {
+        "include": names(include),
+        "exclude": names(exclude),
+        "keep_seen": keep_seen,
+        "skip_unknown": skip_unknown,
+    }
+    if users is not None:
+        assert out is not None
+        wanted = "all" if users == "all" else read_user_ids(users)
+        rows = recommender.recommend_to(out, wanted, k, **options)
+        typer.echo(f"{rows:,} rows -> {out}")
+        return
+    histories = None if not history else [names(items) or [] for items in history]
+    found = recommender.recommend(users=user or None, histories=histories, k=k, **options)
+    if out is not None:
+        found.write_parquet(out)
+        typer.echo(f"{len(found):,} rows -> {out}")
+    else:
+        _print(found)
+
+
+def _model_folder(folder: Path, name: str | None, seed: int | None) -> Path:
+    if name is None and seed is None:
+        return folder
+    from llm_esr.pipeline.reports import chosen_models  # noqa: PLC0415 (brings torch)
+    from llm_esr.pipeline.run_folder import RunFolder  # noqa: PLC0415
+
+    run = RunFolder(folder)
+    return run.model(chosen_models(run, name, seed)[0])
+
+
+def _print(found: pl.DataFrame) -> None:
+    """One block a list: rank, item, score, title."""
+    first = found.columns[0]
+    table = Table(show_header=True, header_style="bold")
+    for column in found.columns:
+        table.add_column(column, justify="right" if column in {"rank", "score"} else "left")
+    before: Any = None
+    for row in found.iter_rows(named=True):
+        if before is not None and row[first] != before:
+            table.add_section()
+        cells = [f"{value:.3f}" if name == "score" else str(value) for name, value in row.items()]
+        table.add_row(*(escape(cell) for cell in cells))
+        before = row[first]
+    Console().print(table)

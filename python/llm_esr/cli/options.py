@@ -1,0 +1,142 @@
+"""Options that several commands share, and the options that are made from `DataConfig`."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import yaml
+
+from llm_esr.config import Config, DataConfig, choices, load_config
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", metavar="NAME|FILE", help="A preset's name or a YAML file.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="One setting; may be given many times.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a trained model that was made with other settings.")
+]
+DataFolder = Annotated[
+    Path, typer.Argument(help="A data folder (or the run folder that holds one).", show_default=False)
+]
+
+# One line for each field of DataConfig; a test holds the two together.
+DATA_HELP = {
+    "user_column": "Column of the user's id.",
+    "item_column": "Column of the item's id.",
+    "timestamp_column": "Column of the time; absent from the table: file order.",
+    "order_column": "Column to order a user's rows by where there is no time.",
+    "timestamp_unit": "Unit of integer timestamps.",
+    "items_id_column": "The id column of the items table; default: as --item-column.",
+    "title_column": "The column that names an item; default: 'title', else the first text column.",
+    "text_columns": "Text columns, comma-separated; default: every text column of the items table.",
+    "format": "What the files are; auto goes by their names.",
+    "where": "Keep only the rows for which this SQL expression holds, such as 'Quantity > 0'.",
+    "duplicates": "Repeated rows: keep all, drop exact repeats, or keep a user's first meeting with an item.",
+    "min_user_count": "Drop users with fewer interactions.",
+    "min_item_count": "Drop items with fewer interactions.",
+    "keep_unmet_items": "Give items without interactions an id too.",
+    "split": "How test and validation are held out.",
+    "validation_from": "Temporal split: validation begins here (a timestamp or ISO time).",
+    "test_from": "Temporal split: the test begins here.",
+}
+
+
+def settings_from(**options: Any) -> dict[str, Any]:
+    """The data options that were given, as values of the section `data`."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if isinstance(given.get("text_columns"), str):
+        given["text_columns"] = [name.strip() for name in given["text_columns"].split(",") if name.strip()]
+    for name in ("timestamp_column", "order_column"):
+        if given.get(name) in {"", "none"}:
+            given[name] = None
+    for name in ("validation_from", "test_from"):
+        if isinstance(given.get(name), str) and given[name].lstrip("-").isdigit():
+            given[name] = int(given[name])
+    return given
+
+
+def stage_config(config: str | None, overrides: list[str] | None, data: dict[str, Any] | None = None) -> Config:
+    """The configuration of a single stage: preset or file, then data options, then `--set`."""
+    options = [f"data.{name}={json.dumps(value)}" for name, value in (data or {}).items()]
+    return load_config(config, [*options, *(overrides or [])])
+
+
+def run_settings(config: str | None, data: dict[str, Any]) -> dict[str, Any]:
+    """What `run` lays over every model's preset: the file of `--config`, then the data options."""
+    settings = _read_settings(config) if config is not None else {}
+    if data:
+        settings["data"] = {**settings.get("data", {}), **data}
+    return settings
+
+
+def _read_settings(path: str) -> dict[str, Any]:
+    if not path.endswith((".yaml", ".yml")):
+        raise ValueError(f"--config {path}: `run` expects a YAML file of settings here; presets are for --models")
+    if not Path(path).exists():
+        raise FileNotFoundError(f"configuration {path} does not exist")
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected sections such as 'train:', got {type(values).__name__}")
+    if "preset" in values:
+        raise ValueError(f"{path} names the preset {values['preset']!r}: it describes a model; give it to --models")
+    return values
+
+
+def data_folder(folder: Path) -> Path:
+    """The data folder itself, or the one of a run folder."""
+    return folder / "data" if (folder / "data" / "dataset.json").exists() else folder
+
+
+def numbers(text: str | None, option: str) -> list[int] | None:
+    """`5,10,20` as integers."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(f"{option} {text!r}: expected whole numbers separated by commas, such as 5,10,20") from None
+
+
+def names(text: str | None) -> list[str] | None:
+    """`a,b` as a list of names; None where nothing was given."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def with_data_options(command: Command) -> Command:
+    """Replace a command's `**data` by one option for each field of `DataConfig`."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = [*own, *(_data_option(name) for name in DataConfig.model_fields)]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
+    return command
+
+
+def _data_option(name: str) -> inspect.Parameter:
+    field = DataConfig.model_fields[name]
+    kind: Any = bool if field.annotation is bool else int if field.annotation is int else str
+    values = choices(field.annotation)
+    words = values if values and all(isinstance(v, str) for v in values) else ()
+    default = "" if field.default is None or field.default is False else f" Default: {field.default}."
+    option = typer.Option(
+        "--" + name.replace("_", "-"),
+        help=DATA_HELP[name] + default,
+        metavar="|".join(words) or ("N" if kind is int else None if kind is bool else "TEXT"),
+        rich_help_panel="Data",
+        show_default=False,
+    )
+    annotation = Annotated[kind | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

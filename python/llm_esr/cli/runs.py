@@ -1,0 +1,125 @@
+"""The commands that go over all stages: run, demo, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llm_esr.cli.options import (
+    OverwriteOption,
+    QuietOption,
+    SetOption,
+    names,
+    numbers,
+    run_settings,
+    settings_from,
+    with_data_options,
+)
+from llm_esr.cli.stages import ItemFiles, _one_or_many
+
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="The run folder.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (run, demo, doctor):
+        app.command()(command)
+
+
+@with_data_options
+def run(
+    out: OutOption,
+    interactions: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[INTERACTIONS]...", help="A table of interactions; none: go on with the run's data."),
+    ] = None,
+    items: ItemFiles = None,
+    models: Annotated[
+        str | None,
+        typer.Option("--models", help="Presets and YAML files, comma-separated; default: sasrec and llm-esr."),
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated; each model is trained with each.")] = "42",
+    item_embeddings: Annotated[
+        Path | None, typer.Option("--item-embeddings", help="Item vectors: .npy, Parquet, safetensors.")
+    ] = None,
+    user_embeddings: Annotated[
+        Path | None, typer.Option("--user-embeddings", help="User vectors: .npy, Parquet, safetensors.")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="lsa (no LLM; default), sentence-transformers:NAME_OR_FOLDER, or file:PATH."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set train.epochs=N.")] = None,
+    primary: Annotated[
+        str | None, typer.Option("--primary", help="The model that the run folder stands for; default: llm-esr.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="A YAML file of settings over every model's preset.")
+    ] = None,
+    set_: SetOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    **data: Any,
+) -> None:
+    """Do every stage for a grid of models and seeds, skip what is fresh, and print one table."""
+    from llm_esr.pipeline.runs import run as whole_run  # noqa: PLC0415 (brings torch)
+
+    if encoder is not None and item_embeddings is not None:
+        raise ValueError("--encoder and --item-embeddings were both given; item vectors have one source")
+    settings = run_settings(config, settings_from(**data))
+    if encoder is not None:
+        settings["embed"] = {**settings.get("embed", {}), "encoder": encoder}
+    done = whole_run(
+        _one_or_many(interactions),
+        items=_one_or_many(items),
+        out=out,
+        models=names(models),
+        seeds=numbers(seeds, "--seeds") or [],
+        item_embeddings=item_embeddings,
+        user_embeddings=user_embeddings,
+        settings=settings,
+        overrides=set_ or [],
+        epochs=epochs,
+        primary=primary,
+        overwrite=overwrite,
+        progress=not quiet,
+    )
+    if done.rows:
+        done.print_table()
+    typer.echo(f"recommend with: llm-esr recommend {out} --user {done.data.user_ids[0]}")
+
+
+def demo(
+    out: OutOption = Path("runs/demo"),
+    seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated.")] = "42",
+    set_: SetOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run everything on simulated data: SASRec and LLM-ESR, one table, three users in words."""
+    from llm_esr.pipeline.demonstration import demo as whole_demo  # noqa: PLC0415
+
+    done = whole_demo(
+        out, seeds=numbers(seeds, "--seeds") or [], overrides=set_ or [], overwrite=overwrite, progress=not quiet
+    )
+    done.print_table("simulated data; item vectors by lsa, no LLM")
+    from llm_esr.pipeline.demonstration import in_words  # noqa: PLC0415
+
+    typer.echo(in_words(done))
+
+
+def doctor(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A run, data or model folder to check: every file, every checksum.")
+    ] = None,
+) -> None:
+    """Say what is installed and found here, and whether a folder's files are whole."""
+    from llm_esr.pipeline.diagnosis import doctor as diagnose  # noqa: PLC0415
+
+    findings = diagnose(folder)
+    for finding in findings:
+        typer.echo(str(finding))
+    if any(finding.bad for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,135 @@
+"""The commands of single stages: prepare, embed, index, train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llm_esr.cli.options import (
+    ConfigOption,
+    DataFolder,
+    OverwriteOption,
+    QuietOption,
+    SetOption,
+    data_folder,
+    settings_from,
+    stage_config,
+    with_data_options,
+)
+
+InteractionFiles = Annotated[
+    list[Path], typer.Argument(metavar="INTERACTIONS...", help="CSV, TSV (also .gz), Parquet, JSON lines, inter.txt.")
+]
+ItemFiles = Annotated[list[Path] | None, typer.Option("--items", help="The items table; may be given many times.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (prepare, embed, index, train):
+        app.command()(command)
+
+
+@with_data_options
+def prepare(
+    interactions: InteractionFiles,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The data folder to make.")],
+    items: ItemFiles = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    **data: Any,
+) -> None:
+    """Clean, filter, order, number and split a table of interactions."""
+    settings = stage_config(config, set_, settings_from(**data))
+    from llm_esr.data import prepare as make  # noqa: PLC0415 (brings polars)
+    from llm_esr.data.account import account  # noqa: PLC0415
+
+    made = make(_one_or_many(interactions), items=_one_or_many(items), out=out, config=settings.data)
+    typer.echo(
+        f"{made.n_users:,} users, {made.n_items:,} items, {made.n_interactions:,} interactions, split {made.split} "
+        f"-> {out}"
+    )
+    for line in account(made):
+        typer.echo(line)
+
+
+def embed(
+    data: DataFolder,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="lsa (no LLM), sentence-transformers:NAME_OR_FOLDER, or file:PATH."),
+    ] = None,
+    item_embeddings: Annotated[Path | None, typer.Option("--item-embeddings", help="Item vectors from a file.")] = None,
+    user_embeddings: Annotated[Path | None, typer.Option("--user-embeddings", help="User vectors from a file.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Turn item texts into vectors, and users' training items into user vectors."""
+    settings = stage_config(config, set_)
+    if encoder is not None and item_embeddings is not None:
+        raise ValueError("--encoder and --item-embeddings were both given; item vectors have one source")
+    if item_embeddings is not None:
+        encoder = f"file:{item_embeddings}"
+    from llm_esr.semantics import embed as make  # noqa: PLC0415 (brings scikit-learn)
+
+    folder = data_folder(data)
+    made = make(folder, encoder, user_embeddings=user_embeddings, config=settings.embed, progress=not quiet)
+    assert made.item_embeddings is not None
+    items, width = made.item_embeddings.shape
+    typer.echo(f"{items:,} item vectors, {width} wide, and {made.n_users:,} user vectors -> {folder}")
+
+
+def index(
+    data: DataFolder,
+    k: Annotated[int | None, typer.Option("--k", help="Similar users of each user.", show_default=False)] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Find the similar users of every user and the nearest items of every item."""
+    settings = stage_config(config, set_)
+    from llm_esr.retrieval import index as make  # noqa: PLC0415
+
+    folder = data_folder(data)
+    made = make(folder, k, config=settings.index, progress=not quiet)
+    assert made.similar_users is not None
+    typer.echo(f"{made.similar_users.shape[1]} similar users each of {made.n_users:,} -> {folder}")
+
+
+def train(
+    data: DataFolder,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The model folder; default: models/NAME/SEED of the run.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Its name in tables; default: the preset's.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Short for --set train.seed=N.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set train.epochs=N.")] = None,
+    overwrite: OverwriteOption = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew in place of going on.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train one model on a prepared data folder."""
+    overrides = list(set_ or [])
+    overrides += [f"train.{key}={value}" for key, value in (("seed", seed), ("epochs", epochs)) if value is not None]
+    settings = stage_config(config, overrides)
+    from llm_esr.config import model_name  # noqa: PLC0415
+    from llm_esr.training import train as make  # noqa: PLC0415 (brings torch)
+
+    model = make(
+        data_folder(data),
+        config=settings,
+        name=name or model_name(config or "default"),
+        out=out,
+        overwrite=overwrite,
+        resume=not restart,
+        progress=not quiet,
+    )
+    typer.echo(f"-> {model.folder}")
+
+
+def _one_or_many(paths: list[Path] | None) -> Any:
+    return None if not paths else paths[0] if len(paths) == 1 else paths

@@ -1,0 +1,128 @@
+"""`doctor`: what is installed and found here, and whether a folder's files are whole."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_esr.files import checksum, read_json
+
+_PACKAGES = ("torch", "numpy", "polars", "pydantic", "safetensors", "scikit-learn", "typer")
+_EXTRAS = {"sentence-transformers": "text", "tensorboard": "tensorboard"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a diagnosis."""
+
+    name: str
+    said: str
+    bad: bool = False
+
+    def __str__(self) -> str:
+        """`ok` or `BAD`, the name, what was found."""
+        return f"{'BAD ' if self.bad else 'ok  '} {self.name:<22} {self.said}"
+
+
+def doctor(folder: str | Path | None = None) -> list[Finding]:
+    """Look at the installation and, where one is given, at a run, data or model folder.
+
+    Args:
+        folder: its files are read whole and compared with the checksums in their JSON.
+
+    Returns:
+        Findings; `bad` ones need care.
+
+    Raises:
+        FileNotFoundError: the folder does not exist or is none of ours.
+    """
+    findings = list(_installation())
+    if folder is not None:
+        findings += _folder(Path(folder))
+    return findings
+
+
+def _installation() -> Iterator[Finding]:
+    import torch  # noqa: PLC0415 (slow to import)
+
+    from llm_esr import __version__, _native  # noqa: PLC0415
+
+    yield Finding("llm-esr", f"{__version__}, native module {_native.__version__}", __version__ != _native.__version__)
+    yield Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for package in _PACKAGES:
+        yield Finding(package, importlib.metadata.version(package))
+    for package, extra in _EXTRAS.items():
+        if importlib.util.find_spec(package.replace("-", "_")) is None:
+            yield Finding(package, f"not installed; pip install 'llm-esr[{extra}]' brings it")
+        else:
+            yield Finding(package, importlib.metadata.version(package))
+    if torch.cuda.is_available():
+        device = f"cuda ({torch.cuda.get_device_name()})"
+    else:
+        device = "mps" if torch.backends.mps.is_available() else "cpu"
+    yield Finding("device", f"{device}; torch uses {torch.get_num_threads()} of {os.cpu_count()} cores")
+
+
+def _folder(folder: Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    data_folders = [
+        path.parent for path in (folder / "dataset.json", folder / "data" / "dataset.json") if path.exists()
+    ]
+    model_files = [*folder.glob("model.json"), *folder.glob("models/*/*/model.json")]
+    if not data_folders and not model_files:
+        raise FileNotFoundError(f"{folder} is no run, data or model folder: it holds no dataset.json and no model.json")
+    for data_folder in data_folders:
+        yield from _data_folder(data_folder)
+    for path in sorted(model_files):
+        yield from _model_folder(path)
+
+
+def _data_folder(folder: Path) -> Iterator[Finding]:
+    from llm_esr.data import Dataset  # noqa: PLC0415 (brings polars)
+
+    try:
+        data = Dataset.open(folder)
+    except (ValueError, OSError) as error:
+        yield Finding(str(folder), str(error), bad=True)
+        return
+    yield Finding(str(folder), f"{data.n_users:,} users, {data.n_items:,} items, {data.n_interactions:,} interactions")
+    for name, promised in sorted(_promised_checksums(folder).items()):
+        path = folder / name
+        if not path.exists():
+            yield Finding(str(path), "is missing; make the stage again", bad=True)
+        elif checksum(path) != promised:
+            yield Finding(str(path), "differs from its checksum: damaged or replaced; make the stage again", bad=True)
+        else:
+            yield Finding(str(path), "whole")
+
+
+def _promised_checksums(folder: Path) -> dict[str, str]:
+    """File name -> checksum, as `dataset.json` and the JSON beside each later array say."""
+    promised: dict[str, str] = dict(read_json(folder / "dataset.json")["files"])
+    for path in folder.glob("*.npy"):
+        beside = path.with_suffix(".json")
+        if path.name not in promised and beside.exists():
+            promised[path.name] = read_json(beside)["checksum"]
+    return promised
+
+
+def _model_folder(path: Path) -> Iterator[Finding]:
+    from llm_esr.serving import Recommender  # noqa: PLC0415 (brings torch)
+
+    folder = path.parent
+    try:
+        record = read_json(path)
+        if not record.get("finished"):
+            yield Finding(str(folder), "training not finished; the same `train` or `run` goes on with it")
+            return
+        model = Recommender.load(folder)
+    except (ValueError, OSError) as error:
+        yield Finding(str(folder), str(error), bad=True)
+        return
+    yield Finding(str(folder), f"{model.name}, seed {record['seed']}, {record['epochs']} epochs; loads")

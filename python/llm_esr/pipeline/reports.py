@@ -1,0 +1,94 @@
+"""Figures of models that are there already: `llm-esr evaluate`, and the table of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llm_esr.config import load_config
+from llm_esr.evaluation import Popularity, Report, evaluate, merge_rows, read_rows, render
+from llm_esr.files import atomic_file
+from llm_esr.pipeline.grid import as_overrides
+from llm_esr.pipeline.run_folder import ModelId, RunFolder
+from llm_esr.serving import Recommender
+
+
+def write_tables(folder: RunFolder) -> list[dict[str, Any]]:
+    """Make `tables.md` from `metrics.json`, whose rows are returned."""
+    rows = read_rows(folder.metrics)
+    with atomic_file(folder.tables, "w") as file:
+        file.write(render(rows, "markdown").rstrip() + "\n")
+    return rows
+
+
+def evaluate_folder(
+    path: str | Path,
+    *,
+    part: str = "test",
+    name: str | None = None,
+    seed: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+) -> Report:
+    """Evaluate a model folder, or the models of a run, beside popularity; a run keeps the figures.
+
+    Args:
+        path: a run folder or a model folder.
+        part: `test` or `validation`.
+        name: only models of this name.
+        seed: only models of this seed.
+        changes: settings of the section `evaluate` in place of those of the training.
+        overrides: `evaluate.key=value` strings, on top.
+
+    Raises:
+        FileNotFoundError: neither a run nor a model, or none that is finished.
+        ValueError: settings that do not fit, or a data set without that part.
+    """
+    path = Path(path)
+    if (path / "model.json").exists():
+        run = _run_of(path)
+        folders = [path]
+    else:
+        run = RunFolder(path)
+        folders = [run.model(model) for model in chosen_models(run, name, seed)]
+    changed = [*as_overrides({"evaluate": changes or {}}), *overrides]
+    rows: list[dict[str, Any]] = []
+    judged: set[tuple[str, str]] = set()
+    for folder in folders:
+        model = Recommender.load(folder)
+        config = load_config(folder / "config.yaml", changed).evaluate
+        data = model.data
+        setting = (data.fingerprint, config.model_dump_json())
+        if setting not in judged:
+            judged.add(setting)
+            rows += evaluate(Popularity(data), data, part=part, config=config).rows
+        rows += evaluate(model, data, part=part, config=config, seed=model.seed).rows
+    if run is not None:
+        merge_rows(run.metrics, rows)
+        # Other thresholds may stand in the file now; the next `run` looks again.
+        stale = {"popularity", *(f"{folder.parent.name}/{folder.name}" for folder in folders)}
+        run.update(evaluated={k: v for k, v in run.read()["evaluated"].items() if k not in stale})
+    return Report(rows)
+
+
+def _run_of(model: Path) -> RunFolder | None:
+    """The run that a model folder, `models/<name>/<seed>`, belongs to."""
+    root = model.resolve().parent.parent.parent
+    return RunFolder(root) if (root / "run.json").exists() else None
+
+
+def chosen_models(run: RunFolder, name: str | None, seed: int | None) -> list[ModelId]:
+    """The finished models of a run, of one name or seed where these are given.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    finished = sorted(run.finished())
+    if not finished:
+        raise FileNotFoundError(f"{run.path} holds no finished model; train one with `llm-esr run` or `llm-esr train`")
+    chosen = [m for m in finished if name in (None, m.name) and seed in (None, m.seed)]
+    if not chosen:
+        wanted = " ".join(str(part) for part in (name, None if seed is None else f"of seed {seed}") if part)
+        raise FileNotFoundError(f"{run.path} has no model {wanted}; it has: {', '.join(map(str, finished))}")
+    return chosen

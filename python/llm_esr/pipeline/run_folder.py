@@ -1,0 +1,85 @@
+"""A run's folder: `run.json`, `data/`, `models/<name>/<seed>/`, `metrics.json`, `tables.md`; every path relative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_esr.config import Section
+from llm_esr.files import read_json, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, order=True)
+class ModelId:
+    """One cell of a run's grid."""
+
+    name: str
+    seed: int
+
+    def __str__(self) -> str:
+        """As in the folder: `name/seed`."""
+        return f"{self.name}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps things."""
+
+    path: Path
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.path / "data"
+
+    @property
+    def record(self) -> Path:
+        """`run.json`."""
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        """`metrics.json`."""
+        return self.path / "metrics.json"
+
+    @property
+    def tables(self) -> Path:
+        """The table as Markdown."""
+        return self.path / "tables.md"
+
+    def model(self, model: ModelId) -> Path:
+        """A model's folder."""
+        return self.path / "models" / model.name / str(model.seed)
+
+    def finished(self) -> dict[ModelId, dict[str, Any]]:
+        """The trained models and their `model.json`."""
+        found = {}
+        for path in sorted(self.path.glob("models/*/*/model.json")):
+            record = read_json(path)
+            if record.get("finished") and path.parent.name.isdigit():
+                found[ModelId(path.parent.parent.name, int(path.parent.name))] = record
+        return found
+
+    def read(self) -> dict[str, Any]:
+        """`run.json`, or what an empty run would hold.
+
+        Raises:
+            ValueError: damaged, or of a later version.
+        """
+        if not self.record.exists():
+            return {"format": FORMAT, "primary": None, "data": "data", "settings": {}, "evaluated": {}}
+        record: dict[str, Any] = read_json(self.record)
+        if record.get("format") != FORMAT:
+            raise ValueError(f"{self.record} has format {record.get('format')}; this version reads {FORMAT}")
+        return record
+
+    def update(self, **fields: Any) -> None:
+        """Replace fields of `run.json`."""
+        write_json(self.record, self.read() | fields)
+
+    def remember(self, section: str, settings: Section) -> None:
+        """Note the settings that a data stage was last made with, to name a difference later."""
+        self.update(settings={**self.read()["settings"], section: settings.model_dump(mode="json")})

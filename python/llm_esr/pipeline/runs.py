@@ -1,0 +1,153 @@
+"""`run`: every stage, from a table of interactions to one table of figures.
+
+    interactions, items --prepare--> data/ --embed--> vectors --index--> similar users
+        --train, for each model and seed--> models/<name>/<seed>/ --evaluate--> metrics.json, tables.md
+
+What is fresh is skipped, what is unfinished goes on, and a trained model is never replaced without `overwrite`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from llm_esr.config import Config
+from llm_esr.evaluation import print_tables, render
+from llm_esr.pipeline.grid import (
+    Settings,
+    all_overrides,
+    model_grid,
+    primary_model,
+    says_epochs,
+    shared_config,
+    what_is_missing,
+)
+from llm_esr.pipeline.reports import write_tables
+from llm_esr.pipeline.run_folder import ModelId, RunFolder
+from llm_esr.pipeline.stages import Say, Stages
+from llm_esr.serving import Recommender
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+    from llm_esr.training import Callback
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left behind."""
+
+    folder: Path
+    data: Dataset
+    models: list[ModelId]
+    primary: ModelId
+    rows: list[dict[str, Any]]  # of metrics.json; empty without a test part
+
+    def table(self) -> str:
+        """The figures as text; empty without a test part."""
+        return render(self.rows) if self.rows else ""
+
+    def print_table(self, label: str | None = None) -> None:
+        """Print the figures, under a label where one is given."""
+        console = Console()
+        if label is not None:
+            console.print(label, markup=False, highlight=False)
+        print_tables(self.rows, console)
+
+    def recommender(self, name: str | None = None, seed: int | None = None) -> Recommender:
+        """A trained model, ready to evaluate and recommend; default: the primary one."""
+        wanted = ModelId(name or self.primary.name, self.primary.seed if seed is None else seed)
+        if wanted not in self.models:
+            raise ValueError(f"this run has no model {wanted}; it has: {', '.join(map(str, self.models))}")
+        return Recommender.load(RunFolder(self.folder).model(wanted))
+
+
+def run(
+    interactions: Any = None,
+    *,
+    items: Any = None,
+    out: str | Path,
+    models: Sequence[str | Path] | None = None,
+    seeds: Sequence[int] = (42,),
+    item_embeddings: str | Path | None = None,
+    user_embeddings: str | Path | None = None,
+    settings: Settings | None = None,
+    overrides: Sequence[str] = (),
+    epochs: int | None = None,
+    primary: str | None = None,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+    say: Say | None = None,
+    **options: Any,
+) -> Run:
+    """Prepare, embed, index, train and evaluate; skip what is fresh.
+
+    Args:
+        interactions: as for `prepare`; None: go on with the data that the run folder holds.
+        items: the items table, as for `prepare`.
+        out: the run folder.
+        models: presets and YAML files; default: `sasrec`, and `llm-esr` where there are texts or vectors.
+        seeds: each model is trained once with each.
+        item_embeddings: a file of item vectors, in place of an encoder.
+        user_embeddings: a file of user vectors.
+        settings: sections laid over every model's preset, such as `{"train": {"epochs": 20}}`.
+        overrides: `section.key=value` strings, on top of all.
+        epochs: short for `train.epochs`; required with `split="none"`, where nothing can stop the training early.
+        primary: the model that `Recommender.load(out)` opens; default: `llm-esr`, else the last one.
+        overwrite: replace trained models that were made with other settings or data.
+        callbacks: passed to every training.
+        progress: show bars and a line for each stage.
+        say: takes the lines in place of the terminal.
+        options: fields of `DataConfig`, such as `split="temporal"`.
+
+    Raises:
+        ValueError: settings that do not fit, a model that needs vectors where there are none, or a trained model
+            with other settings.
+        FileNotFoundError: an input that does not exist.
+    """
+    folder = RunFolder(Path(out))
+    overrides = all_overrides(settings, options, epochs, item_embeddings, overrides)
+    shared = shared_config(models, overrides)
+    if shared.data.split == "none" and not says_epochs(overrides, models):
+        raise ValueError(
+            "split none keeps no validation part, so nothing stops the training early: say how long with --epochs N "
+            "(the model.json of a run with validation names its best epoch)"
+        )
+    stages = Stages(folder, overwrite, progress, say or _teller(progress))
+    data = stages.prepare(interactions, items, shared)
+    data = stages.embed(data, shared, user_embeddings)
+    data = stages.index(data, shared)
+    semantic = data.item_embeddings is not None
+    if models is None and not semantic:
+        stages.say(what_is_missing())
+    grid = model_grid(models, semantic, overrides, shared)
+    cells = [ModelId(name, int(seed)) for name in grid for seed in seeds]
+    if not cells:
+        raise ValueError("no models or no seeds: name at least one of each")
+    chosen = primary_model(primary, cells)
+    folder.update(primary={"name": chosen.name, "seed": chosen.seed})
+    judged = data.split != "none" and bool((data.targets("test") > 0).any())
+    for cell in cells:
+        config = _with_seed(grid[cell.name], cell.seed)
+        model = stages.train(data, cell, config, callbacks)
+        if judged:
+            stages.evaluate(data, cell, model, config)
+    if not judged:
+        why = "split none keeps nothing to judge by" if data.split == "none" else "no user has a test item"
+        stages.say(f"evaluate   nothing: {why}")
+    return Run(folder.path, data, cells, chosen, write_tables(folder) if judged else [])
+
+
+def _with_seed(config: Config, seed: int) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+
+
+def _teller(progress: bool) -> Say:
+    if not progress:
+        return lambda line: None
+    console = Console(stderr=True)
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,175 @@
+"""The stages of a run, each of which looks first whether there is anything to do, and says so in one line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_esr.config import Config, Section
+from llm_esr.data import Dataset, prepare, prepare_key
+from llm_esr.data.account import account
+from llm_esr.evaluation import Popularity, drop_rows, evaluate, merge_rows
+from llm_esr.files import key_of, read_json
+from llm_esr.pipeline.run_folder import ModelId, RunFolder
+from llm_esr.retrieval import index, index_fresh
+from llm_esr.semantics import embed, embed_fresh
+from llm_esr.training import train
+
+if TYPE_CHECKING:
+    from llm_esr.evaluation import Report
+    from llm_esr.serving import Recommender
+    from llm_esr.training import Callback
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """One run's stages, on its folder."""
+
+    folder: RunFolder
+    overwrite: bool
+    progress: bool
+    say: Say
+
+    def prepare(self, interactions: Any, items: Any, config: Config) -> Dataset:
+        """The data folder, made anew where the inputs or `config.data` changed."""
+        folder = self.folder
+        present = (folder.data / "dataset.json").exists()
+        if interactions is None:
+            if not present:
+                raise ValueError(
+                    f"no interactions were given and {folder.data} holds no data set; name a table: "
+                    "llm-esr run events.parquet --out ..."
+                )
+            self.say("prepare    the data set of the run folder is used as it is")
+            return Dataset.open(folder.data)
+        if present:
+            data = Dataset.open(folder.data)
+            if data.metadata.get("key") == prepare_key(interactions, items, config.data):
+                self.say("prepare    fresh")
+                return data
+            self._refuse_to_outdate("data", config.data, list(folder.finished()))
+        began = time.monotonic()
+        data = prepare(interactions, items=items, out=folder.data, config=config.data)
+        folder.remember("data", config.data)
+        # Figures of other data would stand beside the new ones as if they could be compared.
+        folder.metrics.unlink(missing_ok=True)
+        folder.update(evaluated={})
+        self.say(
+            f"prepare    {data.n_users:,} users, {data.n_items:,} items, {data.n_interactions:,} interactions, "
+            f"split {data.split} ({time.monotonic() - began:.1f} s)"
+        )
+        for line in account(data):
+            self.say(f"           {line}")
+        return data
+
+    def embed(self, data: Dataset, config: Config, user_embeddings: str | Path | None) -> Dataset:
+        """Item and user vectors, where there are texts or vectors to make them from."""
+        if config.embed.encoder is None and not data.text_columns:
+            if data.item_embeddings is not None:
+                self.say("embed      the vectors of the data folder are used as they are")
+            elif user_embeddings is not None:
+                raise ValueError("user vectors were given, but neither item vectors nor texts; add --item-embeddings")
+            return data
+        if embed_fresh(data, config.embed, user_embeddings=user_embeddings):
+            self.say("embed      fresh")
+            return data
+        if data.item_embeddings is not None:
+            self._refuse_to_outdate("embed", config.embed, self._readers_of_vectors())
+        began = time.monotonic()
+        data = embed(data, config=config.embed, user_embeddings=user_embeddings, progress=self.progress)
+        self.folder.remember("embed", config.embed)
+        vectors = data.item_embeddings
+        assert vectors is not None
+        encoder = read_json(data.folder / "item_embeddings.json").get("encoder", "a file")
+        self.say(
+            f"embed      {vectors.shape[0]:,} item vectors, {vectors.shape[1]} wide, by {encoder} "
+            f"({time.monotonic() - began:.1f} s)"
+        )
+        return data
+
+    def index(self, data: Dataset, config: Config) -> Dataset:
+        """Similar users and nearest items, where there are vectors."""
+        if data.item_embeddings is None:
+            return data
+        if index_fresh(data, config.index):
+            self.say("index      fresh")
+            return data
+        if data.similar_users is not None:
+            self._refuse_to_outdate("index", config.index, self._readers_of_vectors())
+        began = time.monotonic()
+        data = index(data, config=config.index, progress=self.progress)
+        self.folder.remember("index", config.index)
+        self.say(f"index      {config.index.similar_users} similar users each ({time.monotonic() - began:.1f} s)")
+        return data
+
+    def train(self, data: Dataset, cell: ModelId, config: Config, callbacks: Sequence[Callback]) -> Recommender:
+        """A trained model; its old figures go where it is trained anew."""
+        began = time.monotonic()
+        before = self.folder.finished().get(cell)
+        model = train(
+            data,
+            config=config,
+            name=cell.name,
+            out=self.folder.model(cell),
+            callbacks=callbacks,
+            overwrite=self.overwrite,
+            progress=self.progress,
+        )
+        record = self.folder.finished()[cell]
+        if before is not None and before["key"] == record["key"]:
+            self.say(f"train      {cell} fresh")
+            return model
+        drop_rows(self.folder.metrics, cell.name, cell.seed)
+        done = self.folder.read()["evaluated"]
+        self.folder.update(evaluated={name: key for name, key in done.items() if name != str(cell)})
+        self.say(f"train      {cell} {record['epochs']} epochs ({time.monotonic() - began:.0f} s)")
+        return model
+
+    def evaluate(self, data: Dataset, cell: ModelId, model: Recommender, config: Config) -> None:
+        """The figures of a model and of popularity under the same protocol."""
+        settings = config.evaluate
+        protocol = {"evaluate": settings.model_dump(mode="json")}
+        self._evaluate_once(
+            "popularity",
+            key_of(protocol | {"data": data.fingerprint}),
+            lambda: evaluate(Popularity(data), data, config=settings),
+        )
+        trained = read_json(self.folder.model(cell) / "model.json")["key"]
+        self._evaluate_once(
+            str(cell),
+            key_of(protocol | {"model": trained}),
+            lambda: evaluate(model, data, config=settings, seed=cell.seed),
+        )
+
+    def _evaluate_once(self, name: str, key: str, figures: Callable[[], Report]) -> None:
+        done = self.folder.read()["evaluated"]
+        if done.get(name) == key and self.folder.metrics.exists():
+            self.say(f"evaluate   {name} fresh")
+            return
+        began = time.monotonic()
+        merge_rows(self.folder.metrics, figures().rows)
+        self.folder.update(evaluated={**done, name: key})
+        self.say(f"evaluate   {name} ({time.monotonic() - began:.1f} s)")
+
+    def _readers_of_vectors(self) -> list[ModelId]:
+        reading = ("item_embeddings", "similar_users", "similar_items")
+        models = self.folder.finished().items()
+        return [model for model, record in models if any(name in record["made_from"] for name in reading)]
+
+    def _refuse_to_outdate(self, section: str, settings: Section, models: Sequence[ModelId]) -> None:
+        """Models that were trained on a stage's files lose their ground when the stage is made anew."""
+        if self.overwrite or not models:
+            return
+        now = settings.model_dump(mode="json")
+        before: Mapping[str, Any] = self.folder.read()["settings"].get(section) or {}
+        changed = next((f for f in now if f in before and before[f] != now[f]), None)
+        why = f"{section}.{changed} was {before[changed]!r}, is {now[changed]!r}" if changed else "the inputs changed"
+        raise ValueError(
+            f"{self.folder.path} holds trained models ({', '.join(map(str, models))}) made from other data: {why}. "
+            "Give --overwrite to make the data anew and train again, or another --out to keep both"
+        )

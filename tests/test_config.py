@@ -1,0 +1,102 @@
+"""Settings: presets, files, single values, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llm_esr.config import STAGES, Config, DataConfig, dump_config, load_config, model_name, preset_names
+
+
+def test_every_preset_is_valid_and_survives_a_round_trip() -> None:
+    for name in preset_names():
+        config = load_config(name)
+        assert Config.model_validate(yaml.safe_load(dump_config(config))) == config
+
+
+def test_llm_esr_is_the_default_preset_under_its_public_name() -> None:
+    assert load_config("llm-esr") == load_config() == load_config("default")
+    assert model_name("default") == model_name("llm-esr") == "llm-esr"
+
+
+def test_the_baseline_differs_from_the_default_only_where_llm_esr_begins() -> None:
+    ours, baseline = load_config("llm-esr"), load_config("sasrec")
+    assert baseline.model.views == ["collaborative"]
+    assert baseline.distill.weight == 0
+    assert baseline.smoothing.probability == 0
+    assert not baseline.needs_vectors
+    for field in ("width", "max_len", "blocks", "heads", "block", "feed_forward", "dropout"):
+        assert getattr(ours.model, field) == getattr(baseline.model, field)
+    for field in ("loss", "averaging", "batch_size", "learning_rate", "patience", "epochs"):
+        assert getattr(ours.train, field) == getattr(baseline.train, field)
+    assert ours.negatives == baseline.negatives
+
+
+def test_every_section_belongs_to_one_stage_or_changes_no_result() -> None:
+    owned = [section for sections in STAGES.values() for section in sections]
+    assert len(owned) == len(set(owned))
+    assert set(Config.model_fields) - set(owned) == {"checkpoint"}
+
+
+def test_layers_win_in_order_and_single_values_last(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("preset: sasrec\nmodel: {width: 32}\ntrain: {epochs: 3}\n")
+    config = load_config(file, ["train.epochs=5", "train.patience=2", "train.epochs=7"])
+    assert (config.model.width, config.train.epochs, config.train.patience) == (32, 7, 2)
+    assert config.model.views == ["collaborative"]
+    assert model_name(file) == "mine"
+
+
+def test_values_are_read_as_yaml() -> None:
+    config = load_config(None, ["evaluate.k=[1, 3]", "train.learning_rate=1e-4", "train.clip_norm=null"])
+    assert config.evaluate.k == [1, 3]
+    assert config.train.learning_rate == pytest.approx(1e-4)
+    assert config.train.clip_norm is None
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model.widht=64", "did you mean 'model.width'"),
+        ("mdoel.width=64", "did you mean 'model"),
+        ("width=64", "section.key=value"),
+        ("model.width", "section.key=value"),
+        ("model.width=sixty", "model.width"),
+        ("model.dropout=1.5", "model.dropout"),
+        ("model.width=63", "not a multiple of model.heads"),
+        ("model.views=[]", "one or two different views"),
+        ("train.loss=softmax", "sampled-softmax"),
+        ("distill.similar_users=500", "index.similar_users"),
+        ("epochs=3", "section.key=value"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_remedy(override: str, said: str) -> None:
+    with pytest.raises(ValueError) as error:
+        load_config(None, [override])
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_wrong_preset_name_suggests_the_nearest() -> None:
+    with pytest.raises(FileNotFoundError, match="did you mean 'sasrec'"):
+        load_config("sasrek")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_config("nowhere.yaml")
+
+
+def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "list.yaml"
+    file.write_text("- 1\n- 2\n")
+    with pytest.raises(ValueError, match="expected sections"):
+        load_config(file)
+    file.write_text("model: {width: [}")
+    with pytest.raises(ValueError, match="not YAML"):
+        load_config(file)
+
+
+def test_values_are_checked_on_assignment_too() -> None:
+    config = DataConfig()
+    with pytest.raises(ValueError):
+        config.min_user_count = -1
