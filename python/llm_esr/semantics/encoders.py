@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,18 +57,23 @@ class LsaEncoder:
         from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415
 
         settings = {"sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b", "max_features": 200_000, "dtype": np.float32}
-        try:
-            self._words = TfidfVectorizer(max_df=0.95 if len(texts) > 20 else 1.0, **settings)
-            counts = self._words.fit_transform(texts)
-        except ValueError:  # every word is in nearly every text, or there is none
+        counts = None
+        for most in (0.95, 1.0):
+            self._words = TfidfVectorizer(max_df=most, **settings)
             try:
-                self._words = TfidfVectorizer(**settings)
                 counts = self._words.fit_transform(texts)
-            except ValueError:
-                raise ValueError("the item texts hold no words; give vectors: encoder='file:VECTORS.npy'") from None
+            except ValueError:  # scikit-learn's word for: no word is left
+                continue
+            if counts.shape[1] >= 2:
+                break
+        if counts is None or counts.shape[1] < 2:
+            raise ValueError(
+                "the item texts hold fewer than two different words; give vectors: encoder='file:VECTORS.npy'"
+            )
         width = min(self._dimensions, *counts.shape)
         self._svd = TruncatedSVD(width, algorithm="randomized", n_iter=7, random_state=_SEED)
-        self._svd.fit(counts)
+        with np.errstate(invalid="ignore"):  # shares of a variance that is zero where all texts are alike
+            self._svd.fit(counts)
 
     @property
     def width(self) -> int:
@@ -174,8 +182,10 @@ def _load_sentence_model(model: str, device: str | None) -> Any:
             f"encoder '{SENTENCE_PREFIX}{model}' needs sentence-transformers; install it with: "
             "pip install 'llm-esr[text]'"
         ) from None
+    # Without the hub only the cache is asked: the hub's client would try again for minutes.
+    from_cache = not _is_folder(model) and not _hub_answers()
     try:
-        return SentenceTransformer(model, device=device)
+        return SentenceTransformer(model, device=device, local_files_only=from_cache)
     except Exception as error:  # the hub's client raises a dozen types, by version
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if _is_folder(model):
@@ -184,3 +194,14 @@ def _load_sentence_model(model: str, device: str | None) -> Any:
             f"encoder: model '{model}' could not be had from the Hugging Face hub ({first_line}); "
             f"check the name and the network, or give a folder with the model: {SENTENCE_PREFIX}/path/to/model"
         ) from error
+
+
+def _hub_answers() -> bool:
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True  # only the proxy can tell
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,235 @@
+"""The stage `embed`: from item texts (or vectors from outside) to the vectors of items and users.
+
+Writes `item_embeddings.npy` `[I, E]` (row = item id - 1) and `user_embeddings.npy` `[U, E']` (row = user) into the
+data folder, each with a JSON of the same stem. Item texts may come from the whole catalogue; users are described by
+their training items alone, so no held-out item reaches a user vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from llm_esr.config import EmbedConfig
+from llm_esr.data import Dataset
+from llm_esr.files import checksum, key_of
+from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
+from llm_esr.semantics.prompts import item_prompts, user_prompts
+from llm_esr.semantics.vector_files import is_fresh, vector_file
+
+FORMAT = 1
+_TEXTS_AT_ONCE = 1024
+_NUMBERS_AT_ONCE = 1 << 24  # of gathered item vectors, 64 MB
+
+_FILES = ("item_embeddings", "user_embeddings")
+# Where a machine encodes and in what portions is no part of what it encodes.
+_NOT_IN_KEY = {"device", "batch_size"}
+
+
+def embed_key(
+    data: Dataset,
+    config: EmbedConfig | None = None,
+    *,
+    encoder: str | None = None,
+    user_embeddings: str | Path | None = None,
+) -> str:
+    """The key of this stage: changes with the data, the texts, the encoder's files, the settings and the format.
+
+    Raises:
+        ValueError: an unknown encoder, or none given where the data set has no texts.
+        FileNotFoundError: files from outside that do not exist.
+    """
+    config = config or EmbedConfig()
+    name = _encoder_name(data, encoder or config.encoder)
+    return key_of({"stage": "embed", "format": FORMAT, **_sources(data, config, name, user_embeddings)})
+
+
+def embed_fresh(
+    data: Dataset,
+    config: EmbedConfig | None = None,
+    *,
+    encoder: str | None = None,
+    user_embeddings: str | Path | None = None,
+) -> bool:
+    """Whether the vectors of the data folder were made from the present data with these settings."""
+    key = embed_key(data, config, encoder=encoder, user_embeddings=user_embeddings)
+    return all(is_fresh(data.folder, name, key) for name in _FILES)
+
+
+def embed(
+    data: Dataset | str | Path,
+    encoder: str | None = None,
+    *,
+    user_embeddings: str | Path | None = None,
+    config: EmbedConfig | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """Make item and user vectors and store them in the data folder; nothing is done where they are fresh.
+
+    Args:
+        data: a data set or its folder.
+        encoder: replaces `config.encoder`: `lsa` (TF-IDF and truncated SVD, no LLM),
+            `sentence-transformers:NAME_OR_FOLDER`, or `file:PATH` (.npy, Parquet or safetensors). None in both: `lsa`.
+        user_embeddings: a file of user vectors from outside, instead of `config.user_vectors`.
+        config: settings of this stage; default: `EmbedConfig()`.
+        progress: whether to show progress bars.
+
+    Returns:
+        The data set, which now has its vectors.
+
+    Raises:
+        ValueError: no texts and no file, an unknown encoder, a template that does not fit, vectors of a wrong length
+            or with NaN, or user prompts asked of a file.
+        FileNotFoundError: a file or model folder that does not exist.
+        ImportError: sentence-transformers is not installed.
+        ConnectionError: a hub that cannot be reached.
+    """
+    data = data if isinstance(data, Dataset) else Dataset.open(data)
+    config = config or EmbedConfig()
+    name = _encoder_name(data, encoder or config.encoder)
+    from_file = name.startswith(FILE_PREFIX)
+    if from_file and user_embeddings is None and config.user_vectors == "prompt":
+        raise ValueError(
+            "embed.user_vectors is 'prompt', but a file cannot encode prompts; set embed.user_vectors=mean or give "
+            "user_embeddings (--user-embeddings)"
+        )
+    sources = _sources(data, config, name, user_embeddings)
+    key = key_of({"stage": "embed", "format": FORMAT, **sources})
+    if all(is_fresh(data.folder, file, key) for file in _FILES):
+        return data
+    about = {"key": key, "encoder": name, "made_from": sources}
+    with Progress(transient=True, disable=not progress) as bars:
+        if from_file:
+            from llm_esr.data.alignment import align_items  # noqa: PLC0415
+
+            _copy(data.folder, "item_embeddings", align_items(name.removeprefix(FILE_PREFIX), data), config, about)
+            model = None
+        else:
+            model = make_encoder(name, config)
+            about["encoder"] = model.label
+            _encode_items(data, model, config, about, bars)
+        if user_embeddings is not None:
+            from llm_esr.data.alignment import align_users  # noqa: PLC0415
+
+            about = {**about, "encoder": f"{FILE_PREFIX}{user_embeddings}", "user_vectors": "file"}
+            _copy(data.folder, "user_embeddings", align_users(user_embeddings, data), config, about)
+        elif config.user_vectors == "prompt":
+            assert model is not None
+            _encode_users(data, model, config, {**about, "user_vectors": "prompt"}, bars)
+        else:
+            _average_users(data, config, {**about, "user_vectors": "mean"}, bars)
+    return data
+
+
+def _encoder_name(data: Dataset, name: str | None) -> str:
+    if name is not None:
+        return name
+    if not data.text_columns:
+        raise ValueError(
+            f"{data.folder} has no item texts to make vectors from; prepare it with an items table that has text "
+            "columns (items=..., --items), or give vectors: encoder='file:VECTORS.npy' (--item-embeddings)"
+        )
+    return "lsa"
+
+
+def _sources(data: Dataset, config: EmbedConfig, name: str, user_embeddings: str | Path | None) -> dict[str, Any]:
+    """All that the vectors depend on."""
+    return {
+        "data": data.fingerprint,
+        "items": checksum(data.folder / "items.parquet"),
+        "encoder": encoder_identity(name),
+        "user_embeddings": None
+        if user_embeddings is None
+        else checksum(existing_file(user_embeddings, "user_embeddings")),
+        "settings": config.model_dump(mode="json", exclude=_NOT_IN_KEY | {"encoder"}),
+    }
+
+
+def _encode_items(data: Dataset, model: Encoder, config: EmbedConfig, about: dict[str, Any], bars: Progress) -> None:
+    prompts = item_prompts(data, config.item_template, config.max_characters)
+    model.fit(prompts)
+    shape = (data.n_items, model.width)
+    bar = bars.add_task("item vectors", total=data.n_items)
+    with vector_file(data.folder, "item_embeddings", shape, config.dtype, about) as writer:
+        for start in range(0, data.n_items, _TEXTS_AT_ONCE):
+            writer.append(model.encode(prompts[start : start + _TEXTS_AT_ONCE]))
+            bars.update(bar, completed=writer.written)
+
+
+def _encode_users(data: Dataset, model: Encoder, config: EmbedConfig, about: dict[str, Any], bars: Progress) -> None:
+    def vectors_of(users: NDArray[np.int64]) -> NDArray[np.float32]:
+        prompts = user_prompts(
+            data, users.tolist(), config.user_template, newest=config.user_history, max_characters=config.max_characters
+        )
+        return model.encode(list(prompts))
+
+    _write_users(
+        data, vectors_of, model.width, np.ones(data.n_users, dtype=np.int64), _TEXTS_AT_ONCE, config, about, bars
+    )
+
+
+def _average_users(data: Dataset, config: EmbedConfig, about: dict[str, Any], bars: Progress) -> None:
+    """Each user at the mean of the vectors of its training items, a repeat counted as often as it occurs."""
+    # As stored, so that the same user vectors come from the file as from the encoder that made it.
+    table = np.load(data.folder / "item_embeddings.npy", mmap_mode="r", allow_pickle=False)
+    width = int(table.shape[1])
+
+    def vectors_of(users: NDArray[np.int64]) -> NDArray[np.float32]:
+        items, offsets = data.histories(users, "validation")
+        gathered = np.asarray(table[np.asarray(items) - 1], dtype=np.float32)
+        sums = np.add.reduceat(gathered, np.asarray(offsets[:-1]), axis=0, dtype=np.float64)
+        means: NDArray[np.float32] = (sums / np.diff(offsets)[:, None]).astype(np.float32)
+        return means
+
+    items_at_once = max(1, _NUMBERS_AT_ONCE // width)
+    _write_users(data, vectors_of, width, np.asarray(data.training_lengths), items_at_once, config, about, bars)
+
+
+def _write_users(
+    data: Dataset,
+    vectors_of: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    width: int,
+    weights: NDArray[np.int64],
+    at_once: int,
+    config: EmbedConfig,
+    about: dict[str, Any],
+    bars: Progress,
+) -> None:
+    """Write all users' vectors, so many at once that their weights sum to at most `at_once`.
+
+    Users without training items are not asked for and get zeros.
+    """
+    bar = bars.add_task("user vectors", total=data.n_users)
+    lengths = np.asarray(data.training_lengths)
+    with vector_file(data.folder, "user_embeddings", (data.n_users, width), config.dtype, about) as writer:
+        for users in _portions(weights, at_once):
+            vectors = np.zeros((len(users), width), dtype=np.float32)
+            known = lengths[users] > 0
+            if known.any():
+                vectors[known] = vectors_of(users[known])
+            writer.append(vectors)
+            bars.update(bar, completed=writer.written)
+
+
+def _copy(folder: Path, name: str, vectors: NDArray[Any], config: EmbedConfig, about: dict[str, Any]) -> None:
+    shape = (vectors.shape[0], vectors.shape[1])
+    rows = max(1, _NUMBERS_AT_ONCE // max(1, shape[1]))
+    with vector_file(folder, name, shape, config.dtype, about) as writer:
+        for start in range(0, shape[0], rows):
+            writer.append(vectors[start : start + rows])
+
+
+def _portions(weights: NDArray[np.int64], at_once: int) -> Iterator[NDArray[np.int64]]:
+    """Runs of rows whose weights sum to at most `at_once`; a heavier row comes alone."""
+    ends = np.cumsum(weights)
+    start = 0
+    while start < len(weights):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + at_once, side="right")))
+        yield np.arange(start, stop, dtype=np.int64)
+        start = stop
