@@ -24,7 +24,7 @@ def oracle(scores: np.ndarray, target: int, seen: set[int], keep_seen: bool) -> 
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_counting_gives_the_ranks_that_sorting_gives(make_random_data, fixed_scorer, monkeypatch, keep_seen, part):
     monkeypatch.setattr(scorer, "SCORE_BUDGET", 7 * 30)  # seven users a chunk
-    monkeypatch.setattr(ranking, "_ITEM_BLOCK", 11)
+    monkeypatch.setattr(ranking, "_BLOCK", 70)
     for seed in range(4):
         data = make_random_data(seed)
         # Few distinct scores: ties everywhere.
@@ -110,3 +110,10 @@ def test_the_best_place_of_an_item_is_over_all_lists(small_data, fixed_scorer):
     ranks = rank_targets(made, data, "test", np.array([0, 1]), list_length=2)
     # Without what was met before: user 0 gets 2, 3 and user 1 gets 4, 1.
     assert ranks.best_place.tolist() == [2, 1, 2, 1, ranking.NEVER]
+
+
+def test_counting_on_a_device_gives_what_counting_on_the_cpu_gives(monkeypatch):
+    monkeypatch.setattr(ranking, "_ITEM_BLOCK", 7)
+    scores = torch.randint(0, 5, (6, 30)).float()
+    on_cpu, elsewhere = ranking._counts(scores, scores[:, 3:4]), ranking._counts_by_torch(scores, scores[:, 3:4])
+    assert [x.tolist() for x in on_cpu] == [x.tolist() for x in elsewhere]

@@ -1,7 +1,7 @@
 """The rank of each user's target in the whole catalogue, by counting; and top-k lists.
 
 Nothing is sorted to find a rank: it is one more than the number of items with a higher score. Users come in chunks,
-and a chunk's comparisons in blocks of items, so that memory depends on neither number.
+and a chunk's comparisons in blocks, so that memory depends on neither number.
 
 Shapes: B users of a chunk, U users in all, I items, N candidates, K places of a list.
 """
@@ -21,7 +21,8 @@ from llm_esr.evaluation.scorer import Scorer, checked_scores, chunks
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
 
-_ITEM_BLOCK = 1 << 16
+_BLOCK = 1 << 18  # scores compared at once on the CPU
+_ITEM_BLOCK = 1 << 16  # items compared at once on another device
 _TIE_BLOCK = 256  # rows with a tie for the last place that are settled at once
 NEVER = np.iinfo(np.int32).max  # the best place of an item that is in no list
 
@@ -127,7 +128,8 @@ def top_k(scores_BI: Tensor, k: int) -> tuple[NDArray[np.int32], NDArray[np.floa
     values_BK, index_BK = torch.topk(scores_BI, k_here, dim=1)
     last_B1 = values_BK[:, -1:]
     # torch.topk takes any of the items that tie for the last place: those rows are chosen again, lower ids first.
-    unsure = ((scores_BI >= last_B1).sum(dim=1) > k_here).nonzero().squeeze(1)
+    _, reach_B = _counts(scores_BI, last_B1)
+    unsure = torch.from_numpy(np.flatnonzero(reach_B > k_here)).to(scores_BI.device)
     for rows in torch.split(unsure, _TIE_BLOCK):
         higher = scores_BI[rows] > last_B1[rows]
         equal = scores_BI[rows] == last_B1[rows]
@@ -152,12 +154,33 @@ def _target_scores(scores_BI: Tensor, target_B: NDArray[np.int32]) -> Tensor:
 
 def _count_all(scores_BI: Tensor, target_B: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     mine_B1 = _target_scores(scores_BI, target_B)
+    above_B, reach_B = _counts(scores_BI, mine_B1)
+    return above_B, reach_B - above_B - 1
+
+
+def _counts(scores_BI: Tensor, mark_B1: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many scores of each row are above its mark, and how many reach it."""
+    above_B = np.empty(len(scores_BI), np.int64)
+    reach_B = np.empty(len(scores_BI), np.int64)
+    if scores_BI.device.type != "cpu":
+        return _counts_by_torch(scores_BI, mark_B1)
+    # Blocks that fit the cache; NumPy counts booleans some ten times as fast as torch sums them on the CPU.
+    size = max(1, _BLOCK // scores_BI.shape[1])
+    scores, mark = scores_BI.numpy(), mark_B1.numpy()
+    for start in range(0, len(scores), size):
+        rows = slice(start, start + size)
+        above_B[rows] = np.count_nonzero(scores[rows] > mark[rows], axis=1)
+        reach_B[rows] = np.count_nonzero(scores[rows] >= mark[rows], axis=1)
+    return above_B, reach_B
+
+
+def _counts_by_torch(scores_BI: Tensor, mark_B1: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     above_B = torch.zeros(len(scores_BI), dtype=torch.int64, device=scores_BI.device)
     reach_B = torch.zeros_like(above_B)
     for block_BI in torch.split(scores_BI, _ITEM_BLOCK, dim=1):
-        above_B += (block_BI > mine_B1).sum(dim=1)
-        reach_B += (block_BI >= mine_B1).sum(dim=1)
-    return above_B.cpu().numpy(), (reach_B - above_B - 1).cpu().numpy()
+        above_B += (block_BI > mark_B1).sum(dim=1)
+        reach_B += (block_BI >= mark_B1).sum(dim=1)
+    return above_B.cpu().numpy(), reach_B.cpu().numpy()
 
 
 def _take_off_seen(

@@ -76,7 +76,7 @@ def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int
         message = unknown_message("user", unknown, index)
         if not skip_unknown:
             raise ValueError(
-                f"{message} skip_unknown (--skip-unknown) passes over unknown users; a person whom the data do not hold "
+                f"{message} skip_unknown (--skip-unknown) passes over unknown users; a person not in the data "
                 "is served by the history alone: histories=[[...]] (--history i3,i9)"
             )
         warnings.warn(f"{message} Passed over", stacklevel=3)
@@ -84,7 +84,7 @@ def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int
 
 
 def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Histories of outside ids as (items int32 [T], offsets int64 [S + 1]); drops unknown items and warns.
+    """Histories of outside ids as (items int32 [T], offsets int64 [S + 1]); drops unknown items, warns.
 
     Raises:
         ValueError: not a list of lists of ids.
