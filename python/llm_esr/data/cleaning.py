@@ -153,6 +153,8 @@ class Cleaner:
             values = column.str.strip_chars() if column.dtype == pl.String else column
         if self._order_type is None:
             self._order_type = pl.Int64() if values.dtype.is_integer() else pl.Float64()
+        if values.dtype.is_float() and self._order_type == pl.Int64:
+            values = values.set(values != values.floor(), None)  # a cast would round without a word
         values = values.cast(self._order_type, strict=False)
         if values.dtype == pl.Float64:
             values = values.fill_nan(None)

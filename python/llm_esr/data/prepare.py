@@ -10,6 +10,7 @@ while sorting; the table itself is never in memory as a whole.
 from __future__ import annotations
 
 import difflib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,8 @@ def prepare(
         ValueError: a setting, a column or a value that does not fit; nothing is left to train on.
     """
     settings = data_config(config, options)
-    target = Path(out)
+    target = Path(out).expanduser()
+    target = target if target.name else target.resolve()
     _refuse_foreign_folder(target)
     sources, item_sources = _open(interactions, items, settings)
     votes = TextVotes(settings) if not item_sources else None
@@ -123,7 +125,7 @@ def data_config(config: DataConfig | None, options: dict[str, Any]) -> DataConfi
 def _open(interactions: Any, items: Any, config: DataConfig) -> tuple[list[Source], list[Source]]:
     names = (config.user_column, config.item_column)
     sources = open_sources(interactions, config.format, "interactions", names)
-    return sources, [] if items is None else open_sources(items, "auto", "items", names)
+    return sources, [] if items is None else open_sources(items, config.format, "items", names)
 
 
 def _provenance(sources: list[Source], item_sources: list[Source]) -> dict[str, list[dict[str, Any]]]:
@@ -403,7 +405,16 @@ def _carry_over(old: Path, new: Path) -> None:
     for path in old.iterdir():
         if path.name in OWN_FILES or (path.name.split(".")[0] in DERIVED and not same):
             continue
+        if path.name.startswith("."):
+            continue  # another stage's temporary file
         if path.is_dir():
             shutil.copytree(path, new / path.name)
         else:
-            shutil.copy2(path, new / path.name)
+            _link_or_copy(path, new / path.name)
+
+
+def _link_or_copy(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copy2(path, target)

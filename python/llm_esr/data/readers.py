@@ -114,6 +114,9 @@ def _open_path(value: Any, file_format: str, role: str, names: tuple[str, str]) 
     if path.is_dir():
         raise ValueError(f"{role}: {path} is a folder; expected a file, or a list of files")
     chosen = format_of(path) if file_format == "auto" else file_format
+    if role == "items" and file_format != "auto":
+        # --format is said of the interactions; it speaks for the items only where their name says nothing.
+        chosen = format_of(path) or file_format
     match chosen:
         case None:
             raise ValueError(
@@ -273,8 +276,11 @@ class ParquetSource:
             self._columns = pl.scan_parquet(path).collect_schema().names()
             self._height = int(pl.scan_parquet(path).select(pl.len()).collect().item())
         except (pl.exceptions.PolarsError, OSError) as error:
-            first = str(error).splitlines()[0]
-            raise ValueError(f"{path} is not a readable Parquet file ({first}); write or fetch it again") from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> ValueError:
+        first = str(error).splitlines()[0]
+        return ValueError(f"{self.name} is not a readable Parquet file ({first}); write or fetch it again")
 
     @property
     def columns(self) -> list[str]:
@@ -284,7 +290,10 @@ class ParquetSource:
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         """Read `columns`; only row groups that a range touches are decoded."""
         for start in range(0, self._height, TYPED_ROWS):
-            part = pl.scan_parquet(self._path).select(list(columns)).slice(start, TYPED_ROWS).collect()
+            try:
+                part = pl.scan_parquet(self._path).select(list(columns)).slice(start, TYPED_ROWS).collect()
+            except (pl.exceptions.PolarsError, OSError) as error:
+                raise self._unreadable(error) from None
             yield _numbered(part, start)
 
     def provenance(self) -> dict[str, Any]:
