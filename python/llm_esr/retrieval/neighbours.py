@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import get_console
 from rich.progress import track
 
 from llm_esr import _native
@@ -64,7 +65,8 @@ def nearest(
     count = len(vectors if queries is None else queries)
     ids = np.empty((count, k), dtype=np.int32)
     scores = np.empty((count, k), dtype=np.float32)
-    for start in track(range(0, count, QUERIES_AT_ONCE), progress or "", disable=progress is None, transient=True):
+    hidden = progress is None or not get_console().is_terminal  # in a file a bar would leave blank lines
+    for start in track(range(0, count, QUERIES_AT_ONCE), progress or "", disable=hidden, transient=True):
         stop = min(count, start + QUERIES_AT_ONCE)
         if queries is None:
             found = table.search_rows(start, stop, k)

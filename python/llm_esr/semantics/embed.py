@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import get_console
 from rich.progress import Progress
 
 from llm_esr.config import EmbedConfig
@@ -103,7 +104,8 @@ def embed(
     if all(is_fresh(data.folder, file, key) for file in _FILES):
         return data
     about = {"key": key, "encoder": name, "made_from": sources}
-    with Progress(transient=True, disable=not progress) as bars:
+    # In a file or a pipe bars would leave blank lines.
+    with Progress(transient=True, disable=not (progress and get_console().is_terminal)) as bars:
         if from_file:
             from llm_esr.data.alignment import align_items  # noqa: PLC0415
 
