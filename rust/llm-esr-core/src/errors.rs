@@ -75,6 +75,7 @@ impl Error {
     }
 
     /// An operating-system error of one file; a missing file gets its own variant.
+    #[must_use]
     pub fn io(path: &Path, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::NotFound {
             Self::FileMissing {

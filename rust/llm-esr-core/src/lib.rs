@@ -1,6 +1,7 @@
 //! Sequences, batches, negatives, similar users and table reading for `llm-esr`; knows nothing of Python.
 
 pub mod batches;
+pub mod candidates;
 pub mod errors;
 pub mod loader;
 pub mod mapped;

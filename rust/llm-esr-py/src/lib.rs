@@ -1,5 +1,6 @@
 //! Python bindings of `llm-esr-core`: every function converts in, releases the GIL around the work, converts out.
 
+mod arrays;
 mod conversion;
 mod loader;
 mod sequences;
