@@ -322,9 +322,7 @@ def _describe(error: Any) -> str:
         return f"{name}: {message}{came}" if name and not message.startswith(name) else message
     *path, key = [str(part) for part in error["loc"]]
     known = _known_names(path)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [
-        n for n in _all_names() if n.endswith("." + key)
-    ]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [n for n in _all_names() if n.endswith("." + key)]
     hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
     return f"unknown setting '{name}'{hint}"
 

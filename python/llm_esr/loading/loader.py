@@ -214,7 +214,7 @@ class BatchLoader:
     def _next(self, stream: Any) -> Any:
         if os.getpid() != self._process:
             # A fork copied the reader but none of the threads: this process starts its own.
-            stream = self._stream = self._batcher.start(self._epoch, self._yielded, self.threads, self.prefetch)
+            self._stream = self._batcher.start(self._epoch, self._yielded, self.threads, self.prefetch)
             self._process = os.getpid()
         return self._stream.next()
 
