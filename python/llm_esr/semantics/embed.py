@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from llm_esr.config import EmbedConfig
 from llm_esr.data import Dataset
+from llm_esr.data.alignment import align_items, align_users
 from llm_esr.files import checksum, key_of
 from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
 from llm_esr.semantics.prompts import item_prompts, user_prompts
@@ -107,8 +108,6 @@ def embed(
     # In a file or a pipe bars would leave blank lines.
     with Progress(transient=True, disable=not (progress and get_console().is_terminal)) as bars:
         if from_file:
-            from llm_esr.data.alignment import align_items  # noqa: PLC0415
-
             _copy(data.folder, "item_embeddings", align_items(name.removeprefix(FILE_PREFIX), data), config, about)
             model = None
         else:
@@ -116,8 +115,6 @@ def embed(
             about["encoder"] = model.label
             _encode_items(data, model, config, about, bars)
         if user_embeddings is not None:
-            from llm_esr.data.alignment import align_users  # noqa: PLC0415
-
             about = {**about, "encoder": f"{FILE_PREFIX}{user_embeddings}", "user_vectors": "file"}
             _copy(data.folder, "user_embeddings", align_users(user_embeddings, data), config, about)
         elif config.user_vectors == "prompt":
