@@ -104,14 +104,17 @@ def test_what_vectors_depend_on_makes_them_stale(make_shop, tmp_path):
     assert len(keys) == 9
 
 
-def test_damaged_or_missing_vectors_are_made_again(shop):
-    data = embed(shop)
-    before = stored(data)
-    (data.folder / "user_embeddings.npy").unlink()
-    (data.folder / "item_embeddings.npy").write_bytes(b"cut off")
-    again = embed(shop)
+@pytest.mark.parametrize("damaged", ["item_embeddings.npy", "item_embeddings.json", "user_embeddings.json"])
+@pytest.mark.parametrize("content", [b"cut off", b"", None])
+def test_damaged_or_missing_files_are_made_again(shop, damaged, content):
+    before = stored(embed(shop))
+    (shop.folder / damaged).unlink()
+    if content is not None:
+        (shop.folder / damaged).write_bytes(content)
+    again = stored(embed(shop))
     for name in FILES:
-        np.testing.assert_array_equal(before[name], stored(again)[name])
+        np.testing.assert_array_equal(before[name], again[name])
+    assert embed_fresh(shop)
 
 
 def test_no_texts_and_no_vectors_is_an_error_that_says_what_to_give(make_shop):

@@ -75,14 +75,13 @@ def is_fresh(folder: Path, name: str, key: str) -> bool:
     path, sidecar = folder / f"{name}.npy", folder / f"{name}.json"
     if not path.exists() or not sidecar.exists():
         return False
-    about = read_json(sidecar)
-    if about.get("key") != key:
-        return False
     try:
+        about = read_json(sidecar)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError):
+    except (ValueError, OSError, EOFError):
         return False  # damaged: made again
-    return bool(list(array.shape) == about["shape"] and array.dtype.name == about["dtype"])
+    present = {"key": key, "shape": list(array.shape), "dtype": array.dtype.name}
+    return isinstance(about, dict) and all(about.get(name) == value for name, value in present.items())
 
 
 def stored_checksum(folder: Path, name: str) -> str:
