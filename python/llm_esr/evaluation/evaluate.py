@@ -14,7 +14,7 @@ from llm_esr.config import EvaluateConfig
 from llm_esr.evaluation.groups import GROUPS, Thresholds, group_masks, thresholds
 from llm_esr.evaluation.intervals import bootstrap_interval
 from llm_esr.evaluation.metrics import expected_metrics
-from llm_esr.evaluation.ranking import Ranks, rank_targets
+from llm_esr.evaluation.ranking import HeldOut, Ranks, rank_targets
 from llm_esr.evaluation.report import Report, Row
 from llm_esr.evaluation.scorer import Scorer, refresh
 
@@ -29,7 +29,7 @@ def evaluate(
     scorer: Scorer,
     data: Dataset,
     *,
-    part: str = "test",
+    part: HeldOut = "test",
     config: EvaluateConfig | None = None,
     seed: int | None = None,
     model_name: str | None = None,
@@ -63,9 +63,7 @@ def evaluate(
     if config.candidates is not None:
         from llm_esr.loading import sample_candidates  # noqa: PLC0415
 
-        with_target = np.flatnonzero(np.asarray(data.targets(part)) > 0)
-        candidates = sample_candidates(data, part, config.candidates, CANDIDATE_SEED)
-        candidates = candidates[np.searchsorted(with_target, ranked)]
+        candidates = sample_candidates(data, part, config.candidates, CANDIDATE_SEED, ranked)
     refresh(scorer)
     ranks = rank_targets(
         scorer,
@@ -88,7 +86,9 @@ def evaluate(
     return Report([common | row for row in rows])
 
 
-def quick_ndcg(scorer: Scorer, data: Dataset, part: str, k: int = 10, users: NDArray[np.int64] | None = None) -> float:
+def quick_ndcg(
+    scorer: Scorer, data: Dataset, part: HeldOut, k: int = 10, users: NDArray[np.int64] | None = None
+) -> float:
     """NDCG@k over the whole catalogue, earlier items left out, and nothing else: for early stopping.
 
     `users` without a target or without input are passed over; None: `early_stopping_users`.
@@ -102,7 +102,7 @@ def quick_ndcg(scorer: Scorer, data: Dataset, part: str, k: int = 10, users: NDA
     return float(expected_metrics(ranks.above, ranks.tied, [k])["ndcg", k].mean())
 
 
-def early_stopping_users(data: Dataset, part: str = "validation", limit: int = 20_000) -> NDArray[np.int64]:
+def early_stopping_users(data: Dataset, part: HeldOut = "validation", limit: int = 20_000) -> NDArray[np.int64]:
     """All users that can be ranked, up to `limit`; of more, a sample that is always the same."""
     users, _ = rankable_users(data, part)
     if len(users) <= limit:
@@ -110,7 +110,9 @@ def early_stopping_users(data: Dataset, part: str = "validation", limit: int = 2
     return np.sort(np.random.default_rng(_SAMPLE_SEED).choice(users, limit, replace=False))
 
 
-def rankable_users(data: Dataset, part: str, users: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], int]:
+def rankable_users(
+    data: Dataset, part: HeldOut, users: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], int]:
     """The users with a target and some input, ascending; and how many have a target but no input.
 
     Raises:

@@ -9,7 +9,7 @@ Shapes: B users of a chunk, U users in all, I items, N candidates, K places of a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from llm_esr.evaluation.scorer import Scorer, checked_scores, chunks
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
+
+HeldOut = Literal["validation", "test"]
 
 _BLOCK = 1 << 18  # scores compared at once on the CPU
 _ITEM_BLOCK = 1 << 16  # items compared at once on another device
@@ -52,7 +54,7 @@ class Ranks:
 def rank_targets(
     scorer: Scorer,
     data: Dataset,
-    part: str,
+    part: HeldOut,
     users: NDArray[np.int64],
     *,
     keep_seen: bool = False,

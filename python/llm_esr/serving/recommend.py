@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,9 +118,10 @@ def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArr
 def user_frames(scorer: Scorer, data: Dataset, users: NDArray[np.int64], wish: Wish) -> Iterator[pl.DataFrame]:
     """Lists of known users, a frame for each chunk; what they read is everything a user did."""
     names = pl.Series("user_id", data.user_ids, dtype=pl.String)
+    catalogue = _Catalogue(data)
     for chunk in chunks(users, data.n_items):
         items, offsets = data.histories(users[chunk], "serving")
-        yield _frame(scorer, data, items, offsets, wish, names.gather(users[chunk]))
+        yield _frame(scorer, catalogue, items, offsets, wish, names.gather(users[chunk]))
 
 
 def history_frames(
@@ -128,9 +129,10 @@ def history_frames(
 ) -> Iterator[pl.DataFrame]:
     """Lists for histories; the column `history` is the history's place, from 0."""
     rows = np.arange(len(offsets) - 1)
+    catalogue = _Catalogue(data)
     for chunk in chunks(rows, data.n_items):
         cut = offsets[chunk.start : chunk.stop + 1]
-        yield _frame(scorer, data, items[cut[0] : cut[-1]], cut - cut[0], wish, pl.Series("history", rows[chunk]))
+        yield _frame(scorer, catalogue, items[cut[0] : cut[-1]], cut - cut[0], wish, pl.Series("history", rows[chunk]))
 
 
 def gather_frames(frames: Iterator[pl.DataFrame], data: Dataset, first: str) -> pl.DataFrame:
@@ -173,19 +175,29 @@ def _write_part(held: list[pl.DataFrame], path: Path) -> Path:
     return path
 
 
+class _Catalogue:
+    """What a list says of its items, read once for all chunks."""
+
+    def __init__(self, data: Dataset) -> None:
+        titles = data.titles()
+        self.n_items = data.n_items
+        self.ids = pl.Series(data.item_ids, dtype=pl.String)
+        self.titles = None if titles is None else pl.Series(titles, dtype=pl.String)
+
+
 def _frame(
     scorer: Scorer,
-    data: Dataset,
+    catalogue: _Catalogue,
     items: NDArray[np.int32],
     offsets: NDArray[np.int64],
     wish: Wish,
     owners: pl.Series,
 ) -> pl.DataFrame:
-    scores_BI = checked_scores(scorer, items, offsets, data.n_items)
+    scores_BI = checked_scores(scorer, items, offsets, catalogue.n_items)
     if wish.allowed is not None:
         scores_BI = scores_BI.masked_fill(~torch.from_numpy(wish.allowed).to(scores_BI.device), -torch.inf)
     if not wish.keep_seen:
-        rows, seen = distinct_pairs(items, offsets, data.n_items)
+        rows, seen = distinct_pairs(items, offsets, catalogue.n_items)
         # Not in place: a scorer's tensor is not ours to change.
         index = (torch.from_numpy(rows).to(scores_BI.device), torch.from_numpy(seen - 1).to(scores_BI.device))
         scores_BI = scores_BI.index_put(index, scores_BI.new_tensor(-torch.inf))
@@ -195,17 +207,12 @@ def _frame(
     columns = {
         owners.name: owners.gather(row),
         "rank": pl.Series(place + 1, dtype=pl.Int32),
-        "item_id": pl.Series(_picked(data.item_ids, index_N), dtype=pl.String),
+        "item_id": catalogue.ids.gather(index_N),
         "score": pl.Series(values_BK[row, place], dtype=pl.Float32),
     }
-    titles = data.titles()
-    if titles is not None:
-        columns["title"] = pl.Series(_picked(titles, index_N), dtype=pl.String)
+    if catalogue.titles is not None:
+        columns["title"] = catalogue.titles.gather(index_N)
     return pl.DataFrame(columns)
-
-
-def _picked(names: Sequence[str | None], index_N: NDArray[np.int64]) -> list[str | None]:
-    return [names[i] for i in index_N.tolist()]
 
 
 def _item_numbers(data: Dataset, items: Any, option: str, skip_unknown: bool) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llm_esr.config import Config, EvaluateConfig, load_config
 from llm_esr.evaluation import ModelScorer, Popularity, Report, evaluate
+from llm_esr.evaluation.ranking import HeldOut
 from llm_esr.evaluation.scorer import SequenceModel
 from llm_esr.files import read_json
 from llm_esr.serving.recommend import (
@@ -103,7 +104,7 @@ class Recommender:
         self,
         data: Dataset | None = None,
         *,
-        part: Literal["validation", "test"] = "test",
+        part: HeldOut = "test",
         k: int | list[int] | None = None,
         keep_seen: bool | None = None,
         targets: Literal["all", "known"] | None = None,
