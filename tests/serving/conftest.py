@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,17 +65,6 @@ class SumModel:
     def item_matrix(self) -> torch.Tensor:
         self.matrices += 1
         return self.vectors
-
-
-def newest_items(items: np.ndarray, offsets: np.ndarray, *, max_len: int) -> SimpleNamespace:
-    """What `build_sequences` does, as far as `SumModel` looks at it."""
-    cut = [items[a:b][-max_len:] for a, b in pairwise(offsets)]
-    return SimpleNamespace(items=np.concatenate(cut), offsets=np.concatenate([[0], np.cumsum([len(c) for c in cut])]))
-
-
-@pytest.fixture(autouse=True)
-def plain_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_esr.loading.build_sequences", newest_items, raising=False)
 
 
 @pytest.fixture

@@ -175,8 +175,9 @@ def test_ids_are_text_and_whole_numbers_lose_their_fraction():
 
 
 def test_near_ids_are_found_among_many():
-    assert near_ids("user_500001", (f"user_{n}" for n in range(400_000))) != []
+    assert near_ids("user_500001", [f"user_{n}" for n in range(400_000)]) != []
     assert near_ids("zzz", ["abc"]) == []
+    assert near_ids("17", ["u16", "u17", "u30"])[0] == "u17"
 
 
 def test_evaluation_shows_the_model_beside_popularity(recommender):

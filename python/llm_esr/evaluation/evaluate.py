@@ -17,6 +17,7 @@ from llm_esr.evaluation.metrics import expected_metrics
 from llm_esr.evaluation.ranking import HeldOut, Ranks, rank_targets
 from llm_esr.evaluation.report import Report, Row
 from llm_esr.evaluation.scorer import Scorer, refresh
+from llm_esr.loading import sample_candidates
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -61,8 +62,6 @@ def evaluate(
             raise ValueError(f"no {part} target is known from training; use evaluate.targets=all")
     candidates = None
     if config.candidates is not None:
-        from llm_esr.loading import sample_candidates  # noqa: PLC0415
-
         candidates = sample_candidates(data, part, config.candidates, CANDIDATE_SEED, ranked)
     refresh(scorer)
     ranks = rank_targets(

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llm_esr.loading import build_sequences
+
 _ENCODE_CHUNK = 512  # histories encoded at once: a few tens of thousands of tokens
 SCORE_BUDGET = 1 << 24  # scores held at once: 64 MiB of float32, whatever the catalogue's size
 
@@ -89,8 +91,6 @@ class ModelScorer:
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`. The model's training mode is left as it was found."""
-        from llm_esr.loading import build_sequences  # noqa: PLC0415
-
         empty_S = np.diff(offsets) == 0
         if empty_S.any() and self.fallback is None:
             raise ValueError(

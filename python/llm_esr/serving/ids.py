@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,18 @@ def unknown_message(kind: str, unknown: Sequence[str], known: Mapping[str, int])
     return f"no {kind} {shown}{more} in the data{hint}"
 
 
-def near_ids(name: str, known: Iterable[str]) -> list[str]:
+def near_ids(name: str, known: Collection[str]) -> list[str]:
     """Up to three known ids that look like `name`, best first."""
     folded = name.strip().casefold()
-    # Letter by letter only among ids of about the same length: a catalogue may have millions.
-    alike = (other for other in known if abs(len(other) - len(folded)) <= 2)
-    begin_alike = list(islice((o for o in alike if o[:1].casefold() == folded[:1]), _COMPARED))
-    same = [other for other in begin_alike if other.casefold() == folded]
-    return same[:3] or difflib.get_close_matches(name, begin_alike, n=3, cutoff=0.6)
+    for first in (folded[:1], ""):
+        # Letter by letter only among ids of about the same length and, at first, beginning: there may be millions.
+        alike = (o for o in known if abs(len(o) - len(folded)) <= 2 and o.casefold().startswith(first))
+        compared = list(islice(alike, _COMPARED))
+        same = [other for other in compared if other.casefold() == folded]
+        near = same[:3] or difflib.get_close_matches(name, compared, n=3, cutoff=0.6)
+        if near:
+            return near
+    return []
 
 
 def read_user_ids(path: str | Path, column: str = "user_id") -> list[str]:
