@@ -59,7 +59,20 @@ def as_file(folder: Path, kind: str) -> Any:
 
 @pytest.mark.parametrize(
     "kind",
-    "csv|csv.gz|tsv|jsonl|jsonl.gz|parquet|polars|lazy|pandas|arrow|datetimes|two files".split("|"),
+    [
+        "csv",
+        "csv.gz",
+        "tsv",
+        "jsonl",
+        "jsonl.gz",
+        "parquet",
+        "polars",
+        "lazy",
+        "pandas",
+        "arrow",
+        "datetimes",
+        "two files",
+    ],
 )
 def test_every_format_gives_the_same_data_set(tmp_path: Path, kind: str) -> None:
     data = prepare(as_file(tmp_path, kind), out=tmp_path / "data")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,20 +98,16 @@ class Cleaner:
         users = _ids(frame[config.user_column], source, "--user-column")
         items = _ids(frame[config.item_column], source, "--item-column")
         fates = _Fates(self.report, chunk, source)
-        missing = [name for name, ids in ((config.user_column, users), (config.item_column, items))]
-        shown = (
-            pl.DataFrame({missing[0]: users, missing[1]: items})
-            .select(
-                pl.concat_str([pl.format("{}={}", pl.lit(n), pl.col(n).fill_null("")) for n in missing], separator=", ")
-            )
-            .to_series()
+        fates.drop(
+            "missing_id",
+            users.is_null() | items.is_null(),
+            lambda row: f"{config.user_column}={users[row] or ''}, {config.item_column}={items[row] or ''}",
         )
-        fates.drop("missing_id", users.is_null() | items.is_null(), shown)
         times = self._times(frame, source, chunk, fates)
         order = self._order_values(frame, source, fates)
         if self._where is not None:
             tested = self._where_columns(frame.select(self._where.columns), fates)
-            fates.drop("where", ~self._where.keep(tested, source.name), tested[self._where.columns[0]])
+            fates.drop("where", ~self._where.keep(tested, source.name), lambda row: _named(tested, row))
         return Clean(users, items, fates.kept, times, order, frame.select(self._texts), chunk.lines, source)
 
     def _times(self, frame: pl.DataFrame, source: Source, chunk: Chunk, fates: _Fates) -> NDArray[np.int64] | None:
@@ -130,7 +126,7 @@ class Cleaner:
             at = int(beyond.argmax())
             place = f"{source.name} {source.place} {chunk.lines[at]}"
             raise ValueError(beyond_message(column[at], unit, place))
-        fates.drop("bad_timestamp", times.nanoseconds.is_null(), column)
+        fates.drop("bad_timestamp", times.nanoseconds.is_null(), column.__getitem__)
         return times.nanoseconds.fill_null(0).to_numpy()
 
     def _order_values(
@@ -158,7 +154,7 @@ class Cleaner:
         values = values.cast(self._order_type, strict=False)
         if values.dtype == pl.Float64:
             values = values.fill_nan(None)
-        fates.drop("bad_order", values.is_null(), column)
+        fates.drop("bad_order", values.is_null(), column.__getitem__)
         return values.fill_null(0).to_numpy()
 
     def _where_columns(self, frame: pl.DataFrame, fates: _Fates) -> pl.DataFrame:
@@ -174,7 +170,7 @@ class Cleaner:
             values = text.cast(pl.Int64, strict=False)
             if values.null_count() > text.null_count():
                 values = text.cast(pl.Float64, strict=False)
-            fates.drop("bad_where_value", values.is_null() & text.is_not_null(), text)
+            fates.drop("bad_where_value", values.is_null() & text.is_not_null(), text.__getitem__)
             frame = frame.with_columns(values.alias(name))
         return frame
 
@@ -186,11 +182,12 @@ class _Fates:
         self.kept: NDArray[np.bool_] = np.ones(chunk.frame.height, dtype=np.bool_)
         self._report, self._lines, self._source = report, chunk.lines, source
 
-    def drop(self, kind: str, bad: pl.Series, values: pl.Series) -> None:
+    def drop(self, kind: str, bad: pl.Series, value: Callable[[int], object]) -> None:
+        """Give the rows that are still good and `bad` a fate; `value` shows one of them."""
         rows = np.flatnonzero(bad.to_numpy() & self.kept)
         self.kept[rows] = False
         shown = rows[: self._report.room(kind)].tolist()
-        examples = ((self._source.name, self._source.place, int(self._lines[row]), values[row]) for row in shown)
+        examples = ((self._source.name, self._source.place, int(self._lines[row]), value(row)) for row in shown)
         self._report.add(kind, len(rows), examples)
 
 
@@ -212,6 +209,10 @@ def _ids(column: pl.Series, source: Source, option: str) -> pl.Series:
             f"{source.name}: column '{column.name}' holds {error}; expected texts or numbers as ids: "
             f"name another with {option}"
         ) from None
+
+
+def _named(frame: pl.DataFrame, row: int) -> str:
+    return ", ".join(f"{name}={value}" for name, value in zip(frame.columns, frame.row(row), strict=True))
 
 
 def _first(column: pl.Series) -> object:

@@ -3,16 +3,16 @@
 //! A record that does not fit (another number of fields, invalid UTF-8, a quote that is never closed) is handed
 //! over as malformed and never ends the reading; only an unreadable file does.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+mod normalised;
+
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ReaderBuilder};
-use flate2::bufread::MultiGzDecoder;
 
+use self::normalised::{BUFFER, Normalised, unreadable};
 use crate::errors::{Error, Result};
 
-const BUFFER: usize = 1 << 18;
 /// A malformed record's text is cut to this many characters.
 const SHOWN: usize = 120;
 
@@ -267,119 +267,6 @@ impl TableChunk {
     }
 }
 
-/// A file's bytes without a byte order mark, with `\n` for every `\r\n` and at the end, so that one rule gives each
-/// record's line: the `csv` crate reports the line *before* blank lines, and lags by one behind `\r\n`.
-struct Normalised {
-    input: Box<dyn BufRead + Send + Sync>,
-    buffer: Vec<u8>,
-    taken: usize,
-    pending_return: bool,
-    last: u8,
-    last_ink: u8,
-    finished: bool,
-}
-
-impl Normalised {
-    fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::io(path, error))?;
-        let mut raw = BufReader::with_capacity(BUFFER, file);
-        let magic = raw.fill_buf().map_err(|error| unreadable(path, error))?;
-        let mut input: Box<dyn BufRead + Send + Sync> = if magic.starts_with(&[0x1f, 0x8b]) {
-            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw)))
-        } else {
-            Box::new(raw)
-        };
-        let head = input.fill_buf().map_err(|error| unreadable(path, error))?;
-        if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
-            return Err(Error::format(
-                path,
-                "is UTF-16; expected UTF-8: save it as UTF-8",
-            ));
-        }
-        if head.starts_with(&[0xef, 0xbb, 0xbf]) {
-            input.consume(3);
-        }
-        Ok(Self {
-            input,
-            buffer: Vec::with_capacity(BUFFER),
-            taken: 0,
-            pending_return: false,
-            last: b'\n',
-            last_ink: b'\n',
-            finished: false,
-        })
-    }
-
-    /// Whether the file ended inside a quoted field, given its last record: a closed one ends in a quote, and an open
-    /// one is the record's last field and runs to the end of the file.
-    fn ends_inside_quotes(&self, record: &ByteRecord) -> bool {
-        self.finished
-            && self.taken == self.buffer.len()
-            && self.last_ink != b'"'
-            && record
-                .iter()
-                .next_back()
-                .is_some_and(|field| field.contains(&b'\n'))
-            && record.iter().next_back().is_some_and(|field| {
-                field
-                    .iter()
-                    .rev()
-                    .find(|byte| !byte.is_ascii_whitespace())
-                    .is_none_or(|byte| *byte == self.last_ink)
-            })
-    }
-}
-
-impl BufRead for Normalised {
-    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
-        while self.taken == self.buffer.len() && !self.finished {
-            self.buffer.clear();
-            self.taken = 0;
-            let raw = self.input.fill_buf()?;
-            let length = raw.len();
-            if length == 0 {
-                self.finished = true;
-                if self.pending_return {
-                    self.buffer.push(b'\r');
-                }
-                if self.last != b'\n' || self.pending_return {
-                    self.buffer.push(b'\n');
-                }
-                break;
-            }
-            for &byte in raw {
-                if self.pending_return && byte != b'\n' {
-                    self.buffer.push(b'\r');
-                }
-                self.pending_return = byte == b'\r';
-                if byte != b'\r' {
-                    self.buffer.push(byte);
-                }
-                if !byte.is_ascii_whitespace() {
-                    self.last_ink = byte;
-                }
-            }
-            self.last = *self.buffer.last().unwrap_or(&self.last);
-            self.input.consume(length);
-        }
-        Ok(&self.buffer[self.taken..])
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.taken += amount;
-    }
-}
-
-impl Read for Normalised {
-    fn read(&mut self, target: &mut [u8]) -> std::io::Result<usize> {
-        let available = self.fill_buf()?;
-        let length = available.len().min(target.len());
-        target[..length].copy_from_slice(&available[..length]);
-        self.consume(length);
-        Ok(length)
-    }
-}
-
 fn count_newlines(record: &ByteRecord) -> i64 {
     record
         .as_slice()
@@ -405,17 +292,6 @@ fn csv_error(path: &Path, error: csv::Error) -> Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => unreadable(path, error),
         other => Error::format(path, format!("{other:?}")),
-    }
-}
-
-fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    match error.kind() {
-        InvalidData | InvalidInput | UnexpectedEof => Error::format(
-            path,
-            format!("the gzip stream is damaged or cut off ({error}); fetch the file again"),
-        ),
-        _ => Error::io(path, error),
     }
 }
 
