@@ -37,6 +37,12 @@ def tiny_frames(n_users: int = 60, n_items: int = 48, seed: int = 0) -> tuple[pl
 
 
 @pytest.fixture(scope="session")
+def tiny_tables() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(interactions, items) of the tiny data set."""
+    return tiny_frames()
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared data folder with vectors (lsa) and neighbours; read it, never write to it."""
     import llm_esr
@@ -44,8 +50,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     interactions, items = tiny_frames()
     folder = tmp_path_factory.mktemp("tiny") / "data"
     data = llm_esr.prepare(interactions, items=items, out=folder)
-    llm_esr.embed(data, encoder="lsa")
-    llm_esr.index(data, k=10)
+    llm_esr.embed(data, encoder="lsa", progress=False)
+    llm_esr.index(data, k=10, progress=False)
     return folder
 
 

@@ -56,12 +56,13 @@ def ranking(
     """
     if len(hidden_MC) == 0:
         return hidden_MC.sum() * 0.0
-    positive_VM = (hidden_MC * positive_MC).unflatten(1, (n_views, -1)).sum(2).T
-    hidden_VMD = hidden_MC.unflatten(1, (n_views, -1)).transpose(0, 1)
+    width = hidden_MC.shape[1] // n_views
+    positive_VM = (hidden_MC * positive_MC).view(-1, n_views, width).sum(2).T
+    hidden_VMD = hidden_MC.view(-1, n_views, width).transpose(0, 1)
     if negative.dim() == 2:
-        negative_VMN = hidden_VMD @ negative.unflatten(1, (n_views, -1)).permute(1, 2, 0)
+        negative_VMN = hidden_VMD @ negative.view(-1, n_views, width).permute(1, 2, 0)
     else:
-        negative_VMND = negative.unflatten(2, (n_views, -1)).permute(2, 0, 1, 3)
+        negative_VMND = negative.view(*negative.shape[:2], n_views, width).permute(2, 0, 1, 3)
         negative_VMN = (negative_VMND @ hidden_VMD[..., None]).squeeze(-1)
     total = loss(positive_VM.sum(0), negative_VMN.sum(0), masked_MN)
     if view_weight and n_views > 1:

@@ -1,0 +1,112 @@
+"""What can listen to a training: progress on the terminal, TensorBoard, and callbacks of a user's own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from llm_esr.training.loop import EpochReport, StepReport, Trainer
+
+
+class Callback:
+    """Does nothing; derive from it and override what you need."""
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Before the first step, after a resume."""
+
+    def on_step_end(self, trainer: Trainer, report: StepReport) -> None:
+        """After each optimizer step."""
+
+    def on_epoch_end(self, trainer: Trainer, report: EpochReport) -> None:
+        """After each epoch's validation. Set `trainer.stop = True` to end the training here."""
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """After the last epoch, with the best weights in place."""
+
+
+class TerminalProgress(Callback):
+    """A bar with loss and rate, and a line for each epoch."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._refreshed = 0.0
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Open the bar."""
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} steps/s"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._bar.start()
+
+    def on_step_end(self, trainer: Trainer, report: StepReport) -> None:
+        """Move the bar, a few times a second."""
+        now = time.monotonic()
+        last = report.step_in_epoch == report.steps_in_epoch
+        if self._bar is None or (now - self._refreshed < 0.2 and not last):
+            return
+        self._refreshed = now
+        title = f"{trainer.name} epoch {report.epoch + 1}"
+        if self._task is None:
+            self._task = self._bar.add_task(title, total=report.steps_in_epoch, loss=0.0, rate=0.0)
+        self._bar.update(
+            self._task, description=title, completed=report.step_in_epoch, loss=report.mean_loss, rate=report.rate
+        )
+
+    def on_epoch_end(self, trainer: Trainer, report: EpochReport) -> None:
+        """Print the epoch's line."""
+        line = f"{trainer.name} epoch {report.epoch + 1:>3}  loss {report.loss:.4f}  {report.rate:.1f} steps/s"
+        if trainer.config.distill.weight:
+            line += f"  distillation {report.distillation:.4f}"
+        if report.validation is not None:
+            best = "best" if report.improved else f"best {trainer.best_value:.4f} at {trainer.best_epoch + 1}"
+            line += f"  validation NDCG@10 {report.validation:.4f} ({best})"
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class TensorBoard(Callback):
+    """Event files for TensorBoard (extra `tensorboard`)."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (an extra)
+        except ImportError:
+            raise ValueError(
+                "train.tensorboard needs the extra: pip install 'llm-esr[tensorboard]', or set it to false"
+            ) from None
+        self.writer = SummaryWriter(str(folder))
+
+    def on_epoch_end(self, trainer: Trainer, report: EpochReport) -> None:
+        """Write the epoch's scalars."""
+        scalars = {
+            "train/loss": report.loss,
+            "train/ranking": report.ranking,
+            "train/distillation": report.distillation,
+            "validation/ndcg@10": report.validation,
+        }
+        for tag, value in scalars.items():
+            if value is not None:
+                self.writer.add_scalar(tag, value, trainer.step)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Flush."""
+        self.writer.close()

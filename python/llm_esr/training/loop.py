@@ -1,0 +1,298 @@
+"""The training loop: fetch, forward, backward, clip, step, average, log; validate once an epoch; stop early."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llm_esr.config import Config
+from llm_esr.loading import Batch, BatchLoader
+from llm_esr.models.dual_view import DualView
+from llm_esr.training.averaging import AveragedModel
+from llm_esr.training.callbacks import Callback
+from llm_esr.training.checkpoint import (
+    load_newest,
+    load_optimizer,
+    load_random,
+    module_tensors,
+    optimizer_tensors,
+    random_tensors,
+    save_checkpoint,
+    with_prefix,
+)
+from llm_esr.training.environment import describe, warn_of_difference
+from llm_esr.training.metrics_log import MetricsLog
+from llm_esr.training.step import Losses, losses_of
+
+Validate = Callable[[DualView], float]
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a callback learns after a step."""
+
+    epoch: int
+    step_in_epoch: int
+    steps_in_epoch: int
+    mean_loss: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What a callback learns after an epoch; losses are means over its steps."""
+
+    epoch: int
+    loss: float
+    ranking: float
+    distillation: float
+    rate: float
+    validation: float | None
+    improved: bool
+
+
+class Trainer:
+    """Trains one model.
+
+    Args:
+        model: on the device it trains on.
+        loader: batches; its epoch and step are the training's.
+        config: sections `train`, `distill` and `checkpoint` are read.
+        folder: where `checkpoint/` and `metrics.jsonl` go.
+        validate: gives the validation NDCG@10 of a model; None: train all epochs.
+        name: for progress lines.
+        callbacks: see `Callback`.
+
+    """
+
+    def __init__(
+        self,
+        model: DualView,
+        loader: BatchLoader,
+        config: Config,
+        folder: Path,
+        *,
+        validate: Validate | None = None,
+        name: str = "model",
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.model, self.loader, self.config, self.folder, self.name = model, loader, config, folder, name
+        self.validate = validate
+        self.callbacks = list(callbacks)
+        self.optimizer = _optimizer(model, config)
+        self.averaged = AveragedModel(model, config.train.averaging) if config.train.averaging else None
+        self.scaler = torch.amp.GradScaler(model.device.type, enabled=config.train.precision == "float16")
+        self.log = MetricsLog(folder / "metrics.jsonl")
+        self.best: dict[str, Tensor] | None = None
+        self.best_value = -math.inf
+        self.best_epoch = -1
+        self.epoch = 0
+        self.step = 0
+        self.stop = False
+        self._sums = torch.zeros(3, dtype=torch.float64)
+        self._steps_summed = 0
+        self._interrupted = False
+
+    def fit(self, key: str = "", *, resume: bool = True) -> DualView:
+        """Train until the last epoch or until patience ends; the model comes back with its best weights.
+
+        Args:
+            key: names what is trained; a checkpoint of another key is not resumed.
+            resume: whether to go on from a checkpoint in the folder.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C, once the running step is done and saved.
+
+        """
+        if not (resume and self._resume(key)):
+            self.log.cut(0)
+        self._each("on_train_begin")
+        with _deterministic(self.model.device), self._interruptible():
+            while self.epoch < self.config.train.epochs and not self.stop:
+                self._train_epoch(key)
+                self._end_epoch()
+                self.epoch += 1
+                self.loader.set_epoch(self.epoch)
+        self.model.load_state_dict(self.best if self.best is not None else self._evaluated.state_dict())
+        self._each("on_train_end")
+        return self.model.eval()
+
+    @property
+    def _evaluated(self) -> DualView:
+        model = self.averaged.model if self.averaged is not None else self.model
+        assert isinstance(model, DualView)
+        return model
+
+    def _train_epoch(self, key: str) -> None:
+        self.model.train()
+        distil = self.config.distill.weight > 0 and self.epoch >= self.config.distill.from_epoch
+        self._started, first = time.monotonic(), self._steps_summed
+        for batch in self.loader:
+            self._train_step(batch, distil)
+            if self._interrupted or self.step % self.config.checkpoint.every_steps == 0:
+                self.save(key)
+            if self.callbacks:
+                self._report_step(first)
+            if self._interrupted:
+                raise KeyboardInterrupt(f"stopped after step {self.step}; the same command goes on from there")
+        self._rate = (self._steps_summed - first) / max(time.monotonic() - self._started, 1e-9)
+
+    def _train_step(self, batch: Batch, distil: bool) -> None:
+        with self._autocast():
+            losses = losses_of(self.model, batch, self.config, distil=distil)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        if self.config.train.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.averaged is not None:
+            self.averaged.update()
+        self.step += 1
+        self._add(losses)
+
+    def _add(self, losses: Losses) -> None:
+        parts = torch.stack([losses.total.detach(), losses.ranking, losses.distillation])
+        if self.model.device.type == "cpu" and not torch.isfinite(parts[0]):
+            raise ValueError(
+                f"the loss became {float(parts[0])} at step {self.step} (epoch {self.epoch}, batch "
+                f"{self._steps_summed}); lower train.learning_rate or set train.clip_norm"
+            )
+        self._sums = self._sums.to(parts.device) + parts.to(torch.float32).to(self._sums.dtype)
+        self._steps_summed += 1
+
+    def _end_epoch(self) -> None:
+        if self._steps_summed == 0:
+            raise ValueError("no user has two training items: there is nothing to train on")
+        loss, ranking, distillation = (self._sums / self._steps_summed).tolist()
+        value = None
+        improved = False
+        settings = self.config.train
+        last = self.epoch + 1 == settings.epochs
+        if self.validate is not None and ((self.epoch + 1) % settings.evaluate_every == 0 or last):
+            value = self.validate(self._evaluated)
+            improved = value > self.best_value
+            if improved:
+                self.best_value, self.best_epoch = value, self.epoch
+                self.best = {k: v.detach().clone() for k, v in self._evaluated.state_dict().items()}
+            elif self.epoch - self.best_epoch >= settings.patience:
+                self.stop = True
+        report = EpochReport(self.epoch, loss, ranking, distillation, self._rate, value, improved)
+        self.log.append(
+            epoch=self.epoch, step=self.step, loss=loss, ranking=ranking, distillation=distillation,
+            learning_rate=settings.learning_rate,
+            steps_per_second=round(report.rate, 3), validation_ndcg_10=value,
+        )  # fmt: skip
+        self._sums.zero_()
+        self._steps_summed = 0
+        self._each("on_epoch_end", report)
+
+    def _report_step(self, first: int) -> None:
+        done = self._steps_summed
+        rate = (done - first) / max(time.monotonic() - self._started, 1e-9)
+        # Reading the sum waits for the device; on an accelerator that is done a few times an epoch only.
+        on_cpu = self.model.device.type == "cpu"
+        mean = float(self._sums[0]) / done if on_cpu or done % 50 == 0 else math.nan
+        self._each("on_step_end", StepReport(self.epoch, done, len(self.loader), mean, rate))
+
+    def save(self, key: str) -> None:
+        """Write a checkpoint of this very step."""
+        tensors = module_tensors("model", self.model)
+        if self.averaged is not None:
+            tensors |= module_tensors("averaged", self.averaged.model)
+        if self.best is not None:
+            tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        tensors |= optimizer_tensors(self.optimizer) | random_tensors(self.model.device) | {"sums": self._sums}
+        state = {
+            "key": key,
+            "loader": self.loader.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps_summed": self._steps_summed,
+            "best_value": self.best_value if self.best is not None else None,
+            "best_epoch": self.best_epoch,
+            "averaging_updates": self.averaged.updates if self.averaged is not None else 0,
+            "scaler": self.scaler.state_dict(),
+            "log_length": self.log.length,
+            "environment": describe(),
+        }
+        save_checkpoint(self.folder / "checkpoint", self.step, tensors, state)
+
+    def _resume(self, key: str) -> bool:
+        found = load_newest(self.folder / "checkpoint")
+        if found is None or found[1]["key"] != key:
+            return False
+        tensors, state = found
+        warn_of_difference(state["environment"])
+        self.model.load_state_dict(with_prefix("model", tensors))
+        if self.averaged is not None:
+            self.averaged.model.load_state_dict(with_prefix("averaged", tensors))
+            self.averaged.updates = state["averaging_updates"]
+        self.best = {k: v.to(self.model.device) for k, v in with_prefix("best", tensors).items()} or None
+        self.best_value = -math.inf if state["best_value"] is None else state["best_value"]
+        self.best_epoch = state["best_epoch"]
+        load_optimizer(self.optimizer, tensors)
+        load_random(self.model.device, tensors)
+        self.scaler.load_state_dict(state["scaler"])
+        self.loader.load_state_dict(state["loader"])
+        self.epoch, self.step, self._steps_summed = state["epoch"], state["step"], state["steps_summed"]
+        self._sums = tensors["sums"]
+        self.log.cut(state["log_length"])
+        return True
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.config.train.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.model.device.type, dtype=getattr(torch, self.config.train.precision))
+
+    def _each(self, event: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *arguments)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """The first Ctrl-C ends the training after the running step, a second one at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_signal(signum: int, frame: FrameType | None) -> None:
+            self._interrupted = True
+            signal.signal(signal.SIGINT, before)
+
+        before = signal.signal(signal.SIGINT, on_signal)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _optimizer(model: DualView, config: Config) -> torch.optim.Optimizer:
+    settings = config.train
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=model.device.type != "mps"
+    )
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """The same bits from the same seed; on accelerators some kernels have no deterministic form."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

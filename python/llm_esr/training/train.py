@@ -1,0 +1,286 @@
+"""`train`: from a data folder to a finished model folder, skipping what is fresh and resuming what is not."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llm_esr.config import STAGES, Config, Section, dump_config, load_config, model_name
+from llm_esr.evaluation import ModelScorer, quick_ndcg
+from llm_esr.files import atomic_file, key_of, read_json, write_json
+from llm_esr.loading import BatchLoader
+from llm_esr.models.dual_view import DualView
+from llm_esr.models.storage import FORMAT, load_model, save_weights, semantic_table
+from llm_esr.semantics.projection import fit_projection
+from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
+from llm_esr.training.environment import describe
+from llm_esr.training.loop import Trainer, Validate
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+    from llm_esr.serving import Recommender
+
+
+def train(
+    data: Dataset | str | Path,
+    *,
+    config: Config | str | Path | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
+    callbacks: Sequence[Callback] = (),
+    overwrite: bool = False,
+    resume: bool = True,
+    progress: bool = True,
+    **settings: Any,
+) -> Recommender:
+    """Train a model on a prepared data set.
+
+    A finished training of the same settings and data is not repeated; an unfinished one goes on where its last
+    checkpoint stands.
+
+    Args:
+        data: a `Dataset` or its folder. Views and losses that read texts need `embed` and `index` before.
+        config: a `Config`, a preset's name or a YAML file; default: the preset `default`.
+        name: the model's name in tables; default: the preset's or the file's.
+        out: the model folder; default: `models/<name>/<seed>` beside the data folder (inside it, if the data
+            folder is not called `data`).
+        callbacks: see `llm_esr.training.Callback`.
+        overwrite: replace a finished model that was made with other settings.
+        resume: go on from a checkpoint.
+        progress: show a bar and a line an epoch.
+        settings: single settings by their plain name, such as `epochs=20`, `backbone="sasrec"`, `width=128`.
+
+    Returns:
+        The trained model, ready for `evaluate` and `recommend`.
+
+    Raises:
+        ValueError: settings that do not fit each other or the data, or a finished model with other settings.
+        FileNotFoundError: vectors or neighbours that the settings need.
+
+    """
+    from llm_esr.data import Dataset  # noqa: PLC0415
+    from llm_esr.serving import Recommender  # noqa: PLC0415
+
+    data = data if isinstance(data, Dataset) else Dataset.open(data)
+    name = name or ("llm-esr" if config is None or isinstance(config, Config) else model_name(config))
+    config = _with_settings(config if isinstance(config, Config) else load_config(config), settings)
+    folder = Path(out) if out is not None else default_folder(data, name, config.train.seed)
+    made_from = _made_from(data, config)
+    if not _finished(folder, made_from, overwrite):
+        _train(data, config, name, folder, made_from, _callbacks(config, folder, callbacks, progress), resume)
+    model = load_model(folder, data.folder, _device(config))
+    return Recommender(model, data, name=name, seed=config.train.seed, config=config, folder=folder)
+
+
+def default_folder(data: Dataset, name: str, seed: int) -> Path:
+    """`models/<name>/<seed>` of the run that the data folder belongs to."""
+    run = data.folder.parent if data.folder.name == "data" else data.folder
+    return run / "models" / name / str(seed)
+
+
+def build_model(data: Dataset, config: Config, folder: Path | None = None) -> DualView:
+    """A fresh model, its weights drawn from `train.seed`; writes `projection.safetensors` where PCA is used.
+
+    Raises:
+        FileNotFoundError: the semantic view or PCA without item vectors.
+
+    """
+    vectors = _item_vectors(data, config)
+    initial: Tensor | None = None
+    if config.model.collaborative_init == "pca" and "collaborative" in config.model.views:
+        assert vectors is not None
+        projection = fit_projection(vectors, config.model.width, config.model.embedding_norm)
+        initial = torch.from_numpy(np.ascontiguousarray(projection.transform(vectors)))
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            projection.save(folder / "projection.safetensors")
+    torch.manual_seed(config.train.seed)
+    table = semantic_table(data.folder) if config.model.semantic else None
+    return DualView(config.model, data.n_items, table, initial)
+
+
+def build_loader(data: Dataset, config: Config) -> BatchLoader:
+    """The batches that the configuration asks for."""
+    settings, negatives = config.train, config.negatives
+    if settings.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
+        raise ValueError("one shared negative for a whole step teaches nothing; set negatives.kind to own or raise "
+                         "negatives.count")  # fmt: skip
+    return BatchLoader(
+        data,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        max_len=config.model.max_len,
+        layout=settings.layout,
+        similar_users=config.distill.similar_users if config.distill.weight else 0,
+        negatives=negatives.kind,
+        n_negatives=negatives.count,
+        distribution=negatives.distribution,
+        exponent=negatives.exponent,
+        catalogue=negatives.catalogue,
+        smoothing=config.smoothing.probability,
+        smoothing_temperature=config.smoothing.temperature,
+        threads=settings.loader_threads,
+    )
+
+
+def _train(
+    data: Dataset,
+    config: Config,
+    name: str,
+    folder: Path,
+    made_from: dict[str, Any],
+    callbacks: list[Callback],
+    resume: bool,
+) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("training on several ranks is not supported yet; start one process (without torchrun)")
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    device = torch.device(_device(config))
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / "config.yaml", "w") as file:
+        file.write(dump_config(config))
+    record = {
+        "format": FORMAT,
+        "name": name,
+        "seed": config.train.seed,
+        "key": key_of(made_from),
+        "made_from": made_from,
+        "n_items": data.n_items,
+        "data": os.path.relpath(data.folder.resolve(), folder.resolve()),
+        "environment": describe(),
+        "finished": False,
+    }
+    write_json(folder / "model.json", record)
+    trainer = Trainer(
+        build_model(data, config, folder).to(device),
+        build_loader(data, config),
+        config,
+        folder,
+        validate=_validation(data, config),
+        name=name,
+        callbacks=callbacks,
+    )
+    model = trainer.fit(record["key"], resume=resume)
+    save_weights(model, folder)
+    best = {"epoch": trainer.best_epoch, "ndcg@10": trainer.best_value} if trainer.best is not None else None
+    write_json(folder / "model.json", record | {"finished": True, "epochs": trainer.epoch, "validation": best})
+    # The weights are out; what is left of the checkpoints would only resume a training that is over.
+    for checkpoint in (folder / "checkpoint").glob("*.safetensors"):
+        checkpoint.unlink()
+
+
+def _validation(data: Dataset, config: Config) -> Validate | None:
+    """Full-ranking NDCG@10 on validation: all users up to `train.validation_users`, else a fixed sample."""
+    users = np.flatnonzero(data.targets("validation") > 0)
+    if data.split == "none" or len(users) == 0:
+        return None
+    if len(users) > config.train.validation_users:
+        users = np.sort(np.random.default_rng(0).choice(users, config.train.validation_users, replace=False))
+
+    def validate(model: DualView) -> float:
+        scorer = ModelScorer(model, "validation", config.model.max_len, str(model.device))
+        return quick_ndcg(scorer, data, "validation", 10, users)
+
+    return validate
+
+
+def _item_vectors(data: Dataset, config: Config) -> Any:
+    wanted = config.model.semantic or (
+        config.model.collaborative_init == "pca" and "collaborative" in config.model.views
+    )
+    if wanted and data.item_embeddings is None:
+        raise FileNotFoundError(
+            f"{data.folder} has no item_embeddings.npy, which the semantic view and model.collaborative_init pca read; "
+            "run `llm-esr embed` first, or train the id-only model with --config sasrec"
+        )
+    return data.item_embeddings
+
+
+def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
+    """What a training is made from, as JSON: its sections and the checksums of what it reads."""
+    made: dict[str, Any] = {"format": FORMAT, "data": data.fingerprint}
+    made |= {section: getattr(config, section).model_dump(mode="json") for section in STAGES["train"]}
+    # What changes speed alone does not make another model.
+    for name in ("device", "threads", "loader_threads", "tensorboard"):
+        del made["train"][name]
+    if config.model.semantic or config.model.collaborative_init == "pca":
+        made["item_embeddings"] = _checksum(data, "item_embeddings", "embed")
+    if config.distill.weight:
+        made["similar_users"] = _checksum(data, "similar_users", "index")
+    if config.smoothing.probability:
+        made["similar_items"] = _checksum(data, "similar_items", "index")
+    return made
+
+
+def _checksum(data: Dataset, name: str, stage: str) -> str:
+    path = data.folder / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{data.folder} has no {name}.npy, which this configuration reads; run `llm-esr {stage}` first, "
+            "or train the id-only model with --config sasrec"
+        )
+    return str(read_json(path)["checksum"])
+
+
+def _finished(folder: Path, made_from: dict[str, Any], overwrite: bool) -> bool:
+    if not (folder / "model.json").exists():
+        return False
+    record = read_json(folder / "model.json")
+    if not record.get("finished"):
+        return False
+    if record["key"] == key_of(made_from):
+        return True
+    if overwrite:
+        return False
+    raise ValueError(
+        f"{folder} holds a finished model made with other settings: "
+        f"{_first_difference(record['made_from'], made_from)}. Give --overwrite to replace it, "
+        "or another name or output folder to keep both"
+    )
+
+
+def _first_difference(before: Any, now: Any, name: str = "") -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*now, *(k for k in before if k not in now)]:
+            if before.get(key) != now.get(key):
+                return _first_difference(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    if isinstance(before, str) and len(before) == 64:
+        return f"{name} (the data changed)"
+    return f"{name} was {before!r}, is {now!r}"
+
+
+def _callbacks(config: Config, folder: Path, own: Sequence[Callback], progress: bool) -> list[Callback]:
+    callbacks = [TerminalProgress()] if progress else []
+    if config.train.tensorboard:
+        callbacks.append(TensorBoard(folder / "tensorboard"))  # type: ignore[arg-type]
+    return [*callbacks, *own]
+
+
+def _device(config: Config) -> str:
+    wanted = config.train.device
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"train.device {wanted}: torch finds no CUDA device here; use --set train.device=cpu or auto")
+    return wanted
+
+
+def _with_settings(config: Config, settings: dict[str, Any]) -> Config:
+    sections: dict[str, type[Section]] = {s: type(getattr(config, s)) for s in ("train", "model", "distill")}
+    values = config.model_dump()
+    for key, value in settings.items():
+        section = next((s for s, kind in sections.items() if key in kind.model_fields), None)
+        if section is None:
+            known = [n for kind in sections.values() for n in kind.model_fields]
+            near = difflib.get_close_matches(key, known, n=1)
+            raise ValueError(f"unknown setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+        values[section][key] = value
+    return Config.model_validate(values)

@@ -1,0 +1,217 @@
+"""Training as a whole: the same bits from the same seed, after a kill too; what is fresh is not done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import llm_esr
+from llm_esr.config import Config, load_config
+from llm_esr.training import Callback, Trainer, build_loader, build_model, train
+from llm_esr.training.step import losses_of
+
+SMALL = ["model.width=8", "model.max_len=12", "train.batch_size=9", "negatives.count=16", "distill.similar_users=3",
+         "train.epochs=3", "checkpoint.every_steps=4", "train.threads=1", "index.similar_users=10"]  # fmt: skip
+
+
+def small(preset: str = "default", *more: str) -> Config:
+    return load_config(preset, [*SMALL, *more])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+@pytest.mark.parametrize("preset", ["default", "sasrec", "corrected"])
+def test_every_preset_trains_and_leaves_the_files_of_the_design(preset: str, tiny_folder: Path, tmp_path: Path) -> None:
+    config = small(preset, "train.epochs=1")
+    model = train(tiny_folder, config=config, name=preset, out=tmp_path / "m", progress=False)
+    names = {path.name for path in (tmp_path / "m").iterdir()}
+    assert {"config.yaml", "model.json", "model.safetensors", "metrics.jsonl"} <= names
+    assert ("projection.safetensors" in names) == (preset == "corrected")
+    assert load_config(tmp_path / "m" / "config.yaml") == config
+    line = json.loads((tmp_path / "m" / "metrics.jsonl").read_text().splitlines()[0])
+    assert line["epoch"] == 0 and line["loss"] > 0 and 0 <= line["validation_ndcg_10"] <= 1
+    assert model.name == preset
+
+
+def test_the_loss_falls(tiny_folder: Path, tmp_path: Path) -> None:
+    settings = ["train.epochs=12", "train.learning_rate=0.02", "train.patience=99", "model.dropout=0.1",
+                "smoothing.probability=0", "model.width=16"]  # fmt: skip
+    train(tiny_folder, config=small("default", *settings), out=tmp_path, progress=False)
+    losses = [json.loads(line)["ranking"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_folder: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(tiny_folder, config=small("default", f"train.seed={seed}"), out=tmp_path / name, progress=False)
+    assert_same_bits(tmp_path / "a", tmp_path / "b")
+    table = "views.collaborative.table.weight"
+    assert not torch.equal(weights(tmp_path / "a")[table], weights(tmp_path / "c")[table])
+
+
+def test_loader_threads_do_not_change_the_weights(tiny_folder: Path, tmp_path: Path) -> None:
+    for threads in (1, 4):
+        config = small("default", f"train.loader_threads={threads}")
+        train(tiny_folder, config=config, out=tmp_path / str(threads), progress=False)
+    assert_same_bits(tmp_path / "1", tmp_path / "4")
+
+
+class StopAt(Callback):
+    """Ctrl-C at a given step, as the terminal sends it."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, trainer: Trainer, report: object) -> None:
+        if trainer.step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_after_the_step_and_the_same_call_goes_on_to_the_same_weights(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    config = small("default", "checkpoint.every_steps=1000")
+    train(tiny_folder, config=config, out=tmp_path / "whole", progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_folder, config=config, out=tmp_path / "cut", callbacks=[StopAt(9)], progress=False)
+    with pytest.raises(ValueError, match="not finished"):
+        llm_esr.Recommender.load(tmp_path / "cut")
+    train(tiny_folder, config=config, out=tmp_path / "cut", progress=False)
+    assert_same_bits(tmp_path / "whole", tmp_path / "cut")
+    for name in ("whole", "cut"):
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == [0, 1, 2]
+
+
+def test_kill_minus_nine_in_mid_epoch_and_resume_gives_the_same_weights(tiny_folder: Path, tmp_path: Path) -> None:
+    config = small("default", "checkpoint.every_steps=3")
+    train(tiny_folder, config=config, out=tmp_path / "whole", progress=False)
+    script = textwrap.dedent("""
+        import os, signal, sys
+        from llm_esr.config import load_config
+        from llm_esr.training import Callback, train
+        class Kill(Callback):
+            def on_step_end(self, trainer, report):
+                if trainer.step == 10:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        train(sys.argv[1], config=load_config("default", sys.argv[3:]), out=sys.argv[2], callbacks=[Kill()],
+              progress=False)
+    """)
+    arguments = [str(tiny_folder), str(tmp_path / "cut"), *SMALL, "checkpoint.every_steps=3"]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], check=False, timeout=300)
+    assert done.returncode == -signal.SIGKILL
+    kept = sorted(path.stem for path in (tmp_path / "cut" / "checkpoint").iterdir())
+    assert kept == ["6", "9"]
+    train(tiny_folder, config=config, out=tmp_path / "cut", progress=False)
+    assert_same_bits(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(tiny_folder: Path, tmp_path: Path) -> None:
+    config = small("default", "checkpoint.every_steps=4")
+    train(tiny_folder, config=config, out=tmp_path / "whole", progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_folder, config=config, out=tmp_path / "cut", callbacks=[StopAt(9)], progress=False)
+    newest = max((tmp_path / "cut" / "checkpoint").iterdir(), key=lambda path: int(path.stem))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match=rf"{newest.name} is damaged"):
+        train(tiny_folder, config=config, out=tmp_path / "cut", progress=False)
+    assert_same_bits(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_finished_training_is_not_repeated_and_not_overwritten_by_accident(tiny_folder: Path, tmp_path: Path) -> None:
+    train(tiny_folder, config=small(), out=tmp_path, progress=False)
+    written = (tmp_path / "model.safetensors").stat().st_mtime_ns
+    train(tiny_folder, config=small(), out=tmp_path, progress=False)
+    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == written
+    other = small("default", "model.dropout=0.25")
+    with pytest.raises(ValueError, match=r"model\.dropout was 0\.5, is 0\.25.*--overwrite"):
+        train(tiny_folder, config=other, out=tmp_path, progress=False)
+    train(tiny_folder, config=other, out=tmp_path, overwrite=True, progress=False)
+    assert load_config(tmp_path / "config.yaml") == other
+
+
+@pytest.mark.parametrize("preset", ["default", "corrected"])
+def test_packed_and_padded_batches_give_the_same_losses_and_gradients(preset: str, tiny_folder: Path) -> None:
+    data = llm_esr.Dataset.open(tiny_folder)
+    results = []
+    for layout in ("packed", "padded"):
+        config = small(preset, f"train.layout={layout}", "model.dropout=0")
+        batch = next(iter(build_loader(data, config)))
+        model = build_model(data, config).train()
+        losses = losses_of(model, batch, config, distil=True)
+        losses.total.backward()
+        results.append((losses, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+    (packed, packed_gradients), (padded, padded_gradients) = results
+    assert float(packed.distillation) > 0
+    for part in ("total", "ranking", "distillation"):
+        assert torch.allclose(getattr(packed, part), getattr(padded, part), rtol=1e-5)
+    for name, gradient in packed_gradients.items():
+        assert torch.allclose(gradient, padded_gradients[name], atol=1e-5 * max(1, float(gradient.abs().max()))), name
+
+
+def test_teachers_get_no_gradient(tiny_folder: Path) -> None:
+    data = llm_esr.Dataset.open(tiny_folder)
+    config = small("default", "model.dropout=0", "distill.weight=1000")
+    batch = next(iter(build_loader(data, config)))
+    met = set(batch.students.items) | set(batch.students.targets) | set(batch.negatives)
+    only_teachers = set(batch.teachers.items) - met
+    model = build_model(data, config)
+    losses_of(model, batch, config, distil=True).total.backward()
+    gradient = model.views["collaborative"].table.weight.grad
+    assert all(not gradient[int(item)].any() for item in only_teachers)
+
+
+def test_training_stops_when_patience_ends(tiny_folder: Path, tmp_path: Path) -> None:
+    config = small("default", "train.epochs=60", "train.patience=1", "train.learning_rate=1e-9")
+    train(tiny_folder, config=config, out=tmp_path, progress=False)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) < 60
+
+
+def test_missing_vectors_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
+    interactions = pl.DataFrame({"user_id": ["a"] * 4 + ["b"] * 4, "item_id": list("wxyzzyxw")})
+    data = llm_esr.prepare(interactions, out=tmp_path / "data")
+    with pytest.raises(FileNotFoundError, match="llm-esr embed"):
+        train(data, config=small(), progress=False)
+
+
+def test_an_unknown_setting_suggests_the_nearest(tiny_folder: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean 'epochs'"):
+        train(tiny_folder, epoch=3, progress=False)
+
+
+def test_several_ranks_are_refused_for_now(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="several ranks"):
+        train(tiny_folder, config=small(), out=tmp_path, progress=False)
+
+
+def test_tensorboard_events_are_written(tiny_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    train(tiny_folder, config=small("sasrec", "train.epochs=1", "train.tensorboard=true"), out=tmp_path,
+          progress=False)  # fmt: skip
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_bfloat16_trains(tiny_folder: Path, tmp_path: Path) -> None:
+    train(tiny_folder, config=small("default", "train.epochs=1", "train.precision=bfloat16"), out=tmp_path,
+          progress=False)  # fmt: skip
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] > 0
