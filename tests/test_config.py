@@ -70,6 +70,8 @@ def test_values_are_read_as_yaml() -> None:
         ("train.loss=softmax", "sampled-softmax"),
         ("distill.similar_users=500", "index.similar_users"),
         ("epochs=3", "section.key=value"),
+        ("evaluate.k=[5", "not a YAML value"),
+        ("data.epochs=3", "did you mean 'train.epochs'"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_remedy(override: str, said: str) -> None:

@@ -304,14 +304,22 @@ def _set(values: dict[str, Any], override: str) -> None:
     part = values.setdefault(section, {})
     if not isinstance(part, dict):
         raise ValueError(f"--set {override!r}: '{section}' is not a section")
-    part[key] = yaml.safe_load(text)
+    try:
+        part[key] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {override!r}: {text!r} is not a YAML value; put quotes around it") from None
 
 
 def _build(values: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ValueError("; ".join(_describe(e) for e in error.errors())) from None
+        raise ValueError(describe_errors(error)) from None
+
+
+def describe_errors(error: ValidationError) -> str:
+    """What pydantic found, as one line in our words."""
+    return "; ".join(_describe(e) for e in error.errors())
 
 
 def _describe(error: Any) -> str:
@@ -322,7 +330,8 @@ def _describe(error: Any) -> str:
         return f"{name}: {message}{came}" if name and not message.startswith(name) else message
     *path, key = [str(part) for part in error["loc"]]
     known = _known_names(path)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [n for n in _all_names() if n.endswith("." + key)]
+    # The right word in the wrong section is a likelier slip than two words that look alike.
+    near = [n for n in _all_names() if n.endswith("." + key)] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
     return f"unknown setting '{name}'{hint}"
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from llm_esr import __version__
 from llm_esr.cli import models, runs, stages
+from llm_esr.config import describe_errors
 
 MISTAKE = 2
 INTERRUPTED = 130
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
         _complain(f"{error.format_message()} (see `{name} --help`)")
         code = MISTAKE
     except ValidationError as error:
-        code = _mistake("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), debug)
+        code = _mistake(describe_errors(error), debug)
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, has had enough; Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -119,8 +119,8 @@ def run(
         )
     stages = Stages(folder, overwrite, progress, say or _teller(progress))
     data = stages.prepare(interactions, items, shared)
-    data = stages.embed(data, shared, user_embeddings)
-    data = stages.index(data, shared)
+    data = stages.embed(data, shared, user_embeddings, as_is=interactions is None)
+    data = stages.index(data, shared, as_is=interactions is None)
     semantic = data.item_embeddings is not None
     if models is None and not semantic:
         stages.say(what_is_missing())

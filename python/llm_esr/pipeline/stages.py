@@ -67,12 +67,17 @@ class Stages:
             self.say(f"           {line}")
         return data
 
-    def embed(self, data: Dataset, config: Config, user_embeddings: str | Path | None) -> Dataset:
-        """Item and user vectors, where there are texts or vectors to make them from."""
+    def embed(self, data: Dataset, config: Config, user_embeddings: str | Path | None, *, as_is: bool) -> Dataset:
+        """Item and user vectors, where there are texts or vectors to make them from.
+
+        `as_is`: what is there already is kept unless a setting of the stage was given.
+        """
+        given = bool(config.embed.model_fields_set) or user_embeddings is not None
+        if as_is and not given and data.item_embeddings is not None:
+            self.say("embed      the vectors of the data folder are used as they are")
+            return data
         if config.embed.encoder is None and not data.text_columns:
-            if data.item_embeddings is not None:
-                self.say("embed      the vectors of the data folder are used as they are")
-            elif user_embeddings is not None:
+            if user_embeddings is not None:
                 raise ValueError("user vectors were given, but neither item vectors nor texts; add --item-embeddings")
             return data
         if embed_fresh(data, config.embed, user_embeddings=user_embeddings):
@@ -92,9 +97,12 @@ class Stages:
         )
         return data
 
-    def index(self, data: Dataset, config: Config) -> Dataset:
-        """Similar users and nearest items, where there are vectors."""
+    def index(self, data: Dataset, config: Config, *, as_is: bool) -> Dataset:
+        """Similar users and nearest items, where there are vectors; `as_is` as in `embed`."""
         if data.item_embeddings is None:
+            return data
+        if as_is and not config.index.model_fields_set and data.similar_users is not None:
+            self.say("index      the similar users of the data folder are used as they are")
             return data
         if index_fresh(data, config.index):
             self.say("index      fresh")
