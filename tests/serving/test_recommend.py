@@ -205,3 +205,10 @@ def test_scores_of_empty_histories_are_those_of_popularity(recommender, shop):
     popular = Popularity(shop).scores(items[:0], np.array([0, 0]))
     assert scores[[0, 2]].tolist() == popular.tolist() * 2
     assert scores[1].tolist() == recommender.scores(items, np.array([0, 2]))[0].tolist()
+
+
+def test_a_setting_of_evaluate_that_does_not_fit_is_named(recommender):
+    with pytest.raises(ValueError, match=r"evaluate: targets: .*'all' or 'known' \(got 'some'\)"):
+        recommender.evaluate(targets="some")
+    with pytest.raises(ValueError, match=r"evaluate: candidates: .*\(got 0\)"):
+        recommender.evaluate(candidates=0)

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor
 
 from llm_esr.config import Config, EvaluateConfig, load_config
@@ -151,7 +152,12 @@ class Recommender:
             "tail_user_below": tail_user_below,
         }
         values = self.config.evaluate.model_dump() | {key: value for key, value in given.items() if value is not None}
-        config = EvaluateConfig.model_validate(values)
+        try:
+            config = EvaluateConfig.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"evaluate: {name}: {first['msg']} (got {first['input']!r})") from None
         chosen = None if users is None else known_users(data, users, skip_unknown=False)
         report = Report([])
         if popularity:
