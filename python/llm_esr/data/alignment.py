@@ -197,11 +197,8 @@ def _read_parquet(path: Path, target: _Target) -> tuple[pl.Series, Vectors]:
             f"(it has: {shown}); rename the {target.what} ids' column"
         )
     column = frame[vectors[0]]
-    widths = (
-        column.list.len()
-        if isinstance(column.dtype, pl.List)
-        else column.to_frame().select(pl.first().arr.len()).to_series()
-    )
+    column = column.cast(pl.List(column.dtype.inner)) if isinstance(column.dtype, pl.Array) else column
+    widths = column.list.len()
     if column.null_count() or widths.n_unique() != 1:
         at = next((row for row, width in enumerate(widths.to_list()) if width != widths[0] or width is None), 0)
         raise ValueError(

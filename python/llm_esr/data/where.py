@@ -11,7 +11,7 @@ import polars as pl
 _OTHER_ROWS = {
     "Agg", "Over", "Window", "Len", "IntRange", "Shift", "ShiftAndFill", "CumSum", "CumMin", "CumMax", "CumProd",
     "CumCount", "Rank", "RankBy", "Random", "Unique", "Diff", "Reverse", "Sort", "SortBy", "Gather", "Filter", "Slice",
-    "Explode", "Mode", "Interpolate", "BackwardFill", "ForwardFill", "PctChange", "RollingExpr", "ValueCounts",
+    "SubPlan", "Explode", "Mode", "Interpolate", "BackwardFill", "ForwardFill", "PctChange", "RollingExpr", "ValueCounts",
 }  # fmt: skip
 
 
@@ -26,7 +26,8 @@ class Where:
         """
         self.text = text
         try:
-            self._expression = pl.sql_expr(text)
+            # In brackets, because some releases of polars read an expression and ignore what stands behind it.
+            self._expression = pl.sql_expr(f"({text}\n)")
             many = self._expression.meta.has_multiple_outputs()
             self.columns = sorted(set(self._expression.meta.root_names()))
             tree = json.loads(self._expression.meta.serialize(format="json"))
@@ -36,7 +37,7 @@ class Where:
             raise ValueError(f"--where {text!r} gives several columns; {_EXPECTED}")
         if _looks_at_other_rows(tree):
             raise ValueError(
-                f"--where {text!r} looks at other rows (an aggregate or a window); {_EXPECTED} that a row answers alone"
+                f"--where {text!r} looks at other rows (an aggregate, a window or a subquery); {_EXPECTED} that a row answers alone"
             )
         if not self.columns:
             raise ValueError(f"--where {text!r} names no column; {_EXPECTED}")
