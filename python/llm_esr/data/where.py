@@ -11,7 +11,8 @@ import polars as pl
 _OTHER_ROWS = {
     "Agg", "Over", "Window", "Len", "IntRange", "Shift", "ShiftAndFill", "CumSum", "CumMin", "CumMax", "CumProd",
     "CumCount", "Rank", "RankBy", "Random", "Unique", "Diff", "Reverse", "Sort", "SortBy", "Gather", "Filter", "Slice",
-    "SubPlan", "Explode", "Mode", "Interpolate", "BackwardFill", "ForwardFill", "PctChange", "RollingExpr", "ValueCounts",
+    "SubPlan", "Explode", "Mode", "Interpolate", "BackwardFill", "ForwardFill", "PctChange", "RollingExpr",
+    "ValueCounts",
 }  # fmt: skip
 
 
@@ -37,7 +38,8 @@ class Where:
             raise ValueError(f"--where {text!r} gives several columns; {_EXPECTED}")
         if _looks_at_other_rows(tree):
             raise ValueError(
-                f"--where {text!r} looks at other rows (an aggregate, a window or a subquery); {_EXPECTED} that a row answers alone"
+                f"--where {text!r} looks at other rows (an aggregate, a window or a subquery); {_EXPECTED} "
+                "that a row answers alone"
             )
         if not self.columns:
             raise ValueError(f"--where {text!r} names no column; {_EXPECTED}")
