@@ -7,6 +7,7 @@ when its own sections change and only then. Unknown keys are errors that suggest
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -227,7 +228,7 @@ def preset_names() -> list[str]:
     return sorted([p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")])
 
 
-def load_config(source: str | Path | None = None, overrides: list[str] | None = None) -> Config:
+def load_config(source: str | Path | None = None, overrides: Sequence[str] | None = None) -> Config:
     """Read a configuration.
 
     Args:

@@ -91,7 +91,8 @@ def _mistake(message: str, debug: bool) -> int:
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    return "; ".join(line for line in lines if line) or type(error).__name__
 
 
 def _complain(message: str, kind: str = "error") -> None:

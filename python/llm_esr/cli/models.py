@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     pass
 
+Part = Literal["validation", "test"]
 ModelFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or one model's.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Which model of a run; default: its primary one.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Which seed of that model.")]
@@ -50,9 +51,13 @@ def evaluate(
     changes = {name: value for name, value in changes.items() if value is not None}
     if keep_seen:
         changes["keep_seen"] = True
+    if part not in {"validation", "test"}:
+        raise ValueError(f"--part {part!r}: expected test or validation")
     from llm_esr.pipeline.reports import evaluate_folder  # noqa: PLC0415 (brings torch)
 
-    report = evaluate_folder(folder, part=part, name=model, seed=seed, changes=changes, overrides=set_ or [])
+    report = evaluate_folder(
+        folder, part=cast(Part, part), name=model, seed=seed, changes=changes, overrides=set_ or []
+    )
     report.table()
 
 

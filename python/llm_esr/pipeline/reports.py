@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llm_esr.config import load_config
 from llm_esr.evaluation import Popularity, Report, evaluate, merge_rows, read_rows, render
@@ -25,7 +25,7 @@ def write_tables(folder: RunFolder) -> list[dict[str, Any]]:
 def evaluate_folder(
     path: str | Path,
     *,
-    part: str = "test",
+    part: Literal["validation", "test"] = "test",
     name: str | None = None,
     seed: int | None = None,
     changes: Mapping[str, Any] | None = None,
