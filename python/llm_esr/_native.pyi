@@ -1,7 +1,7 @@
 """Types of the Rust extension."""
 
 from os import PathLike
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,28 +33,102 @@ class TableReader:
     ) -> tuple[NDArray[np.int64], list[list[str]], list[tuple[int, int, str, str]]] | None:
         """Up to `rows` records: physical lines, the columns' fields, malformed ones (line, last line, text, reason)."""
 
-_SequenceArrays: TypeAlias = tuple[
-    NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]
-]
-
 @final
-class SequenceStore:
-    """A data folder's interactions, memory-mapped, checked and shareable."""
+class Store:
+    """A data folder's interactions, mapped from its files and checked; the arrays are read-only views."""
 
-    def __new__(cls, folder: str | PathLike[str], n_items: int) -> SequenceStore: ...
+    def __new__(cls, folder: str | PathLike[str], n_items: int) -> Store: ...
     @property
     def n_users(self) -> int: ...
     @property
     def n_items(self) -> int: ...
-    def training_counts(self) -> NDArray[np.uint32]: ...
+    @property
+    def offsets(self) -> NDArray[np.int64]: ...
+    @property
+    def items(self) -> NDArray[np.int32]: ...
+    @property
+    def splits(self) -> NDArray[np.int64]: ...
+    def sample_candidates(self, users: NDArray[np.int64], part: str, n: int, seed: int) -> NDArray[np.int32]: ...
 
 @final
-class Batcher:
-    """Makes the batches of any epoch."""
+class Sequences:
+    """Sequences as flat tokens, oldest first: T tokens in S sequences, R rows of width W."""
+
+    @property
+    def items(self) -> NDArray[np.int32]:
+        """Item ids, [T]."""
+
+    @property
+    def positions(self) -> NDArray[np.int32]:
+        """1 for a sequence's oldest token, [T]."""
+
+    @property
+    def targets(self) -> NDArray[np.int32]:
+        """The item to predict at each token, 0 for none, [T]."""
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each sequence starts among the tokens, [S + 1]."""
+
+    @property
+    def slots(self) -> NDArray[np.int32]:
+        """The token in each slot of the rows, -1 for none, [R, W]."""
+
+    def __len__(self) -> int: ...
+
+@final
+class Batch:
+    """One training step's inputs: B students with M targets, their K teachers, N negatives. Arrays keep it alive."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """The students' user numbers, [B]."""
+
+    @property
+    def showings(self) -> NDArray[np.int8]:
+        """Which showing of the user this is, [B]; 0 where users are shown once an epoch."""
+
+    @property
+    def students(self) -> Sequences:
+        """Their sequences, in the order of `users`."""
+
+    @property
+    def teachers(self) -> Sequences | None:
+        """The distinct similar users' sequences, by rising user number."""
+
+    @property
+    def teacher_index(self) -> NDArray[np.int64] | None:
+        """Places in `teachers`, -1 for none, [B, K]."""
+
+    @property
+    def negatives(self) -> NDArray[np.int32]:
+        """Own ones [M, N], a row for each target in token order, or shared ones [N]; None if none were asked for."""
+
+    @property
+    def collision(self) -> NDArray[np.bool_] | None:
+        """Which shared negative each user met in training, [B, N]; None for own ones."""
+
+    def __len__(self) -> int: ...
+
+@final
+class Batches:
+    """An epoch's batches, in order."""
+
+    def __iter__(self) -> Batches: ...
+    def __next__(self) -> Batch: ...
+
+@final
+class Loader:
+    """Makes epochs of batches."""
 
     def __new__(
         cls,
-        store: SequenceStore,
+        store: Store,
+        folder: str | PathLike[str],
         *,
         seed: int,
         batch_size: int,
@@ -64,52 +138,20 @@ class Batcher:
         negatives: str | None,
         n_negatives: int,
         exponent: float | None,
-        whole_catalogue: bool,
+        only_met: bool,
         smoothing: float,
         smoothing_temperature: float,
+        threads: int,
         rank: int,
         world_size: int,
         shuffle: bool,
-    ) -> Batcher: ...
+    ) -> Loader: ...
+    @property
+    def steps(self) -> int: ...
     @property
     def n_students(self) -> int: ...
-    @property
-    def n_steps(self) -> int: ...
-    def start(self, epoch: int, step: int, threads: int, ahead: int) -> BatchStream: ...
+    def batches(self, epoch: int, first_step: int) -> Batches: ...
 
-@final
-class BatchStream:
-    """An epoch under way."""
-
-    def next(self) -> RawBatch | None: ...
-    def close(self) -> None: ...
-
-@final
-class RawBatch:
-    """One batch's buffers; when the last array made from them is gone they return to the loader's pool."""
-
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def step(self) -> int: ...
-    @property
-    def users(self) -> NDArray[np.int64]: ...
-    @property
-    def showings(self) -> NDArray[np.int8]: ...
-    @property
-    def students(self) -> _SequenceArrays: ...
-    @property
-    def teachers(self) -> _SequenceArrays: ...
-    @property
-    def teacher_index(self) -> NDArray[np.int64]: ...
-    @property
-    def negatives(self) -> NDArray[np.int32]: ...
-    @property
-    def collision(self) -> NDArray[np.bool_]: ...
-
-def build_sequences(
-    items: NDArray[np.int32], offsets: NDArray[np.int64], max_len: int, layout: str
-) -> _SequenceArrays: ...
-def sample_candidates(
-    store: SequenceStore, users: NDArray[np.int64], split: int, n: int, seed: int
-) -> NDArray[np.int32]: ...
+def build_sequences(items: NDArray[np.int32], offsets: NDArray[np.int64], max_len: int, layout: str) -> Sequences: ...
+def philox(key: list[int], counter: list[int]) -> NDArray[np.uint64]:
+    """One block of Philox4x64-10."""

@@ -1,54 +1,67 @@
-"""Sequences as flat tokens, and where each token stands in the rows that attention works on.
-
-Shapes: T tokens, S sequences, R rows, W row width.
-"""
+"""Histories that come from anywhere, as the model reads them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from llm_esr import _native
+from llm_esr._native import Sequences
+from llm_esr.config import Layout
 
 
-@dataclass(frozen=True, eq=False)
-class Sequences:
-    """Sequences laid end to end, each oldest token first.
-
-    Attributes:
-        items: int32 [T], item ids 1..I.
-        positions: int32 [T], 1 for a sequence's oldest token.
-        targets: int32 [T], the item that a token predicts; 0 for none.
-        offsets: int64 [S + 1], where each sequence starts; its newest token is `offsets[s + 1] - 1`.
-        slots: int32 [R, W], the token in each slot of the rows, -1 for none.
-    """
-
-    items: NDArray[np.int32]
-    positions: NDArray[np.int32]
-    targets: NDArray[np.int32]
-    offsets: NDArray[np.int64]
-    slots: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-
-def build_sequences(items: Any, offsets: Any, *, max_len: int, layout: str = "packed") -> Sequences:
-    """Cut histories to their newest items and lay them out, without targets; for evaluation and serving.
+def build_sequences(items: ArrayLike, offsets: ArrayLike, *, max_len: int, layout: Layout = "packed") -> Sequences:
+    """Cut flat histories to their newest items and lay them out in rows.
 
     Args:
-        items: int32 [T'], the histories' items, one after another, oldest first.
-        offsets: int64 [S + 1], where each history starts, from 0 to T'.
-        max_len: how many of a history's newest items are kept.
-        layout: `packed` (first-fit-decreasing rows as wide as the longest) or `padded` (a row of `max_len` each).
+        items: item ids from 1 up, [T], history after history, oldest first.
+        offsets: where each history starts among `items`, and the end, [S + 1]; a history may be empty.
+        max_len: the newest items of a history that are kept.
+        layout: `packed` (several histories share a row as wide as the longest) or `padded` (one row a history,
+            `max_len` wide, left-padded).
+
+    Returns:
+        S sequences, positions 1, 2, ... from the oldest item kept, no targets.
 
     Raises:
-        ValueError: offsets that do not rise from 0 to the number of items, or an unknown layout.
-        IndexError: an id below 1.
+        ValueError: ids below 1, offsets that do not cut `items`, a `max_len` below 1, or an unknown layout.
+
     """
-    flat = np.ascontiguousarray(items, dtype=np.int32)
-    bounds = np.ascontiguousarray(offsets, dtype=np.int64)
-    return Sequences(*_native.build_sequences(flat, bounds, max_len, layout))
+    return _native.build_sequences(
+        integers("items", items, np.int32),
+        integers("offsets", offsets, np.int64),
+        at_least("max_len", max_len, 1),
+        layout,
+    )
+
+
+def at_least(name: str, value: int, low: int) -> int:
+    """Return a whole number from `low` up, as Rust takes it.
+
+    Raises:
+        ValueError: something else; the message names it.
+
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value < 1 << 63:
+        raise ValueError(f"{name} is {value!r}; expected a whole number from {low} up")
+    return int(value)
+
+
+def integers(name: str, values: ArrayLike, dtype: type[Any]) -> NDArray[Any]:
+    """Return whole numbers in one axis as Rust takes them, without a copy where that is what came.
+
+    Raises:
+        ValueError: something else, or a number that `dtype` cannot hold; the message names it.
+
+    """
+    array = np.asarray(values)
+    if array.size == 0:
+        array = array.astype(dtype)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}; expected whole numbers in one axis")
+    limits = np.iinfo(dtype)
+    if array.dtype != dtype and array.size and not (limits.min <= array.min() and array.max() <= limits.max):
+        raise ValueError(f"{name} lies between {array.min()} and {array.max()}; expected {np.dtype(dtype)}")
+    return np.ascontiguousarray(array, dtype=dtype)

@@ -1,382 +1,359 @@
 //! One training step's inputs: students, teachers and negatives.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::errors::{Error, Result};
-use crate::mapped::MappedArray;
-use crate::negatives::{Distribution, OwnStream, Sampler, contains, distinct};
-use crate::rng::{Key, Stream, permutation};
-use crate::sequences::{Layout, Sequences};
+use crate::negatives::{Catalogue, Collisions, Seen};
+use crate::rng::{Draws, Stream, permutation};
+use crate::sequences::{Layout, Packer, Sequences, last};
 use crate::smoothing::Smoothing;
-use crate::store::Store;
+use crate::store::{SimilarUsers, Store};
+use crate::{Error, Result};
 
-/// Which items stand against a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Negatives {
+/// Which negatives a batch carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
     /// None.
     None,
-    /// Each target's own, never an item of the user's training sequence.
-    Own,
-    /// One set a step, with a mask of collisions.
-    Shared,
+    /// N for the whole step, and which of them each user met.
+    Shared(usize),
+    /// N for each target, never an item that the user met.
+    Own(usize),
 }
 
-/// Everything that decides what the batches hold.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Of all randomness.
-    pub seed: u64,
-    /// Users a step, over all ranks.
-    pub batch_size: usize,
-    /// The newest items of a user that are read.
-    pub max_len: usize,
-    /// How sequences stand in rows.
-    pub layout: Layout,
-    /// K, 0 for no teachers.
-    pub similar_users: usize,
-    /// Which negatives.
-    pub negatives: Negatives,
-    /// N.
-    pub n_negatives: usize,
-    /// How likely each item is to be a negative.
-    pub distribution: Distribution,
-    /// Whether negatives come from the whole catalogue, or from items met in training.
-    pub whole_catalogue: bool,
-    /// Probability of semantic smoothing and its temperature.
-    pub smoothing: Option<(f32, f32)>,
-    /// This rank's number and how many there are.
-    pub rank: usize,
-    /// How many ranks share a step.
-    pub world_size: usize,
-    /// Whether an epoch is a permutation; otherwise users come in order.
-    pub shuffle: bool,
-}
-
-/// The buffers of one batch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// The epoch.
-    pub epoch: u64,
-    /// The step within the epoch.
-    pub step: u64,
-    /// User numbers, [B].
-    pub users: Vec<i64>,
-    /// Which showing of the user this is, [B].
-    pub showings: Vec<i8>,
-    /// The users' training sequences.
-    pub students: Sequences,
-    /// The distinct similar users' training sequences.
-    pub teachers: Sequences,
-    /// Which teachers teach each student, -1 for none, [B, K].
-    pub teacher_index: Vec<i64>,
-    /// [M, N] or [N].
-    pub negatives: Vec<i32>,
-    /// Whether a shared negative is in the user's training sequence, [B, N].
-    pub collision: Vec<bool>,
-    seen: Vec<i32>,
-    distinct_teachers: Vec<i32>,
-}
-
-/// Makes any batch of any epoch: a pure function of its settings and the data.
+/// What a batch is made from; shared by all threads.
 #[derive(Debug)]
-pub struct Batcher {
-    store: Arc<Store>,
-    settings: Settings,
-    sampler: Option<Sampler>,
-    smoothing: Option<Smoothing>,
-    similar_users: Option<MappedArray<i32>>,
+pub struct Recipe {
+    /// The interactions.
+    pub store: Arc<Store>,
+    /// Seed of every stream.
+    pub seed: u64,
+    /// A sequence's last items that are shown.
+    pub max_len: usize,
+    /// How rows are laid out.
+    pub layout: Layout,
+    /// Teachers of each student, if any.
+    pub similar: Option<SimilarUsers>,
+    /// Negatives.
+    pub kind: Kind,
+    /// What negatives are drawn from; there unless the kind is `None` or nobody trains.
+    pub catalogue: Option<Catalogue>,
+    /// Semantic smoothing, if any.
+    pub smoothing: Option<Smoothing>,
     students: Vec<u32>,
 }
 
-impl Batcher {
-    /// Opens what the settings need from the data folder.
+/// The options of a [`Recipe`].
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Seed of every stream.
+    pub seed: u64,
+    /// A sequence's last items that are shown.
+    pub max_len: usize,
+    /// How rows are laid out.
+    pub layout: Layout,
+    /// Negatives.
+    pub kind: Kind,
+    /// Draw negatives by training count to this power; none: uniformly.
+    pub exponent: Option<f64>,
+    /// Draw only items that training met.
+    pub only_met: bool,
+}
+
+impl Recipe {
+    /// Checks that every batch can be made.
     ///
     /// # Errors
-    /// A setting out of range, a missing or misshapen file, no student, a user who met every item.
-    pub fn new(store: Arc<Store>, folder: &Path, settings: Settings) -> Result<Self> {
-        check(&settings)?;
-        let shortest = if settings.similar_users > 0 { 1 } else { 2 };
-        let students: Vec<u32> = (0..store.n_users())
-            .filter(|&u| store.training(u).len() >= shortest)
-            .map(|u| u as u32)
+    /// A `max_len` of 0, an exponent that is no number from 0 up, or a user who met every item that own negatives
+    /// are drawn from.
+    pub fn new(
+        store: Arc<Store>,
+        options: Options,
+        similar: Option<SimilarUsers>,
+        smoothing: Option<Smoothing>,
+    ) -> Result<Self> {
+        if options.max_len == 0 {
+            return Err(Error::argument(
+                "max_len",
+                "0; a sequence holds at least 1 item",
+            ));
+        }
+        if options
+            .exponent
+            .is_some_and(|power| !(0.0..=100.0).contains(&power))
+        {
+            let message = format!("{:?}; expected a number from 0 up", options.exponent);
+            return Err(Error::argument("exponent", message));
+        }
+        let shortest = if similar.is_some() { 1 } else { 2 };
+        let students: Vec<u32> = (0..store.n_users() as u32)
+            .filter(|&user| store.training(user as usize).len() >= shortest)
             .collect();
-        let sampler = match settings.negatives {
-            Negatives::None => None,
-            _ => Some(Sampler::new(
-                store.training_counts(),
-                settings.distribution,
-                settings.whole_catalogue,
-            )?),
+        let catalogue = if options.kind == Kind::None || students.is_empty() {
+            None
+        } else {
+            let counts = store.training_counts();
+            Some(Catalogue::new(&counts, options.only_met, options.exponent)?)
         };
-        let similar_users = (settings.similar_users > 0)
-            .then(|| open_similar_users(folder, store.n_users(), settings.similar_users))
-            .transpose()?;
-        let smoothing = settings
-            .smoothing
-            .map(|(probability, t)| Smoothing::open(folder, store.n_items(), probability, t))
-            .transpose()?;
-        let batcher = Self {
+        let recipe = Self {
             store,
-            settings,
-            sampler,
+            seed: options.seed,
+            max_len: options.max_len,
+            layout: options.layout,
+            similar,
+            kind: options.kind,
+            catalogue,
             smoothing,
-            similar_users,
             students,
         };
-        batcher.check_that_negatives_are_left()?;
-        Ok(batcher)
+        recipe.check_complements()?;
+        Ok(recipe)
     }
 
-    /// Users that are trained on.
-    #[must_use]
-    pub fn n_students(&self) -> usize {
-        self.students.len()
-    }
-
-    /// Steps an epoch; the last may be short.
-    #[must_use]
-    pub fn n_steps(&self) -> u64 {
-        self.students.len().div_ceil(self.settings.batch_size) as u64
-    }
-
-    /// The settings.
-    #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// The students in the order of an epoch.
-    #[must_use]
-    pub fn order(&self, epoch: u64) -> Vec<u32> {
-        if !self.settings.shuffle {
-            return self.students.clone();
-        }
-        let key = Key {
-            seed: self.settings.seed,
-            epoch,
-        };
-        permutation(key, self.students.len())
-            .into_iter()
-            .map(|place| self.students[place as usize])
-            .collect()
-    }
-
-    /// Fills `batch` with a step of an epoch, given the epoch's order.
-    pub fn fill(&self, order: &[u32], epoch: u64, step: u64, batch: &mut Batch) {
-        let key = Key {
-            seed: self.settings.seed,
-            epoch,
-        };
-        batch.epoch = epoch;
-        batch.step = step;
-        batch.users.clear();
-        batch
-            .users
-            .extend(self.share(order, step).iter().map(|&user| i64::from(user)));
-        batch.showings.clear();
-        batch.showings.resize(batch.users.len(), 0);
-        self.fill_students(key, batch);
-        self.fill_negatives(key, batch);
-        self.fill_teachers(batch);
-    }
-
-    /// This rank's users of a step: shares that differ by at most one.
-    fn share<'a>(&self, order: &'a [u32], step: u64) -> &'a [u32] {
-        let Settings {
-            batch_size,
-            rank,
-            world_size,
-            ..
-        } = self.settings;
-        let start = (step as usize * batch_size).min(order.len());
-        let whole = &order[start..(start + batch_size).min(order.len())];
-        &whole[whole.len() * rank / world_size..whole.len() * (rank + 1) / world_size]
-    }
-
-    fn fill_students(&self, key: Key, batch: &mut Batch) {
-        let max_len = self.settings.max_len;
-        batch.students.clear();
-        for &user in &batch.users {
-            let history = self.store.training(user as usize);
-            batch.students.push_with_targets(history, max_len);
-            if let Some(smoothing) = &self.smoothing {
-                let mut words = key.words(user as u64, Stream::Smoothing, 0, 0);
-                let start = batch.students.offsets[batch.students.len() - 1] as usize;
-                for (position, target) in batch.students.targets[start..].iter_mut().enumerate() {
-                    if *target > 0 {
-                        *target = smoothing.replace(&mut words, position, *target);
-                    }
-                }
-            }
-        }
-        batch.students.lay_out(self.settings.layout, max_len);
-    }
-
-    fn fill_negatives(&self, key: Key, batch: &mut Batch) {
-        batch.negatives.clear();
-        batch.collision.clear();
-        let (Some(sampler), n) = (&self.sampler, self.settings.n_negatives) else {
-            return;
-        };
-        let mut seen = std::mem::take(&mut batch.seen);
-        if self.settings.negatives == Negatives::Shared {
-            batch.negatives.resize(n, 0);
-            sampler.shared(key, batch.step, &mut batch.negatives);
-            for &user in &batch.users {
-                distinct(self.store.training(user as usize), &mut seen);
-                batch
-                    .collision
-                    .extend(batch.negatives.iter().map(|&id| contains(&seen, id)));
-            }
-        } else {
-            for (place, &user) in batch.users.iter().enumerate() {
-                distinct(self.store.training(user as usize), &mut seen);
-                let mut stream = OwnStream::new(key, user as u64, 0);
-                let (start, end) = (
-                    batch.students.offsets[place] as usize,
-                    batch.students.offsets[place + 1] as usize,
-                );
-                for (position, &target) in batch.students.targets[start..end].iter().enumerate() {
-                    if target > 0 {
-                        let filled = batch.negatives.len();
-                        batch.negatives.resize(filled + n, 0);
-                        sampler.own(
-                            &mut stream,
-                            &seen,
-                            position,
-                            target,
-                            &mut batch.negatives[filled..],
-                        );
-                    }
-                }
-            }
-        }
-        batch.seen = seen;
-    }
-
-    /// Each distinct similar user with a training item once, by rising user number.
-    fn fill_teachers(&self, batch: &mut Batch) {
-        batch.teachers.clear();
-        batch.teacher_index.clear();
-        let (Some(similar), k) = (&self.similar_users, self.settings.similar_users) else {
-            return;
-        };
-        let mut teachers = std::mem::take(&mut batch.distinct_teachers);
-        teachers.clear();
-        for &user in &batch.users {
-            let row = &similar.row(user as usize)[..k];
-            teachers.extend(
-                row.iter()
-                    .copied()
-                    .filter(|&u| u >= 0 && !self.store.training(u as usize).is_empty()),
-            );
-        }
-        teachers.sort_unstable();
-        teachers.dedup();
-        for &teacher in &teachers {
-            batch
-                .teachers
-                .push(self.store.training(teacher as usize), self.settings.max_len);
-        }
-        for &user in &batch.users {
-            let row = &similar.row(user as usize)[..k];
-            let index = row
-                .iter()
-                .map(|u| teachers.binary_search(u).map_or(-1, |place| place as i64));
-            batch.teacher_index.extend(index);
-        }
-        batch.distinct_teachers = teachers;
-        batch
-            .teachers
-            .lay_out(self.settings.layout, self.settings.max_len);
-    }
-
-    fn check_that_negatives_are_left(&self) -> Result<()> {
-        let (Some(sampler), Negatives::Own) = (&self.sampler, self.settings.negatives) else {
+    /// Own negatives need an item that the user did not meet, and one more where smoothing may make it the target.
+    fn check_complements(&self) -> Result<()> {
+        let (Kind::Own(_), Some(catalogue)) = (self.kind, &self.catalogue) else {
             return Ok(());
         };
-        let mut seen = Vec::new();
+        let needed = 1 + usize::from(self.smoothing.is_some());
+        let mut seen = Seen::new(self.store.n_items());
         for &user in &self.students {
             let history = self.store.training(user as usize);
-            if history.len() < sampler.n() {
+            if history.len() + needed <= catalogue.len() {
                 continue;
             }
-            distinct(history, &mut seen);
-            if sampler.exhausted_by(&seen) {
+            let unmet = catalogue.count_unmet(history, &mut seen);
+            if unmet < needed {
                 let message = format!(
-                    "user {user} met all {} items that may be drawn, so no negative is left; \
-                     use negatives.kind shared, negatives.catalogue all, or leave the user out",
-                    sampler.n()
+                    "user {user} met all but {unmet} of the {} items that own negatives are drawn from, and needs \
+                     {needed}; use shared negatives (negatives.kind=shared) or leave the user out",
+                    catalogue.len()
                 );
                 return Err(Error::argument("negatives", message));
             }
         }
         Ok(())
     }
+
+    /// Users that train: two training items, or one where there are teachers.
+    #[must_use]
+    pub fn students(&self) -> &[u32] {
+        &self.students
+    }
+
+    /// An epoch's order: places in `students`.
+    #[must_use]
+    pub fn order(&self, epoch: u64) -> Vec<u32> {
+        permutation(self.seed, epoch, self.students.len() as u32)
+    }
+
+    /// Makes one step's batch of the students at `places`, in `batch`'s memory.
+    pub fn fill(
+        &self,
+        epoch: u64,
+        step: u64,
+        places: &[u32],
+        scratch: &mut Scratch,
+        batch: &mut Batch,
+    ) {
+        batch.clear();
+        (batch.epoch, batch.step) = (epoch, step);
+        batch.users.extend(
+            places
+                .iter()
+                .map(|&place| i64::from(self.students[place as usize])),
+        );
+        batch.showings.resize(places.len(), 0);
+        self.fill_students(batch, scratch);
+        match self.kind {
+            Kind::None => {}
+            Kind::Own(n) => self.fill_own(n, batch, scratch),
+            Kind::Shared(n) => self.fill_shared(n, batch, scratch),
+        }
+        if let Some(similar) = &self.similar {
+            self.fill_teachers(similar, batch, scratch);
+        }
+    }
+
+    /// The whole training sequence, its last `max_len` items; each token's target is the next one.
+    fn fill_students(&self, batch: &mut Batch, scratch: &mut Scratch) {
+        let students = &mut batch.students;
+        for &user in &batch.users {
+            let shown = last(self.store.training(user as usize), self.max_len);
+            students.push_items(shown);
+            match &self.smoothing {
+                None => students.targets.extend_from_slice(&shown[1..]),
+                Some(smoothing) => {
+                    let draws = self.draws(batch.epoch, Stream::Smoothing, user as u64);
+                    let targets = (0..).zip(&shown[1..]);
+                    students.targets.extend(
+                        targets.map(|(position, &item)| smoothing.smooth(&draws, position, item)),
+                    );
+                }
+            }
+            students.targets.push(0);
+        }
+        students.fill_positions(&mut scratch.counting);
+        students.lay_out(self.layout, self.max_len, &mut scratch.packer);
+    }
+
+    fn fill_own(&self, n: usize, batch: &mut Batch, scratch: &mut Scratch) {
+        batch.negatives_width = n;
+        let Some(catalogue) = &self.catalogue else {
+            return;
+        };
+        let students = &batch.students;
+        for (row, &user) in batch.users.iter().enumerate() {
+            let history = self.store.training(user as usize);
+            let draws = self.draws(batch.epoch, Stream::OwnNegatives, user as u64);
+            let tokens = students.offsets[row] as usize..students.offsets[row + 1] as usize;
+            let rows = (0..)
+                .zip(students.targets[tokens].iter().copied())
+                .filter(|&(_, target)| target > 0);
+            scratch.seen.mark(history);
+            catalogue.draw_own(
+                &draws,
+                n,
+                rows,
+                history,
+                &scratch.seen,
+                &mut batch.negatives,
+            );
+            scratch.seen.unmark(history);
+        }
+    }
+
+    fn fill_shared(&self, n: usize, batch: &mut Batch, scratch: &mut Scratch) {
+        (batch.negatives_width, batch.shared) = (n, true);
+        let Some(catalogue) = &self.catalogue else {
+            return;
+        };
+        let draws = self.draws(batch.epoch, Stream::SharedNegatives, batch.step);
+        catalogue.draw_shared(&draws, n, &mut batch.negatives);
+        let histories = batch
+            .users
+            .iter()
+            .map(|&user| self.store.training(user as usize));
+        scratch.collisions.fill(
+            &batch.negatives,
+            histories,
+            &mut scratch.seen,
+            &mut batch.collision,
+        );
+    }
+
+    /// Each distinct similar user once, by rising number; a user without a training item teaches nobody.
+    fn fill_teachers(&self, similar: &SimilarUsers, batch: &mut Batch, scratch: &mut Scratch) {
+        let Scratch {
+            wanted,
+            packer,
+            counting,
+            ..
+        } = scratch;
+        wanted.clear();
+        for &user in &batch.users {
+            for &other in similar.of(user as usize) {
+                let place = batch.teacher_index.len() as u64;
+                batch.teacher_index.push(-1);
+                if other >= 0 {
+                    wanted.push((other as u64) << 32 | place);
+                }
+            }
+        }
+        batch.similar_users = similar.k();
+        wanted.sort_unstable();
+        let (mut before, mut index) = (u64::MAX, -1_i64);
+        let teachers = &mut batch.teachers;
+        for &pair in &*wanted {
+            let (user, place) = (pair >> 32, pair as u32 as usize);
+            if user != before {
+                before = user;
+                let shown = last(self.store.training(user as usize), self.max_len);
+                index = if shown.is_empty() {
+                    -1
+                } else {
+                    teachers.len() as i64
+                };
+                if !shown.is_empty() {
+                    teachers.push_items(shown);
+                }
+            }
+            batch.teacher_index[place] = index;
+        }
+        teachers.targets.resize(teachers.items.len(), 0);
+        teachers.fill_positions(counting);
+        teachers.lay_out(self.layout, self.max_len, packer);
+    }
+
+    fn draws(&self, epoch: u64, stream: Stream, owner: u64) -> Draws {
+        Draws::new(self.seed, epoch, stream, 0, owner)
+    }
 }
 
-fn check(settings: &Settings) -> Result<()> {
-    let positive = [
-        ("batch_size", settings.batch_size),
-        ("max_len", settings.max_len),
-        ("world_size", settings.world_size),
-        (
-            "n_negatives",
-            if settings.negatives == Negatives::None {
-                1
-            } else {
-                settings.n_negatives
-            },
-        ),
-    ];
-    for (name, value) in positive {
-        if value == 0 {
-            return Err(Error::argument(name, "is 0, expected at least 1"));
-        }
-    }
-    if settings.rank >= settings.world_size {
-        let message = format!(
-            "is {}, expected below world_size {}",
-            settings.rank, settings.world_size
-        );
-        return Err(Error::argument("rank", message));
-    }
-    if let Some((probability, temperature)) = settings.smoothing {
-        if !(0.0..=1.0).contains(&probability) {
-            return Err(Error::argument(
-                "smoothing",
-                format!("is {probability}, expected 0 to 1"),
-            ));
-        }
-        if temperature <= 0.0 || !temperature.is_finite() {
-            return Err(Error::argument(
-                "smoothing_temperature",
-                format!("is {temperature}, expected above 0"),
-            ));
-        }
-    }
-    Ok(())
+/// One thread's working memory.
+#[derive(Debug)]
+pub struct Scratch {
+    seen: Seen,
+    packer: Packer,
+    collisions: Collisions,
+    counting: Vec<i32>,
+    wanted: Vec<u64>,
 }
 
-fn open_similar_users(folder: &Path, n_users: usize, k: usize) -> Result<MappedArray<i32>> {
-    let similar = MappedArray::<i32>::open(&folder.join("similar_users.npy"), 2)?;
-    let shape = similar.shape();
-    if shape[0] != n_users || shape[1] < k {
-        let message = format!(
-            "has shape {shape:?}, expected [{n_users}, {k} or more]; run `llm-esr index` again"
-        );
-        return Err(Error::format(similar.path(), message));
+impl Scratch {
+    /// Working memory for a catalogue of `n_items`.
+    #[must_use]
+    pub fn new(n_items: usize) -> Self {
+        Self {
+            seen: Seen::new(n_items),
+            packer: Packer::default(),
+            collisions: Collisions::default(),
+            counting: Vec::new(),
+            wanted: Vec::new(),
+        }
     }
-    if let Some(user) = similar
-        .as_slice()
-        .iter()
-        .find(|&&user| user < -1 || user >= n_users as i32)
-    {
-        return Err(Error::format(
-            similar.path(),
-            format!("holds user {user}, expected 0..{n_users} or -1"),
-        ));
+}
+
+/// One step: B students with M targets, their K teachers, N negatives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The epoch it belongs to.
+    pub epoch: u64,
+    /// The step within the epoch.
+    pub step: u64,
+    /// The students' user numbers, `[B]`.
+    pub users: Vec<i64>,
+    /// Which showing of the user this is, `[B]`; 0 where users are shown once an epoch.
+    pub showings: Vec<i8>,
+    /// The students' sequences, in the order of `users`.
+    pub students: Sequences,
+    /// The distinct similar users' sequences, by rising user number.
+    pub teachers: Sequences,
+    /// Places in `teachers`, -1 for none, `[B, K]`.
+    pub teacher_index: Vec<i64>,
+    /// K, 0 without teachers.
+    pub similar_users: usize,
+    /// Own negatives `[M, N]` or shared ones `[N]`.
+    pub negatives: Vec<i32>,
+    /// N, 0 without negatives.
+    pub negatives_width: usize,
+    /// Whether the negatives are the whole step's.
+    pub shared: bool,
+    /// Which shared negative each user met, `[B, N]`.
+    pub collision: Vec<bool>,
+}
+
+impl Batch {
+    /// Forgets the step, keeps the memory.
+    fn clear(&mut self) {
+        self.users.clear();
+        self.showings.clear();
+        self.students.clear();
+        self.teachers.clear();
+        self.teacher_index.clear();
+        self.similar_users = 0;
+        self.negatives.clear();
+        self.negatives_width = 0;
+        self.shared = false;
+        self.collision.clear();
     }
-    Ok(similar)
 }

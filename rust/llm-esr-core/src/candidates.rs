@@ -1,83 +1,111 @@
 //! Items that a target is ranked against in a sampled evaluation.
 
-use rayon::prelude::*;
-
-use crate::errors::{Error, Result};
-use crate::negatives::{contains, distinct};
-use crate::rng::{Key, Stream};
+use crate::negatives::{ATTEMPTS, Catalogue, Seen};
+use crate::rng::{Draws, Stream};
 use crate::store::Store;
+use crate::{Error, Result};
 
-/// Number of the validation part in a stream's key.
-pub const VALIDATION: u64 = 1;
-/// Number of the test part in a stream's key.
-pub const TEST: u64 = 2;
-
-/// `n` distinct uniform items for each user, [users, n], from a stream of its own.
-///
-/// Validation leaves out training and the validation target (the test item may be drawn); test leaves out all.
-///
-/// # Errors
-/// A user or split outside its range; a user who met so many items that fewer than `n` are left.
-pub fn sample(store: &Store, users: &[i64], split: u64, n: usize, seed: u64) -> Result<Vec<i32>> {
-    if split != VALIDATION && split != TEST {
-        return Err(Error::argument(
-            "split",
-            format!("is {split}, expected 1 (validation) or 2 (test)"),
-        ));
-    }
-    let mut drawn = vec![0; users.len() * n];
-    drawn
-        .par_chunks_mut(n.max(1))
-        .zip(users)
-        .try_for_each_init(Vec::new, |met, (row, &user)| {
-            if user < 0 || user >= store.n_users() as i64 {
-                let high = store.n_users() as i64 - 1;
-                return Err(Error::IdOutOfRange {
-                    argument: "users",
-                    id: user,
-                    low: 0,
-                    high,
-                });
-            }
-            let everything = store.everything(user as usize);
-            let end = if split == TEST {
-                everything.len()
-            } else {
-                (store.ends(user as usize).0 + 1).min(everything.len())
-            };
-            distinct(&everything[..end], met);
-            if store.n_items() - met.len() < n {
-                let (left, all) = (store.n_items() - met.len(), store.n_items());
-                let message = format!(
-                    "user {user} leaves {left} of {all} items unmet, fewer than the {n} asked for"
-                );
-                return Err(Error::argument("candidates", message));
-            }
-            fill(
-                Key { seed, epoch: split },
-                user as u64,
-                store.n_items() as u32,
-                met,
-                row,
-            );
-            Ok(())
-        })?;
-    Ok(drawn)
+/// The part whose targets are ranked; its number stands in place of the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Training and validation items are left out; the test item may be out.
+    Validation = 1,
+    /// Everything that the user met is left out.
+    Test = 2,
 }
 
-/// Draws until the row is full; what was drawn joins what was met, so nothing comes twice.
-fn fill(key: Key, user: u64, n_items: u32, met: &mut Vec<i32>, row: &mut [i32]) {
-    let mut words = key.words(user, Stream::Candidates, 0, 0);
-    let mut filled = 0;
-    let mut d = 0;
-    while filled < row.len() {
-        let id = words.below(d, n_items) as i32 + 1;
-        d += 1;
-        if !contains(met, id) {
-            let place = met.partition_point(|&other| other < id);
-            met.insert(place, id);
-            row[filled] = id;
-            filled += 1;
+/// For each user `n` distinct items that the user never met, uniform, `[users, n]`.
+///
+/// # Errors
+/// A user outside the data, or one who leaves fewer than `n` items unmet.
+pub fn sample(store: &Store, users: &[i64], part: Part, n: usize, seed: u64) -> Result<Vec<i32>> {
+    let mut out = Vec::with_capacity(users.len() * n);
+    if users.is_empty() {
+        return Ok(out);
+    }
+    if store.n_items() == 0 {
+        return Err(Error::argument(
+            "data",
+            "it has no items, so there is nothing to draw",
+        ));
+    }
+    let catalogue = Catalogue::all(store.n_items() as u32);
+    let mut met = Seen::new(store.n_items());
+    for &user in users {
+        if user < 0 || user >= store.n_users() as i64 {
+            return Err(Error::IdOutOfRange {
+                argument: "users",
+                id: user,
+                low: 0,
+                high: store.n_users() as i64 - 1,
+            });
+        }
+        let history = match part {
+            Part::Validation => store.until_validation_ends(user as usize),
+            Part::Test => store.sequence(user as usize),
+        };
+        let unmet = catalogue.count_unmet(history, &mut met);
+        if unmet < n {
+            let message = format!(
+                "user {user} leaves {unmet} of {} items unmet, fewer than the {n} asked for; ask for fewer",
+                store.n_items()
+            );
+            return Err(Error::argument("candidates", message));
+        }
+        let draws = Draws::new(seed, part as u64, Stream::Candidates, 0, user as u64);
+        draw_distinct(&catalogue, &draws, n, history, &mut met, &mut out);
+    }
+    Ok(out)
+}
+
+/// Appends `n` distinct items that are none of `history`; `met` is empty before and after.
+fn draw_distinct(
+    catalogue: &Catalogue,
+    draws: &Draws,
+    n: usize,
+    history: &[i32],
+    met: &mut Seen,
+    out: &mut Vec<i32>,
+) {
+    let first = out.len();
+    met.mark(history);
+    for draw in 0..n as u64 {
+        let fits = |&item: &i32| !met.contains(item);
+        let item = (0..ATTEMPTS)
+            .find_map(|attempt| catalogue.pick(draws.word(draw, attempt)).filter(fits))
+            .unwrap_or_else(|| {
+                let gone = [history, &out[first..]].concat();
+                catalogue.draw_unmet(draws, draw, &catalogue.ranks(&gone), 0)
+            });
+        met.mark_one(item);
+        out.push(item);
+    }
+    met.unmark(history);
+    met.unmark(&out[first..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn candidates_are_distinct_and_unmet(
+            history in proptest::collection::vec(1_i32..=60, 0..50), n in 0_usize..40
+        ) {
+            let catalogue = Catalogue::all(60);
+            let mut met = Seen::new(60);
+            let n = n.min(catalogue.count_unmet(&history, &mut met));
+            let draws = Draws::new(1, 2, Stream::Candidates, 0, 9);
+            let mut out = Vec::new();
+            draw_distinct(&catalogue, &draws, n, &history, &mut met, &mut out);
+            let mut sorted = out.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            prop_assert_eq!(sorted.len(), n);
+            prop_assert!(out.iter().all(|item| !history.contains(item)));
+            prop_assert!((1..=60).all(|item| !met.contains(item)));
         }
     }
 }

@@ -1,199 +1,466 @@
 //! An epoch's batches in order, prepared ahead by background threads.
+//!
+//! A batch is a function of (epoch, step, rank), so which thread makes it does not matter: threads take steps in
+//! turn, and the consumer gets them in order. Batches come from a pool and go back to it when they are dropped.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::mem;
+use std::ops::{Deref, Range};
+use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use crate::batches::{Batch, Batcher};
+use crate::batches::{Batch, Recipe, Scratch};
+use crate::{Error, Result};
 
-/// Buffers of batches that nobody reads any more.
-#[derive(Debug, Default)]
-pub struct Pool {
-    free: Mutex<Vec<Batch>>,
+/// Who takes which share of the users.
+#[derive(Debug, Clone, Copy)]
+pub struct Shares {
+    /// Students of a step, over all ranks.
+    pub batch_size: usize,
+    /// This process.
+    pub rank: usize,
+    /// All processes.
+    pub world_size: usize,
+    /// A new order each epoch; else by rising user number.
+    pub shuffle: bool,
 }
 
-/// More buffers than this are not kept: someone held many batches at once, and no longer does.
-const MOST_FREE: usize = 32;
+impl Shares {
+    /// The part of an epoch's order that this rank takes in a step: the ranks' parts follow each other and differ by
+    /// at most one.
+    fn range(&self, step: u64, students: usize) -> Range<usize> {
+        let start = (step as usize)
+            .saturating_mul(self.batch_size)
+            .min(students);
+        let count = self.batch_size.min(students - start);
+        let (each, more) = (count / self.world_size, count % self.world_size);
+        let from = start + self.rank * each + self.rank.min(more);
+        from..from + each + usize::from(self.rank < more)
+    }
+}
 
-impl Pool {
-    fn take(&self) -> Batch {
-        lock(&self.free).pop().unwrap_or_default()
+/// Makes epochs of batches.
+#[derive(Debug)]
+pub struct Loader {
+    recipe: Arc<Recipe>,
+    shares: Shares,
+    threads: usize,
+    pool: Mutex<Arc<Pool>>,
+}
+
+impl Loader {
+    /// A loader with `threads` background threads; 0 prepares batches where they are asked for.
+    ///
+    /// # Errors
+    /// A batch size of 0, or a rank that is none of the world's.
+    pub fn new(recipe: Recipe, shares: Shares, threads: usize) -> Result<Self> {
+        if shares.batch_size == 0 {
+            return Err(Error::argument(
+                "batch_size",
+                "0; a step takes at least 1 student",
+            ));
+        }
+        if shares.rank >= shares.world_size {
+            let message = format!(
+                "{}; expected 0 to {} - 1 (world_size)",
+                shares.rank, shares.world_size
+            );
+            return Err(Error::argument("rank", message));
+        }
+        Ok(Self {
+            recipe: Arc::new(recipe),
+            shares,
+            threads,
+            pool: Mutex::new(Arc::new(Pool::new(ahead(threads) + 4))),
+        })
     }
 
-    /// Gives a batch's buffers back.
-    pub fn give_back(&self, batch: Batch) {
-        let mut free = lock(&self.free);
-        if free.len() < MOST_FREE {
-            free.push(batch);
+    /// What batches are made from.
+    #[must_use]
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Steps an epoch; the same on all ranks.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.recipe
+            .students()
+            .len()
+            .div_ceil(self.shares.batch_size) as u64
+    }
+
+    /// An epoch's batches from `first_step` on.
+    #[must_use]
+    pub fn batches(&self, epoch: u64, first_step: u64) -> Batches {
+        let order = if self.shares.shuffle {
+            self.recipe.order(epoch)
+        } else {
+            (0..self.recipe.students().len() as u32).collect()
+        };
+        let mut pool = lock(&self.pool);
+        if pool.is_of_another_process() {
+            *pool = Arc::new(Pool::new(pool.limit));
+        }
+        let job = Job {
+            recipe: Arc::clone(&self.recipe),
+            shares: self.shares,
+            order,
+            epoch,
+            steps: self.steps(),
+            pool: Arc::clone(&pool),
+        };
+        Batches::new(job, first_step, self.threads)
+    }
+}
+
+/// Batches that may be ready or in work, beyond the one that is asked for.
+fn ahead(threads: usize) -> usize {
+    2 * threads + 2
+}
+
+/// One epoch's work.
+#[derive(Debug, Clone)]
+struct Job {
+    recipe: Arc<Recipe>,
+    shares: Shares,
+    order: Vec<u32>,
+    epoch: u64,
+    steps: u64,
+    pool: Arc<Pool>,
+}
+
+impl Job {
+    fn make(&self, step: u64, scratch: &mut Scratch) -> Pooled {
+        let mut made = Pool::take(&self.pool);
+        let places = &self.order[self.shares.range(step, self.order.len())];
+        self.recipe
+            .fill(self.epoch, step, places, scratch, &mut made.batch);
+        made
+    }
+
+    fn scratch(&self) -> Scratch {
+        Scratch::new(self.recipe.store.n_items())
+    }
+}
+
+/// What waiting for a batch came to.
+#[derive(Debug)]
+pub enum Waited {
+    /// The next batch.
+    Ready(Pooled),
+    /// The epoch is over.
+    End,
+    /// Not ready yet: see to signals, then wait on.
+    Pending,
+}
+
+/// An epoch's batches, in order.
+#[derive(Debug)]
+pub struct Batches {
+    job: Arc<Job>,
+    next: u64,
+    threads: usize,
+    maker: Maker,
+    process: u32,
+}
+
+#[derive(Debug)]
+enum Maker {
+    Here(Box<Scratch>),
+    Behind(Crew),
+}
+
+impl Maker {
+    fn new(job: &Arc<Job>, next: u64, threads: usize) -> Self {
+        if threads == 0 {
+            Self::Here(Box::new(job.scratch()))
+        } else {
+            Self::Behind(Crew::start(job, next, threads))
         }
     }
 }
 
-/// What the threads of an epoch share.
+impl Batches {
+    fn new(job: Job, next: u64, threads: usize) -> Self {
+        let job = Arc::new(job);
+        let maker = Maker::new(&job, next, threads);
+        Self {
+            job,
+            next,
+            threads,
+            maker,
+            process: process::id(),
+        }
+    }
+
+    /// Waits for the next batch, at most `patience`.
+    ///
+    /// # Panics
+    /// A background thread panicked.
+    pub fn wait(&mut self, patience: Duration) -> Waited {
+        if self.process != process::id() {
+            self.start_anew();
+        }
+        if self.next >= self.job.steps {
+            return Waited::End;
+        }
+        let made = match &mut self.maker {
+            Maker::Here(scratch) => Some(self.job.make(self.next, scratch)),
+            Maker::Behind(crew) => crew.wait(patience),
+        };
+        match made {
+            None => Waited::Pending,
+            Some(batch) => {
+                self.next += 1;
+                Waited::Ready(batch)
+            }
+        }
+    }
+
+    /// After a fork: threads do not come along, and their locks stay as they were, perhaps held. So everything they
+    /// shared is left behind, and the child starts its own.
+    fn start_anew(&mut self) {
+        let mut job = Job::clone(&self.job);
+        job.pool = Arc::new(Pool::new(job.pool.limit));
+        let job = Arc::new(job);
+        let maker = Maker::new(&job, self.next, self.threads);
+        mem::forget(mem::replace(&mut self.maker, maker));
+        mem::forget(mem::replace(&mut self.job, job));
+        self.process = process::id();
+    }
+}
+
+/// Background threads and what they share with the consumer.
 #[derive(Debug)]
-struct Shared {
-    batcher: Arc<Batcher>,
-    pool: Arc<Pool>,
-    epoch: u64,
-    order: Vec<u32>,
-    end: u64,
-    /// The next step that no thread has begun.
-    unclaimed: AtomicU64,
+struct Crew {
+    board: Arc<Board>,
+    threads: Vec<JoinHandle<()>>,
+    process: u32,
+}
+
+#[derive(Debug)]
+struct Board {
     state: Mutex<State>,
-    /// Wakes the reader (a step is ready) and the threads (there is room, or it is over).
-    changed: Condvar,
+    /// The batch asked for is there, or a thread failed.
+    ready: Condvar,
+    /// Another step may be begun.
+    room: Condvar,
+    ahead: u64,
 }
 
 #[derive(Debug)]
 struct State {
-    ready: BTreeMap<u64, Batch>,
+    /// The first step that nobody works on.
+    unclaimed: u64,
+    /// The step that the consumer gets next, the first of `made`.
     wanted: u64,
-    stopped: bool,
+    made: VecDeque<Option<Pooled>>,
+    stop: bool,
     failed: bool,
 }
 
-/// One epoch from a given step on. Whatever the number of threads, steps come in order and hold the same bits.
-#[derive(Debug)]
-pub struct Epoch {
-    shared: Arc<Shared>,
-    ahead: u64,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Epoch {
-    /// Starts `threads` threads that keep up to `ahead` steps ready; 0 threads: steps are made when asked for.
-    #[must_use]
-    pub fn start(
-        batcher: &Arc<Batcher>,
-        pool: &Arc<Pool>,
-        epoch: u64,
-        step: u64,
-        threads: usize,
-        ahead: u64,
-    ) -> Self {
-        let shared = Arc::new(Shared {
-            order: batcher.order(epoch),
-            end: batcher.n_steps(),
-            batcher: Arc::clone(batcher),
-            pool: Arc::clone(pool),
-            epoch,
-            unclaimed: AtomicU64::new(step),
-            state: Mutex::new(State {
-                ready: BTreeMap::new(),
-                wanted: step,
-                stopped: false,
-                failed: false,
-            }),
-            changed: Condvar::new(),
+impl Crew {
+    fn start(job: &Arc<Job>, next: u64, threads: usize) -> Self {
+        let ahead = ahead(threads);
+        let state = State {
+            unclaimed: next,
+            wanted: next,
+            made: (0..ahead).map(|_| None).collect(),
+            stop: false,
+            failed: false,
+        };
+        let board = Arc::new(Board {
+            state: Mutex::new(state),
+            ready: Condvar::new(),
+            room: Condvar::new(),
+            ahead: ahead as u64,
         });
-        let ahead = ahead.max(threads as u64).max(1);
         let threads = (0..threads)
             .map(|_| {
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || shared.work(ahead))
+                let (job, board) = (Arc::clone(job), Arc::clone(&board));
+                thread::spawn(move || work(&job, &board))
             })
             .collect();
         Self {
-            shared,
-            ahead,
+            board,
             threads,
+            process: process::id(),
         }
     }
 
-    /// How many steps are kept ready at most.
-    #[must_use]
-    pub fn ahead(&self) -> u64 {
-        self.ahead
-    }
-
-    /// The next batch; None at the epoch's end.
-    ///
-    /// # Panics
-    /// A background thread panicked, which only a defect of this crate can cause.
-    #[must_use]
-    pub fn next_batch(&self) -> Option<Batch> {
-        let shared = &self.shared;
-        let mut state = lock(&shared.state);
-        let step = state.wanted;
-        if step >= shared.end {
-            return None;
-        }
+    fn wait(&mut self, patience: Duration) -> Option<Pooled> {
+        let board = &self.board;
+        let waiting = |state: &mut State| !state.failed && state.made[0].is_none();
+        let (mut state, _) = board
+            .ready
+            .wait_timeout_while(lock(&board.state), patience, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(
+            !state.failed,
+            "a loader thread panicked; its message stands above"
+        );
+        let made = state.made[0].take()?;
+        state.made.pop_front();
+        state.made.push_back(None);
         state.wanted += 1;
-        if self.threads.is_empty() {
-            drop(state);
-            return Some(shared.make(step));
-        }
-        loop {
-            if let Some(batch) = state.ready.remove(&step) {
-                shared.changed.notify_all();
-                return Some(batch);
-            }
-            assert!(!state.failed, "a loader thread panicked");
-            state = shared
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        drop(state);
+        board.room.notify_one();
+        Some(made)
     }
 }
 
-impl Drop for Epoch {
+impl Drop for Crew {
     fn drop(&mut self) {
-        lock(&self.shared.state).stopped = true;
-        self.shared.changed.notify_all();
+        if self.process != process::id() {
+            mem::forget(mem::take(&mut self.threads));
+            mem::forget(Arc::clone(&self.board));
+            return;
+        }
+        lock(&self.board.state).stop = true;
+        self.board.room.notify_all();
         for thread in self.threads.drain(..) {
-            // A panic was reported by `next_batch` already.
+            // A panic was reported by `wait`, or nobody waits any more.
             let _ = thread.join();
         }
     }
 }
 
-impl Shared {
-    fn make(&self, step: u64) -> Batch {
-        let mut batch = self.pool.take();
-        self.batcher.fill(&self.order, self.epoch, step, &mut batch);
-        batch
-    }
-
-    fn work(&self, ahead: u64) {
-        let guard = FailureNotice(self);
-        loop {
-            let step = self.unclaimed.fetch_add(1, Ordering::Relaxed);
-            if step >= self.end || !self.wait_for_room(step, ahead) {
-                break;
-            }
-            let batch = self.make(step);
-            lock(&self.state).ready.insert(step, batch);
-            self.changed.notify_all();
+/// A thread's life: take the next step, make its batch, hand it over.
+fn work(job: &Job, board: &Board) {
+    let alarm = Alarm(board);
+    let mut scratch = job.scratch();
+    while let Some(step) = claim(job, board) {
+        let made = job.make(step, &mut scratch);
+        let mut state = lock(&board.state);
+        let place = (step - state.wanted) as usize;
+        state.made[place] = Some(made);
+        drop(state);
+        if place == 0 {
+            board.ready.notify_one();
         }
-        std::mem::forget(guard);
     }
+    mem::forget(alarm);
+}
 
-    /// False when nobody reads any more.
-    fn wait_for_room(&self, step: u64, ahead: u64) -> bool {
-        let mut state = lock(&self.state);
-        while !state.stopped && step >= state.wanted + ahead {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+fn claim(job: &Job, board: &Board) -> Option<u64> {
+    let mut state = lock(&board.state);
+    loop {
+        if state.stop || state.unclaimed >= job.steps {
+            return None;
         }
-        !state.stopped
+        if state.unclaimed < state.wanted + board.ahead {
+            state.unclaimed += 1;
+            return Some(state.unclaimed - 1);
+        }
+        state = board
+            .room
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-/// Tells the reader of a panic, so that it does not wait for ever.
-struct FailureNotice<'a>(&'a Shared);
+/// Tells the consumer when a thread panics, so that nobody waits for ever.
+struct Alarm<'a>(&'a Board);
 
-impl Drop for FailureNotice<'_> {
+impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         lock(&self.0.state).failed = true;
-        self.0.changed.notify_all();
+        self.0.ready.notify_all();
     }
 }
 
-/// A lock that a panic elsewhere does not poison: the state is valid between any two statements that hold it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Batches that wait to be filled again.
+#[derive(Debug)]
+struct Pool {
+    // Boxed, so that a batch moves by its address from thread to thread.
+    #[allow(clippy::vec_box)]
+    free: Mutex<Vec<Box<Batch>>>,
+    limit: usize,
+    process: u32,
+}
+
+impl Pool {
+    fn new(limit: usize) -> Self {
+        Self {
+            free: Mutex::new(Vec::new()),
+            limit,
+            process: process::id(),
+        }
+    }
+
+    /// After a fork the lock may be held by a thread that is not there.
+    fn is_of_another_process(&self) -> bool {
+        self.process != process::id()
+    }
+
+    fn take(pool: &Arc<Self>) -> Pooled {
+        let batch = lock(&pool.free).pop().unwrap_or_default();
+        Pooled {
+            batch,
+            pool: Arc::clone(pool),
+        }
+    }
+}
+
+/// A batch that goes back to its pool when it is dropped.
+#[derive(Debug)]
+pub struct Pooled {
+    batch: Box<Batch>,
+    pool: Arc<Pool>,
+}
+
+impl Deref for Pooled {
+    type Target = Batch;
+
+    fn deref(&self) -> &Batch {
+        &self.batch
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        if self.pool.is_of_another_process() {
+            return;
+        }
+        let mut free = lock(&self.pool.free);
+        if free.len() < self.pool.limit {
+            free.push(mem::take(&mut self.batch));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_all_ranks_follow_each_other_and_differ_by_at_most_one() {
+        for (batch_size, students, world_size) in [(8, 37, 4), (1, 3, 4), (5, 5, 2), (7, 0, 3)] {
+            let mut next = 0;
+            for step in 0..(students as u64).div_ceil(batch_size as u64) {
+                let mut counts = Vec::new();
+                for rank in 0..world_size {
+                    let shares = Shares {
+                        batch_size,
+                        rank,
+                        world_size,
+                        shuffle: true,
+                    };
+                    let range = shares.range(step, students);
+                    assert_eq!(range.start, next);
+                    next = range.end;
+                    counts.push(range.len());
+                }
+                assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1);
+            }
+            assert_eq!(next, students);
+        }
+    }
 }

@@ -7,154 +7,229 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use crate::errors::{Error, Result};
+use crate::{Error, Result};
 
-/// A number type that a `.npy` file may hold.
-pub trait Element: Copy + Send + Sync + 'static {
-    /// NumPy's name of the little-endian type.
-    const DESCRIPTION: &'static str;
+#[cfg(target_endian = "big")]
+compile_error!("the .npy files of a data folder are little-endian and are mapped as they are");
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// A number that a `.npy` file may hold: any bit pattern is a value.
+pub trait Number: Copy + Send + Sync + 'static + private::Sealed {
+    /// The type as `.npy` headers write it.
+    const DESCR: &'static str;
+    /// The type's usual name.
+    const NAME: &'static str;
 }
 
-macro_rules! element {
-    ($kind:ty, $name:literal) => {
-        impl Element for $kind {
-            const DESCRIPTION: &'static str = $name;
-        }
-    };
+mod private {
+    pub trait Sealed {}
+    impl Sealed for i32 {}
+    impl Sealed for i64 {}
+    impl Sealed for f32 {}
 }
-element!(i32, "<i4");
-element!(i64, "<i8");
-element!(f32, "<f4");
 
-/// A C-ordered `.npy` file of one element type, mapped into memory and read-only.
+impl Number for i32 {
+    const DESCR: &'static str = "<i4";
+    const NAME: &'static str = "int32";
+}
+impl Number for i64 {
+    const DESCR: &'static str = "<i8";
+    const NAME: &'static str = "int64";
+}
+impl Number for f32 {
+    const DESCR: &'static str = "<f4";
+    const NAME: &'static str = "float32";
+}
+
+/// The numbers of a `.npy` file, in C order; read from disk as they are touched.
 #[derive(Debug)]
-pub struct MappedArray<T: Element> {
-    path: PathBuf,
+pub struct Mapped<T> {
     map: Mmap,
     start: usize,
+    len: usize,
     shape: Vec<usize>,
-    kind: PhantomData<T>,
+    path: PathBuf,
+    number: PhantomData<T>,
 }
 
-impl<T: Element> MappedArray<T> {
-    /// Opens a file and checks its header and length.
+impl<T: Number> Mapped<T> {
+    /// Maps `path`, which must hold an array of `axes` axes and exactly this type.
     ///
     /// # Errors
-    /// A missing or unreadable file; another element type, order or number of axes; a file cut short.
+    /// A missing file, another type or number of axes, Fortran order, or a file that is cut short.
     pub fn open(path: &Path, axes: usize) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::io(path, error))?;
-        // SAFETY: the package writes these files once under a temporary name and renames them; nobody writes to them
-        // afterwards. Truncating a mapped file from outside is the one misuse that no check can prevent.
-        let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::io(path, error))?;
-        let (start, shape) = parse_header(&map, T::DESCRIPTION, path)?;
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        // SAFETY: data folders are written under a temporary name and renamed, never changed in place, so the bytes
+        // under the map stay what they are. Every bit pattern of T is a value, so even a file changed behind our
+        // back gives wrong numbers, not wrong types.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        let (header, start) = header_of(path, &map)?;
+        let descr = field(header, "'descr':")
+            .and_then(|text| text.split('\'').nth(1))
+            .ok_or_else(|| Error::format(path, "its .npy header names no plain type"))?;
+        if descr != T::DESCR {
+            let message = format!(
+                "its numbers are of type '{descr}', expected '{}' ({}); make it again",
+                T::DESCR,
+                T::NAME
+            );
+            return Err(Error::format(path, message));
+        }
+        let shape = shape_of(header)
+            .ok_or_else(|| Error::format(path, "its .npy header has no readable shape"))?;
         if shape.len() != axes {
+            let message = format!("its shape is {shape:?}, expected {axes} axes; make it again");
+            return Err(Error::format(path, message));
+        }
+        let fortran =
+            field(header, "'fortran_order':").is_some_and(|t| t.trim_start().starts_with("True"));
+        if fortran && axes > 1 {
             return Err(Error::format(
                 path,
-                format!("has {} axes, expected {axes}", shape.len()),
+                "it is in Fortran order; save it with numpy.ascontiguousarray",
             ));
         }
-        let length = shape
+        let len = shape
             .iter()
-            .try_fold(1usize, |product, n| product.checked_mul(*n));
-        let bytes = length
-            .and_then(|n| n.checked_mul(size_of::<T>()))
-            .and_then(|n| n.checked_add(start));
-        if bytes != Some(map.len()) {
-            let came = map.len();
-            return Err(Error::format(
-                path,
-                format!(
-                    "is {came} bytes long, its header says {bytes:?}; it was cut short, make it again"
-                ),
-            ));
+            .try_fold(1_usize, |product, &n| product.checked_mul(n));
+        let bytes = len.and_then(|n| n.checked_mul(size_of::<T>()));
+        let (Some(len), Some(bytes)) = (len, bytes) else {
+            return Err(Error::format(path, format!("its shape is {shape:?}")));
+        };
+        if map.len() - start != bytes {
+            let message = format!(
+                "it holds {} bytes of numbers, its shape {shape:?} needs {bytes}; it is damaged, make it again",
+                map.len() - start
+            );
+            return Err(Error::format(path, message));
         }
-        if !(map.as_ptr() as usize + start).is_multiple_of(align_of::<T>()) {
+        if !start.is_multiple_of(align_of::<T>()) {
             return Err(Error::format(
                 path,
-                "its data are not aligned; write it with numpy.save",
+                "its numbers are not aligned; save it again with numpy.save",
             ));
         }
         Ok(Self {
-            path: path.to_path_buf(),
             map,
             start,
+            len,
             shape,
-            kind: PhantomData,
+            path: path.to_path_buf(),
+            number: PhantomData,
         })
     }
 
-    /// All elements in C order.
+    /// All numbers.
     #[must_use]
+    #[inline]
     pub fn as_slice(&self) -> &[T] {
-        let length = self.shape.iter().product();
-        // SAFETY: `open` checked that `length` elements of T lie behind `start` and that they are aligned; every bit
-        // pattern is a valid T; the map lives as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(self.start).cast::<T>(), length) }
+        // SAFETY: `open` checked that `len` numbers lie behind `start` and that they are aligned (a map begins on a
+        // page); T has no invalid bit patterns; the map lives as long as the borrow.
+        unsafe {
+            std::slice::from_raw_parts(self.map.as_ptr().add(self.start).cast::<T>(), self.len)
+        }
     }
 
-    /// The shape.
+    /// Length of each axis.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The file.
+    /// Where the file lies.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Row `index` of an array with two axes.
-    #[must_use]
-    pub fn row(&self, index: usize) -> &[T] {
-        let width = self.shape[1];
-        &self.as_slice()[index * width..(index + 1) * width]
-    }
 }
 
-fn parse_header(bytes: &[u8], description: &str, path: &Path) -> Result<(usize, Vec<usize>)> {
-    let damaged =
-        |what: &str| Error::format(path, format!("is not a .npy file ({what}); make it again"));
-    if bytes.len() < 10 || &bytes[..6] != b"\x93NUMPY" {
-        return Err(damaged("no NumPy magic"));
+/// The header's text and where the numbers start.
+fn header_of<'a>(path: &Path, bytes: &'a [u8]) -> Result<(&'a str, usize)> {
+    let damaged = |what: &str| Error::format(path, format!("it is no .npy file: {what}"));
+    if !bytes.starts_with(MAGIC) || bytes.len() < 12 {
+        return Err(damaged("it does not begin with \\x93NUMPY"));
     }
-    let (length, first) = match bytes[6] {
+    let (length, from) = match bytes[6] {
         1 => (usize::from(u16::from_le_bytes([bytes[8], bytes[9]])), 10),
-        2 | 3 if bytes.len() >= 12 => (
-            u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize,
-            12,
-        ),
-        _ => return Err(damaged("unknown version")),
+        2 | 3 => {
+            let length = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+            (length as usize, 12)
+        }
+        version => return Err(damaged(&format!("format version {version}"))),
     };
     let header = bytes
-        .get(first..first + length)
-        .ok_or_else(|| damaged("header cut short"))?;
-    let text = std::str::from_utf8(header).map_err(|_| damaged("header is not text"))?;
-    let value = |key: &str| {
-        let rest = &text[text.find(key)? + key.len()..];
-        Some(rest[rest.find(':')? + 1..].trim_start())
-    };
-    let came = value("'descr'")
-        .and_then(|v| v.split('\'').nth(1))
-        .ok_or_else(|| damaged("no descr"))?;
-    if came != description {
-        return Err(Error::format(
-            path,
-            format!("holds elements of type {came}, expected {description}"),
-        ));
-    }
-    if !value("'fortran_order'").is_some_and(|v| v.starts_with("False")) {
-        return Err(Error::format(path, "is in Fortran order, expected C order"));
-    }
-    let shape = value("'shape'")
-        .and_then(|v| Some(&v[v.find('(')? + 1..v.find(')')?]))
-        .ok_or_else(|| damaged("no shape"))?;
-    let shape = shape
-        .split(',')
+        .get(from..from + length)
+        .ok_or_else(|| damaged("its header is cut short"))?;
+    let header = std::str::from_utf8(header).map_err(|_| damaged("its header is no text"))?;
+    Ok((header, from + length))
+}
+
+fn field<'a>(header: &'a str, name: &str) -> Option<&'a str> {
+    header.find(name).map(|found| &header[found + name.len()..])
+}
+
+fn shape_of(header: &str) -> Option<Vec<usize>> {
+    let text = field(header, "'shape':")?.split_once('(')?.1;
+    let text = text.split_once(')')?.0;
+    text.split(',')
         .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(str::parse)
-        .collect::<std::result::Result<Vec<usize>, _>>()
-        .map_err(|_| damaged("shape is not numbers"))?;
-    Ok((first + length, shape))
+        .filter(|n| !n.is_empty())
+        .map(|n| n.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn npy(descr: &str, shape: &str, body: &[u8]) -> Vec<u8> {
+        let mut header =
+            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+        while (10 + header.len() + 1) % 64 != 0 {
+            header.push(' ');
+        }
+        header.push('\n');
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    fn open(bytes: &[u8], axes: usize) -> Result<Mapped<i32>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        fs::write(&path, bytes).unwrap();
+        Mapped::open(&path, axes)
+    }
+
+    #[test]
+    fn numbers_come_back_with_their_shape() {
+        let body: Vec<u8> = [1_i32, -2, 3, 4, 5, 6]
+            .iter()
+            .flat_map(|n| n.to_le_bytes())
+            .collect();
+        let mapped = open(&npy("<i4", "(2, 3)", &body), 2).unwrap();
+        assert_eq!(mapped.shape(), [2, 3]);
+        assert_eq!(mapped.as_slice(), [1, -2, 3, 4, 5, 6]);
+        let empty = open(&npy("<i4", "(0,)", &[]), 1).unwrap();
+        assert!(empty.as_slice().is_empty());
+    }
+
+    #[test]
+    fn a_wrong_type_shape_or_length_is_named() {
+        for (bytes, axes, word) in [
+            (npy("<i8", "(1,)", &[0; 8]), 1, "<i8"),
+            (npy("<i4", "(1, 1)", &[0; 4]), 1, "axes"),
+            (npy("<i4", "(3,)", &[0; 4]), 1, "12"),
+            (b"PK\x03\x04 not numpy".to_vec(), 1, "NUMPY"),
+        ] {
+            let message = open(&bytes, axes).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+        let missing = Mapped::<i32>::open(Path::new("/nowhere/a.npy"), 1).unwrap_err();
+        assert!(matches!(missing, Error::FileMissing { .. }));
+    }
 }

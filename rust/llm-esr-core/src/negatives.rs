@@ -1,315 +1,495 @@
 //! Items a user never met, uniform or by popularity.
+//!
+//! Own negatives are rejected while the user met them, a bounded number of times, and then drawn exactly from what is
+//! left: they are *never* a seen item, however much a user saw.
 
-use crate::errors::{Error, Result};
-use crate::rng::{Key, Stream, Words, scale};
+use crate::rng::{Bound, Draws, WORDS};
+use crate::{Error, Result};
 
-/// Rejected draws of one negative before it is drawn from the complement itself.
-const ATTEMPTS: u64 = 16;
+/// Tries before a draw is made from the complement itself.
+pub const ATTEMPTS: u64 = 16;
 
-/// How likely each item is to be drawn.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Distribution {
-    /// All alike.
-    Uniform,
-    /// In proportion to (training count) ^ exponent.
-    Popularity {
-        /// The exponent; 0 is uniform over items that were met.
-        exponent: f64,
-    },
+/// Total of the integer weights: exact sums in 64 bits, and finer than any count.
+const WEIGHT_SCALE: f64 = (1_u64 << 48) as f64;
+
+/// Which items are drawn, and how often.
+#[derive(Debug)]
+pub struct Catalogue {
+    /// The items that can be drawn, rising; none where they are all of `1..=n_items`.
+    items: Option<Vec<i32>>,
+    bound: Bound,
+    len: u32,
+    popularity: Option<Popularity>,
 }
 
-/// The items that negatives come from, and how likely each is.
-#[derive(Clone, Debug)]
-pub struct Sampler {
-    /// Ids that may be drawn, rising; None where these are 1..=`n_items`.
-    ids: Option<Vec<i32>>,
-    n: u32,
-    alias: Option<Alias>,
-    weights: Vec<f64>,
+/// Weights of the catalogue's items, as an alias table (Walker 1977, Vose 1991) and as sums.
+#[derive(Debug)]
+struct Popularity {
+    /// The coin below which a cell stands for itself, else the other item.
+    cells: Vec<(u32, u32)>,
+    /// Weights before each item, and all of them at the end.
+    cumulative: Vec<u64>,
 }
 
-/// Walker's alias table (Vose's construction): a draw costs one word, its upper part the column, its lower the coin.
-#[derive(Clone, Debug)]
-struct Alias {
-    threshold: Vec<u32>,
-    other: Vec<u32>,
-}
-
-impl Alias {
-    fn new(weights: &[f64]) -> Self {
-        let n = weights.len();
-        let total: f64 = weights.iter().sum();
-        let mut scaled: Vec<f64> = weights.iter().map(|w| w / total * n as f64).collect();
-        let (mut small, mut large): (Vec<usize>, Vec<usize>) =
-            (0..n).partition(|&i| scaled[i] < 1.0);
-        let mut alias = Self {
-            threshold: vec![u32::MAX; n],
-            other: (0..n as u32).collect(),
-        };
-        while let (Some(&low), Some(&high)) = (small.last(), large.last()) {
-            small.pop();
-            alias.threshold[low] = (scaled[low] * f64::from(u32::MAX)) as u32;
-            alias.other[low] = high as u32;
-            scaled[high] -= 1.0 - scaled[low];
-            if scaled[high] < 1.0 {
-                large.pop();
-                small.push(high);
-            }
-        }
-        alias
-    }
-
-    /// The low half of the product is uniform below 2^32 given the column, to within n / 2^32.
-    #[inline]
-    fn draw(&self, word: u32) -> u32 {
-        let product = u64::from(word) * self.threshold.len() as u64;
-        let column = (product >> 32) as u32;
-        if product as u32 <= self.threshold[column as usize] {
-            column
-        } else {
-            self.other[column as usize]
-        }
-    }
-}
-
-impl Sampler {
-    /// A sampler over the items met in training, or over the whole catalogue.
+impl Catalogue {
+    /// Items to draw from; `counts[id]` is how often training met an item (index 0 is padding's).
+    ///
+    /// With `only_met`, items that training never met are left out. With an `exponent` an item's weight is its count
+    /// to that power, without it all weigh the same; an item without weight is never drawn.
     ///
     /// # Errors
-    /// No item can be drawn.
-    pub fn new(
-        training_counts: &[u32],
-        distribution: Distribution,
-        whole_catalogue: bool,
-    ) -> Result<Self> {
-        let all = 1..training_counts.len() as i32;
-        let by_count =
-            matches!(distribution, Distribution::Popularity { exponent } if exponent > 0.0);
-        let ids: Vec<i32> = all
-            .filter(|&i| (whole_catalogue && !by_count) || training_counts[i as usize] > 0)
+    /// No item is left.
+    pub fn new(counts: &[u64], only_met: bool, exponent: Option<f64>) -> Result<Self> {
+        let weight = |id: usize| exponent.map_or(1.0, |power| (counts[id] as f64).powf(power));
+        let drawable = |&id: &usize| (counts[id] > 0 || !only_met) && weight(id) > 0.0;
+        let items: Vec<i32> = (1..counts.len())
+            .filter(drawable)
+            .map(|id| id as i32)
             .collect();
-        if ids.is_empty() {
+        if items.is_empty() {
             return Err(Error::argument(
                 "negatives",
-                "no item was met in training, so there is none to draw",
+                "there is no item to draw: nobody met any in training",
             ));
         }
-        let weights: Vec<f64> = match distribution {
-            Distribution::Uniform => Vec::new(),
-            Distribution::Popularity { exponent } => ids
-                .iter()
-                .map(|&i| f64::from(training_counts[i as usize]).powf(exponent))
-                .collect(),
-        };
-        let alias = by_count.then(|| Alias::new(&weights));
-        let n = ids.len() as u32;
-        let ids = (n as usize != training_counts.len() - 1).then_some(ids);
+        let len = items.len() as u32;
+        let popularity = exponent.map(|_| {
+            let weights: Vec<f64> = items.iter().map(|&id| weight(id as usize)).collect();
+            Popularity::new(&weights)
+        });
+        let all = items.len() == counts.len() - 1;
         Ok(Self {
-            ids,
-            n,
-            alias,
-            weights: if by_count { weights } else { Vec::new() },
+            items: (!all).then_some(items),
+            bound: Bound::new(len),
+            len,
+            popularity,
         })
     }
 
-    /// How many items may be drawn.
+    /// Every item of `1..=n_items`, all alike.
     #[must_use]
-    pub fn n(&self) -> usize {
-        self.n as usize
-    }
-
-    #[inline]
-    fn id(&self, index: u32) -> i32 {
-        self.ids
-            .as_ref()
-            .map_or(index as i32 + 1, |ids| ids[index as usize])
-    }
-
-    fn holds(&self, id: i32) -> bool {
-        self.ids
-            .as_ref()
-            .map_or(id >= 1 && id as u32 <= self.n, |ids| {
-                ids.binary_search(&id).is_ok()
-            })
-    }
-
-    #[inline]
-    fn draw(&self, word: u32) -> i32 {
-        match &self.alias {
-            Some(alias) => self.id(alias.draw(word)),
-            None => self.id(scale(word, self.n)),
+    pub fn all(n_items: u32) -> Self {
+        Self {
+            items: None,
+            bound: Bound::new(n_items),
+            len: n_items,
+            popularity: None,
         }
     }
 
-    /// Whether every item that may be drawn is in `seen` (rising, no repeats).
+    /// Items that can be drawn.
     #[must_use]
-    pub fn exhausted_by(&self, seen: &[i32]) -> bool {
-        seen.len() >= self.n() && seen.iter().filter(|&&id| self.holds(id)).count() >= self.n()
+    pub fn len(&self) -> usize {
+        self.len as usize
     }
 
-    /// Fills `out` with the negatives of the user's position number `position`; none is in `seen` or equals `target`.
-    ///
-    /// A draw is tried a bounded number of times and then taken exactly from the complement.
-    pub fn own(
-        &self,
-        stream: &mut OwnStream,
-        seen: &[i32],
-        position: usize,
-        target: i32,
-        out: &mut [i32],
-    ) {
-        let first = (position * out.len()) as u64;
-        for (draw, slot) in out.iter_mut().enumerate() {
-            let d = first + draw as u64;
-            let id = self.draw(stream.first.word(d));
-            *slot = if id != target && !contains(seen, id) {
-                id
-            } else {
-                self.retry(stream, seen, target, d)
-            };
+    /// Never: a catalogue without items cannot be made.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The item that a word stands for; none where the word would favour some items.
+    #[inline]
+    pub(crate) fn pick(&self, word: u32) -> Option<i32> {
+        let rank = match &self.popularity {
+            None => self.bound.accept(word)?,
+            Some(popularity) => popularity.pick(word),
+        };
+        Some(self.item(rank))
+    }
+
+    #[inline]
+    fn item(&self, rank: u32) -> i32 {
+        match &self.items {
+            None => rank as i32 + 1,
+            Some(items) => items[rank as usize],
         }
     }
 
-    #[cold]
-    fn retry(&self, stream: &OwnStream, seen: &[i32], target: i32, d: u64) -> i32 {
-        for attempt in 1..ATTEMPTS {
-            let id = self.draw(stream.words(attempt).word(d));
-            if id != target && !contains(seen, id) {
-                return id;
+    fn rank(&self, item: i32) -> Option<u32> {
+        match &self.items {
+            None => Some(item as u32 - 1),
+            Some(items) => items.binary_search(&item).ok().map(|rank| rank as u32),
+        }
+    }
+
+    /// How many of the catalogue's items are none of `history`.
+    pub fn count_unmet(&self, history: &[i32], seen: &mut Seen) -> usize {
+        let met = history
+            .iter()
+            .filter(|&&item| seen.mark_one(item) && self.rank(item).is_some())
+            .count();
+        seen.unmark(history);
+        self.len() - met
+    }
+
+    /// Appends `n` items for a whole step, drawn without exclusion.
+    pub fn draw_shared(&self, draws: &Draws, n: usize, out: &mut Vec<i32>) {
+        for group in 0..(n as u64).div_ceil(WORDS) {
+            let words = draws.block(group, 0);
+            let left = (n as u64 - group * WORDS).min(WORDS);
+            for (draw, &word) in (group * WORDS..).zip(&words[..left as usize]) {
+                let (mut picked, mut attempt) = (self.pick(word), 0);
+                while picked.is_none() {
+                    attempt += 1;
+                    picked = self.pick(draws.word(draw, attempt));
+                }
+                out.extend(picked);
             }
         }
-        self.draw_from_complement(stream.words(ATTEMPTS).unit(d), seen, target)
     }
 
-    /// The exact draw: walk the items that are left. Where only the target is left, the target's ban gives way last.
-    fn draw_from_complement(&self, unit: f32, seen: &[i32], target: i32) -> i32 {
-        let weight = |index: u32| self.weights.get(index as usize).copied().unwrap_or(1.0);
-        let allowed = |id: i32, ban: i32| id != ban && !contains(seen, id);
-        let ban = if (0..self.n).any(|index| allowed(self.id(index), target)) {
-            target
-        } else {
-            0
+    /// Appends `n` items for each of a user's rows; `draw = position x n + k` names a row's k-th.
+    ///
+    /// `seen` holds the user's `history` and nothing else; a row's target is avoided too. At least one item of the
+    /// catalogue must be neither (see [`Catalogue::count_unmet`]).
+    pub fn draw_own(
+        &self,
+        draws: &Draws,
+        n: usize,
+        rows: impl Iterator<Item = (u64, i32)>,
+        history: &[i32],
+        seen: &Seen,
+        out: &mut Vec<i32>,
+    ) {
+        let mut met: Option<Vec<u32>> = None;
+        let (mut group, mut words) = (u64::MAX, [0; WORDS as usize]);
+        for (position, target) in rows {
+            let first = position * n as u64;
+            for draw in first..first + n as u64 {
+                if draw / WORDS != group {
+                    group = draw / WORDS;
+                    words = draws.block(group, 0);
+                }
+                let fits = |&item: &i32| item != target && !seen.contains(item);
+                let item = self
+                    .pick(words[(draw % WORDS) as usize])
+                    .filter(fits)
+                    .or_else(|| {
+                        (1..ATTEMPTS)
+                            .find_map(|attempt| self.pick(draws.word(draw, attempt)).filter(fits))
+                    })
+                    .unwrap_or_else(|| {
+                        let met = met.get_or_insert_with(|| self.ranks(history));
+                        self.draw_unmet(draws, draw, met, target)
+                    });
+                out.push(item);
+            }
+        }
+    }
+
+    /// The ranks of a history's items, rising and distinct.
+    pub(crate) fn ranks(&self, history: &[i32]) -> Vec<u32> {
+        let mut ranks: Vec<u32> = history.iter().filter_map(|&item| self.rank(item)).collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        ranks
+    }
+
+    /// One draw from the catalogue without the ranks `met` and without `target`, by weight.
+    #[cold]
+    pub(crate) fn draw_unmet(&self, draws: &Draws, draw: u64, met: &[u32], target: i32) -> i32 {
+        let mut without = met.to_vec();
+        if let Some(rank) = (target > 0).then(|| self.rank(target)).flatten()
+            && let Err(at) = without.binary_search(&rank)
+        {
+            without.insert(at, rank);
+        }
+        let rank = match &self.popularity {
+            None => {
+                let left = self.len - without.len() as u32;
+                let mut rank = draws.below(draw, Bound::new(left), ATTEMPTS);
+                for &gone in &without {
+                    if rank < gone {
+                        break;
+                    }
+                    rank += 1;
+                }
+                rank
+            }
+            Some(popularity) => {
+                let high = u64::from(draws.word(draw, ATTEMPTS));
+                let low = u64::from(draws.word(draw, ATTEMPTS + 1));
+                popularity.pick_without(&without, high << 32 | low)
+            }
         };
-        let total: f64 = (0..self.n)
-            .filter(|&i| allowed(self.id(i), ban))
-            .map(weight)
-            .sum();
-        let mut left = f64::from(unit) * total;
-        let mut last = 0;
-        for index in (0..self.n).filter(|&index| allowed(self.id(index), ban)) {
-            last = self.id(index);
-            left -= weight(index);
-            if left < 0.0 {
+        self.item(rank)
+    }
+}
+
+impl Popularity {
+    fn new(weights: &[f64]) -> Self {
+        let total: f64 = weights.iter().sum();
+        let mut cumulative = vec![0_u64];
+        for weight in weights {
+            // An item that can be drawn keeps a chance, however small.
+            let share = ((weight / total * WEIGHT_SCALE).round() as u64).max(1);
+            cumulative.push(cumulative[cumulative.len() - 1] + share);
+        }
+        Self {
+            cells: alias_cells(&cumulative),
+            cumulative,
+        }
+    }
+
+    #[inline]
+    fn pick(&self, word: u32) -> u32 {
+        let product = u64::from(word) * self.cells.len() as u64;
+        let cell = (product >> 32) as u32;
+        let (limit, other) = self.cells[cell as usize];
+        if (product as u32) < limit {
+            cell
+        } else {
+            other
+        }
+    }
+
+    /// Integer sums: the number can fall on no item that is left out.
+    fn pick_without(&self, without: &[u32], word: u64) -> u32 {
+        let weight =
+            |rank: u32| self.cumulative[rank as usize + 1] - self.cumulative[rank as usize];
+        let gone: u64 = without.iter().map(|&rank| weight(rank)).sum();
+        let left = self.cumulative[self.cumulative.len() - 1] - gone;
+        let mut at = ((u128::from(word) * u128::from(left)) >> 64) as u64;
+        for &rank in without {
+            if at < self.cumulative[rank as usize] {
                 break;
             }
+            at += weight(rank);
         }
-        last
-    }
-
-    /// Fills `out` with a step's shared negatives, drawn without exclusion.
-    pub fn shared(&self, key: Key, step: u64, out: &mut [i32]) {
-        let mut words = key.words(step, Stream::SharedNegatives, 0, 0);
-        for (d, slot) in out.iter_mut().enumerate() {
-            *slot = self.draw(words.word(d as u64));
-        }
+        (self.cumulative.partition_point(|&before| before <= at) - 1) as u32
     }
 }
 
-/// The stream of one user's own negatives.
+fn alias_cells(cumulative: &[u64]) -> Vec<(u32, u32)> {
+    let n = cumulative.len() - 1;
+    let total = cumulative[n] as f64;
+    let mut shares: Vec<f64> = cumulative
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]) as f64 * n as f64 / total)
+        .collect();
+    let mut cells: Vec<(u32, u32)> = (0..n as u32).map(|own| (u32::MAX, own)).collect();
+    let (mut small, mut large): (Vec<usize>, Vec<usize>) = (0..n).partition(|&i| shares[i] < 1.0);
+    while let (Some(&under), Some(&over)) = (small.last(), large.last()) {
+        small.pop();
+        cells[under] = ((shares[under] * 4_294_967_296.0) as u32, over as u32);
+        shares[over] -= 1.0 - shares[under];
+        if shares[over] < 1.0 {
+            large.pop();
+            small.push(over);
+        }
+    }
+    cells
+}
+
+/// A set of item ids as a bitmap, emptied in as many steps as it was filled.
 #[derive(Debug)]
-pub struct OwnStream {
-    key: Key,
-    user: u64,
-    showing: u8,
-    first: Words,
+pub struct Seen {
+    bits: Vec<u64>,
 }
 
-impl OwnStream {
-    /// The stream of `user` (in a given showing) in one epoch.
+impl Seen {
+    /// An empty set of ids up to `n_items`.
     #[must_use]
-    pub fn new(key: Key, user: u64, showing: u8) -> Self {
+    pub fn new(n_items: usize) -> Self {
         Self {
-            key,
-            user,
-            showing,
-            first: key.words(user, Stream::OwnNegatives, showing, 0),
+            bits: vec![0; n_items / 64 + 1],
         }
     }
 
-    fn words(&self, attempt: u64) -> Words {
-        self.key
-            .words(self.user, Stream::OwnNegatives, self.showing, attempt)
+    /// Adds items.
+    #[inline]
+    pub fn mark(&mut self, items: &[i32]) {
+        for &item in items {
+            self.bits[item as usize / 64] |= 1 << (item % 64);
+        }
+    }
+
+    /// Adds one item; true if it was not there.
+    #[inline]
+    pub fn mark_one(&mut self, item: i32) -> bool {
+        let word = &mut self.bits[item as usize / 64];
+        let before = *word;
+        *word |= 1 << (item % 64);
+        before != *word
+    }
+
+    /// Takes away what was marked, and what shares a machine word with it: the set must hold nothing else.
+    #[inline]
+    pub fn unmark(&mut self, items: &[i32]) {
+        for &item in items {
+            self.bits[item as usize / 64] = 0;
+        }
+    }
+
+    /// Whether an item is in the set.
+    #[must_use]
+    #[inline]
+    pub fn contains(&self, item: i32) -> bool {
+        self.bits[item as usize / 64] >> (item % 64) & 1 == 1
     }
 }
 
-/// Membership in a rising slice: a scan of few ids, without branches, costs less than a search.
-#[inline]
-#[must_use]
-#[allow(clippy::needless_bitwise_bool)] // `||` would bring the branch back
-pub fn contains(rising: &[i32], id: i32) -> bool {
-    if rising.len() > 16 {
-        return rising.binary_search(&id).is_ok();
-    }
-    rising.iter().fold(false, |found, &x| found | (x == id))
+/// Finds which shared negatives a user met, by the user's items rather than by the negatives.
+#[derive(Debug, Default)]
+pub struct Collisions {
+    /// (item, column), rising.
+    columns: Vec<(i32, u32)>,
 }
 
-/// Writes the rising distinct ids of `items` into `out`.
-pub fn distinct(items: &[i32], out: &mut Vec<i32>) {
-    out.clear();
-    out.extend_from_slice(items);
-    out.sort_unstable();
-    out.dedup();
+impl Collisions {
+    /// Fills `out`, `[users, negatives]`; `seen` is empty before and after.
+    pub fn fill<'a>(
+        &mut self,
+        negatives: &[i32],
+        histories: impl ExactSizeIterator<Item = &'a [i32]>,
+        seen: &mut Seen,
+        out: &mut Vec<bool>,
+    ) {
+        let n = negatives.len();
+        self.columns.clear();
+        self.columns.extend(negatives.iter().copied().zip(0..));
+        self.columns.sort_unstable();
+        seen.mark(negatives);
+        out.clear();
+        out.resize(histories.len() * n, false);
+        for (row, history) in histories.enumerate() {
+            for &item in history.iter().filter(|&&item| seen.contains(item)) {
+                let from = self.columns.partition_point(|&(other, _)| other < item);
+                for &(_, column) in self.columns[from..]
+                    .iter()
+                    .take_while(|pair| pair.0 == item)
+                {
+                    out[row * n + column as usize] = true;
+                }
+            }
+        }
+        seen.unmark(negatives);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Stream;
+    use proptest::prelude::*;
 
-    const KEY: Key = Key { seed: 7, epoch: 2 };
+    fn draws(owner: u64) -> Draws {
+        Draws::new(1, 2, Stream::OwnNegatives, 0, owner)
+    }
+
+    fn own(catalogue: &Catalogue, history: &[i32], targets: &[i32], n: usize) -> Vec<i32> {
+        let mut seen = Seen::new(5000);
+        seen.mark(history);
+        let mut out = Vec::new();
+        let rows = (0..).zip(targets.iter().copied());
+        catalogue.draw_own(&draws(3), n, rows, history, &seen, &mut out);
+        out
+    }
 
     #[test]
-    fn a_seen_item_or_the_target_is_never_drawn_even_when_one_item_is_left() {
-        let counts: Vec<u32> = (0..=50).collect();
-        for distribution in [
-            Distribution::Uniform,
-            Distribution::Popularity { exponent: 0.75 },
-        ] {
-            let sampler = Sampler::new(&counts, distribution, false).unwrap();
-            let seen: Vec<i32> = (1..=48).collect();
-            for user in 0..200 {
-                let mut out = [0; 4];
-                sampler.own(&mut OwnStream::new(KEY, user, 0), &seen, 3, 49, &mut out);
-                assert_eq!(out, [50; 4]);
+    fn a_user_who_met_all_but_one_item_gets_that_one() {
+        let history: Vec<i32> = (1..=4000).filter(|&item| item != 1234).collect();
+        let counts: Vec<u64> = (0..=4000).collect();
+        for exponent in [None, Some(1.0), Some(0.5)] {
+            let catalogue = Catalogue::new(&counts, false, exponent).unwrap();
+            assert_eq!(own(&catalogue, &history, &[5, 6], 3), [1234; 6]);
+        }
+    }
+
+    #[test]
+    fn items_without_a_training_count_are_not_drawn_unless_the_whole_catalogue_is_asked_for() {
+        let counts = [0, 5, 0, 1, 0, 0, 9];
+        let met = Catalogue::new(&counts, true, None).unwrap();
+        assert!(
+            own(&met, &[1], &[1; 40], 5)
+                .iter()
+                .all(|item| [3, 6].contains(item))
+        );
+        let all = own(
+            &Catalogue::new(&counts, false, None).unwrap(),
+            &[1],
+            &[1; 40],
+            5,
+        );
+        assert!((2..=6).all(|item| all.contains(&item)));
+    }
+
+    #[test]
+    fn popular_items_are_drawn_in_proportion_to_their_weight() {
+        let counts = [0, 1, 4, 16, 0, 25, 100];
+        let catalogue = Catalogue::new(&counts, true, Some(0.5)).unwrap();
+        let mut out = Vec::new();
+        catalogue.draw_shared(&draws(0), 200_000, &mut out);
+        let total: f64 = counts.iter().map(|&c| (c as f64).sqrt()).sum();
+        for (item, &count) in counts.iter().enumerate() {
+            let share = out.iter().filter(|&&i| i as usize == item).count() as f64 / 200_000.0;
+            let expected = (count as f64).sqrt() / total;
+            assert!(
+                (share - expected).abs() < 0.005,
+                "{item}: {share} {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_exact_draw_keeps_the_weights_of_what_is_left() {
+        let weights = Popularity::new(&[1.0, 2.0, 3.0, 4.0]);
+        let mut counts = [0; 4];
+        for step in 0..10_000_u64 {
+            counts[weights.pick_without(&[0, 2], step * (u64::MAX / 10_000)) as usize] += 1;
+        }
+        assert_eq!((counts[0], counts[2]), (0, 0));
+        assert!(
+            (f64::from(counts[1]) / 10_000.0 - 1.0 / 3.0).abs() < 0.001,
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn a_catalogue_without_items_is_refused() {
+        assert!(Catalogue::new(&[0, 0, 0], true, None).is_err());
+        assert!(Catalogue::new(&[0, 0, 0], false, Some(1.0)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn own_negatives_are_never_seen_items_nor_the_target(
+            n_items in 3_u32..200,
+            history in proptest::collection::vec(1_i32..200, 0..300),
+            targets in proptest::collection::vec(1_i32..200, 1..5),
+            exponent in proptest::option::of(0.0..2.0_f64),
+        ) {
+            let within = |item: &i32| (*item as u32 - 1) % n_items;
+            let history: Vec<i32> = history.iter().map(|item| within(item) as i32 + 1).collect();
+            let targets: Vec<i32> = targets.iter().map(|item| within(item) as i32 + 1).collect();
+            let counts: Vec<u64> = (0..=u64::from(n_items)).map(|id| id % 7 + 1).collect();
+            let catalogue = Catalogue::new(&counts, true, exponent).unwrap();
+            let mut seen = Seen::new(5000);
+            prop_assume!(catalogue.count_unmet(&history, &mut seen) > 1);
+            let out = own(&catalogue, &history, &targets, 9);
+            prop_assert_eq!(out.len(), targets.len() * 9);
+            for (row, &target) in out.chunks(9).zip(&targets) {
+                prop_assert!(row.iter().all(|item| !history.contains(item) && *item != target));
+                prop_assert!(row.iter().all(|item| (1..=n_items as i32).contains(item)));
             }
         }
-    }
 
-    #[test]
-    fn popularity_follows_the_counts() {
-        let counts = [0, 1, 2, 0, 5];
-        let sampler =
-            Sampler::new(&counts, Distribution::Popularity { exponent: 1.0 }, true).unwrap();
-        let mut out = vec![0; 80_000];
-        sampler.shared(KEY, 0, &mut out);
-        for (id, share) in [(1, 0.125), (2, 0.25), (3, 0.0), (4, 0.625)] {
-            let came = out.iter().filter(|&&x| x == id).count() as f64 / 80_000.0;
-            assert!(
-                (came - share).abs() < 0.01,
-                "{id}: {came} instead of {share}"
-            );
-        }
-    }
-
-    #[test]
-    fn items_never_met_in_training_are_drawn_only_from_the_whole_catalogue() {
-        let counts = [0, 1, 0, 1];
-        for (whole, n) in [(false, 2), (true, 3)] {
-            assert_eq!(
-                Sampler::new(&counts, Distribution::Uniform, whole)
-                    .unwrap()
-                    .n(),
-                n
-            );
+        #[test]
+        fn collisions_are_the_negatives_that_the_user_met(
+            negatives in proptest::collection::vec(1_i32..30, 0..40),
+            histories in proptest::collection::vec(proptest::collection::vec(1_i32..30, 0..10), 0..5),
+        ) {
+            let mut seen = Seen::new(30);
+            let mut out = Vec::new();
+            let rows = histories.iter().map(Vec::as_slice);
+            Collisions::default().fill(&negatives, rows, &mut seen, &mut out);
+            let expected: Vec<bool> = histories
+                .iter()
+                .flat_map(|history| negatives.iter().map(|item| history.contains(item)))
+                .collect();
+            prop_assert_eq!(out, expected);
         }
     }
 }

@@ -1,126 +1,160 @@
-//! Counter-based random numbers (Philox4x64-10, Salmon et al., 2011): a pure function of their key.
+//! Counter-based random numbers (Philox4x64-10): a pure function of their key.
 //!
-//! Key (seed, epoch), counter (user or step, d div 8, stream + showing, attempt); d mod 8 picks a 32-bit word of the
-//! block, where d = position x N + draw. So a draw does not depend on threads, ranks or where a run was resumed.
+//! A draw is named, not consumed: the key is (seed, epoch), the counter (user or step, d div 8, stream + showing,
+//! attempt), and d mod 8 picks one of the block's eight 32-bit words, the low half of each 64-bit word first. So
+//! nothing depends on threads, ranks or on where a run resumed.
+//!
+//! Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 
-const MULTIPLIER_0: u64 = 0xD2E7_470E_E14C_6C93;
-const MULTIPLIER_1: u64 = 0xCA5A_8263_9512_1157;
-const WEYL_0: u64 = 0x9E37_79B9_7F4A_7C15;
-const WEYL_1: u64 = 0xBB67_AE85_84CA_A73B;
+const MULTIPLIERS: [u64; 2] = [0xD2E7_470E_E14C_6C93, 0xCA5A_8263_9512_1157];
+const WEYL: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xBB67_AE85_84CA_A73B];
 const ROUNDS: usize = 10;
 
-/// What a stream of numbers is for; streams never share a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// 32-bit words in one block.
+pub const WORDS: u64 = 8;
+
+/// What a stream's numbers are for. The lowest eight bits of the counter's third word hold the showing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Stream {
-    /// The order of the students in an epoch.
+    /// The order of an epoch.
     Order = 0,
-    /// A user's own negatives.
-    OwnNegatives = 1 << 8,
-    /// Negatives shared by a step.
-    SharedNegatives = 2 << 8,
-    /// Whether a target is replaced, and by which neighbour.
-    Smoothing = 3 << 8,
-    /// Candidates of a sampled evaluation; the split stands in place of the epoch.
-    Candidates = 4 << 8,
+    /// Negatives of one target.
+    OwnNegatives = 1,
+    /// Negatives of a whole step.
+    SharedNegatives = 2,
+    /// Semantic smoothing of targets.
+    Smoothing = 3,
+    /// Evaluation candidates; the split stands in place of the epoch.
+    Candidates = 4,
 }
 
-/// The key of all numbers of one epoch.
-#[derive(Clone, Copy, Debug)]
-pub struct Key {
-    /// The training's seed.
-    pub seed: u64,
-    /// The epoch.
-    pub epoch: u64,
-}
-
-impl Key {
-    /// The numbers of one user (or step) in one stream; `attempt` counts rejected draws.
-    #[must_use]
-    pub fn words(self, index: u64, stream: Stream, showing: u8, attempt: u64) -> Words {
-        Words {
-            key: [self.seed, self.epoch],
-            index,
-            stream: stream as u64 + u64::from(showing),
-            attempt,
-            block_number: u64::MAX,
-            block: [0; 4],
-        }
-    }
-}
-
-/// 32-bit words addressed by position; the last block is kept, so that reading in order costs one block in eight.
-#[derive(Clone, Debug)]
-pub struct Words {
-    key: [u64; 2],
-    index: u64,
-    stream: u64,
-    attempt: u64,
-    block_number: u64,
-    block: [u64; 4],
-}
-
-impl Words {
-    /// Word number `d`.
-    #[inline]
-    pub fn word(&mut self, d: u64) -> u32 {
-        let number = d >> 3;
-        if number != self.block_number {
-            self.block = philox4x64([self.index, number, self.stream, self.attempt], self.key);
-            self.block_number = number;
-        }
-        let within = (d & 7) as usize;
-        (self.block[within >> 1] >> ((within & 1) * 32)) as u32
-    }
-
-    /// Word number `d` as an integer below `bound` (multiply-shift; its bias is below bound / 2^32).
-    #[inline]
-    pub fn below(&mut self, d: u64, bound: u32) -> u32 {
-        scale(self.word(d), bound)
-    }
-
-    /// Word number `d` as a float in [0, 1).
-    #[inline]
-    pub fn unit(&mut self, d: u64) -> f32 {
-        (self.word(d) >> 8) as f32 * (1.0 / 16_777_216.0)
-    }
-}
-
-/// A 32-bit word as an integer below `bound`.
-#[inline]
+/// One block of Philox4x64-10.
 #[must_use]
-pub fn scale(word: u32, bound: u32) -> u32 {
-    ((u64::from(word) * u64::from(bound)) >> 32) as u32
-}
-
-/// One block: four 64-bit words from a counter and a key.
 #[inline]
-#[must_use]
-pub fn philox4x64(mut counter: [u64; 4], mut key: [u64; 2]) -> [u64; 4] {
+pub fn philox(key: [u64; 2], counter: [u64; 4]) -> [u64; 4] {
+    let [mut k0, mut k1] = key;
+    let [mut c0, mut c1, mut c2, mut c3] = counter;
     for round in 0..ROUNDS {
         if round > 0 {
-            key = [key[0].wrapping_add(WEYL_0), key[1].wrapping_add(WEYL_1)];
+            k0 = k0.wrapping_add(WEYL[0]);
+            k1 = k1.wrapping_add(WEYL[1]);
         }
-        let product_0 = u128::from(MULTIPLIER_0) * u128::from(counter[0]);
-        let product_1 = u128::from(MULTIPLIER_1) * u128::from(counter[2]);
-        counter = [
-            (product_1 >> 64) as u64 ^ counter[1] ^ key[0],
-            product_1 as u64,
-            (product_0 >> 64) as u64 ^ counter[3] ^ key[1],
-            product_0 as u64,
-        ];
+        let p0 = u128::from(MULTIPLIERS[0]) * u128::from(c0);
+        let p1 = u128::from(MULTIPLIERS[1]) * u128::from(c2);
+        (c0, c1, c2, c3) = (
+            (p1 >> 64) as u64 ^ c1 ^ k0,
+            p1 as u64,
+            (p0 >> 64) as u64 ^ c3 ^ k1,
+            p0 as u64,
+        );
     }
-    counter
+    [c0, c1, c2, c3]
 }
 
-/// A permutation of 0..n (Fisher and Yates), a pure function of the key.
+/// The numbered draws of one user or step in one stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Draws {
+    key: [u64; 2],
+    owner: u64,
+    stream: u64,
+}
+
+impl Draws {
+    /// Draws of `owner`, a user or a step.
+    #[must_use]
+    pub fn new(seed: u64, epoch: u64, stream: Stream, showing: u8, owner: u64) -> Self {
+        Self {
+            key: [seed, epoch],
+            owner,
+            stream: (stream as u64) << 8 | u64::from(showing),
+        }
+    }
+
+    /// The words of the draws `8 * group..8 * group + 8`.
+    #[must_use]
+    #[inline]
+    pub fn block(&self, group: u64, attempt: u64) -> [u32; WORDS as usize] {
+        let [a, b, c, d] = philox(self.key, [self.owner, group, self.stream, attempt]);
+        [
+            a as u32,
+            (a >> 32) as u32,
+            b as u32,
+            (b >> 32) as u32,
+            c as u32,
+            (c >> 32) as u32,
+            d as u32,
+            (d >> 32) as u32,
+        ]
+    }
+
+    /// The word of one draw.
+    #[must_use]
+    #[inline]
+    pub fn word(&self, draw: u64, attempt: u64) -> u32 {
+        self.block(draw / WORDS, attempt)[(draw % WORDS) as usize]
+    }
+
+    /// A number below `bound` for one draw, exactly uniform: attempts go up from `attempt` until one is accepted.
+    #[must_use]
+    pub fn below(&self, draw: u64, bound: Bound, mut attempt: u64) -> u32 {
+        loop {
+            if let Some(value) = bound.accept(self.word(draw, attempt)) {
+                return value;
+            }
+            attempt += 1;
+        }
+    }
+}
+
+/// Maps 32-bit words to `0..n` without bias (Lemire, "Fast random integer generation in an interval", 2019).
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    n: u32,
+    threshold: u32,
+}
+
+impl Bound {
+    /// Numbers below `n`.
+    ///
+    /// # Panics
+    /// For 0.
+    #[must_use]
+    pub fn new(n: u32) -> Self {
+        assert!(n > 0, "nothing lies below 0");
+        Self {
+            n,
+            threshold: n.wrapping_neg() % n,
+        }
+    }
+
+    /// The number that `word` stands for; none where taking it would favour some numbers.
+    #[must_use]
+    #[inline]
+    pub fn accept(self, word: u32) -> Option<u32> {
+        let product = u64::from(word) * u64::from(self.n);
+        ((product as u32) >= self.threshold).then_some((product >> 32) as u32)
+    }
+}
+
+/// A permutation of `0..n`: Fisher-Yates from the back, the swap of place i being draw i.
 #[must_use]
-pub fn permutation(key: Key, n: usize) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..n as u32).collect();
-    let mut words = key.words(0, Stream::Order, 0, 0);
-    for last in (1..n).rev() {
-        let other = words.below(last as u64, last as u32 + 1);
-        order.swap(last, other as usize);
+pub fn permutation(seed: u64, epoch: u64, n: u32) -> Vec<u32> {
+    let draws = Draws::new(seed, epoch, Stream::Order, 0, 0);
+    let mut order: Vec<u32> = (0..n).collect();
+    let mut group = u64::MAX;
+    let mut words = [0; WORDS as usize];
+    for place in (1..n).rev() {
+        let draw = u64::from(place);
+        if draw / WORDS != group {
+            group = draw / WORDS;
+            words = draws.block(group, 0);
+        }
+        let bound = Bound::new(place + 1);
+        let other = bound
+            .accept(words[(draw % WORDS) as usize])
+            .unwrap_or_else(|| draws.below(draw, bound, 1));
+        order.swap(place as usize, other as usize);
     }
     order
 }
@@ -130,33 +164,59 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_answers_of_the_authors() {
-        // Random123's kat_vectors for philox4x64-10: all zeros and all ones.
+    fn blocks_equal_the_known_answers_of_random123() {
         assert_eq!(
-            philox4x64([0; 4], [0; 2]),
+            philox([0, 0], [0; 4]),
             [
-                0x1655_4d9e_ca36_314c,
-                0xdb20_fe9d_672d_0fdc,
-                0xd7e7_72ce_e186_176b,
-                0x7e68_b68a_ec7b_a23b
+                0x1655_4D9E_CA36_314C,
+                0xDB20_FE9D_672D_0FDC,
+                0xD7E7_72CE_E186_176B,
+                0x7E68_B68A_EC7B_A23B
             ]
         );
         assert_eq!(
-            philox4x64([u64::MAX; 4], [u64::MAX; 2]),
+            philox([u64::MAX; 2], [u64::MAX; 4]),
             [
-                0x87b0_92c3_013f_e90b,
-                0x438c_3c67_be8d_0224,
-                0x9cc7_d7c6_9cd7_77b6,
-                0xa09c_aebf_594f_0ba0
+                0x87B0_92C3_013F_E90B,
+                0x438C_3C67_BE8D_0224,
+                0x9CC7_D7C6_9CD7_77B6,
+                0xA09C_AEBF_594F_0BA0
             ]
         );
     }
 
     #[test]
-    fn a_permutation_holds_each_number_once() {
-        let mut order = permutation(Key { seed: 3, epoch: 1 }, 1000);
-        assert_ne!(order, (0..1000).collect::<Vec<u32>>());
-        order.sort_unstable();
-        assert_eq!(order, (0..1000).collect::<Vec<u32>>());
+    fn a_word_is_half_of_a_block_low_half_first() {
+        let draws = Draws::new(7, 3, Stream::OwnNegatives, 1, 11);
+        let block = philox([7, 3], [11, 2, 257, 5]);
+        assert_eq!(draws.word(16, 5), block[0] as u32);
+        assert_eq!(draws.word(17, 5), (block[0] >> 32) as u32);
+        assert_eq!(draws.word(23, 5), (block[3] >> 32) as u32);
+    }
+
+    #[test]
+    fn every_number_below_the_bound_has_the_same_number_of_words() {
+        // The same argument holds at 32 bits as at 8, where all words can be listed.
+        for n in 1_u32..=255 {
+            let threshold = (256 - n) % n;
+            let mut counts = vec![0; n as usize];
+            for word in 0_u32..256 {
+                let product = word * n;
+                if product & 255 >= threshold {
+                    counts[(product >> 8) as usize] += 1;
+                }
+            }
+            assert!(counts.iter().all(|&c| c == counts[0] && c > 0), "n = {n}");
+        }
+    }
+
+    #[test]
+    fn a_permutation_holds_everyone_once_and_changes_with_the_epoch() {
+        for n in [0, 1, 2, 7, 8, 9, 1000] {
+            let mut order = permutation(42, 5, n);
+            order.sort_unstable();
+            assert_eq!(order, (0..n).collect::<Vec<_>>());
+        }
+        assert_ne!(permutation(42, 0, 1000), permutation(42, 1, 1000));
     }
 }

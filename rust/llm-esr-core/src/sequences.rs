@@ -1,35 +1,51 @@
 //! Flat tokens with offsets, and where each stands in the attention's rows.
 
-/// How sequences stand in rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::{Error, Result};
+
+/// How sequences are laid out in the rows that attention works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// Several sequences a row, first-fit-decreasing into rows as wide as the longest.
+    /// Several sequences share a row as wide as the longest of them (first-fit-decreasing).
     Packed,
-    /// One sequence a row of `max_len`, on the right.
+    /// One row a sequence, `max_len` wide, padding on the left.
     Padded,
 }
 
-/// S sequences laid end to end, oldest token first; the buffers are reused.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Sequences as flat tokens, oldest first: T tokens in S sequences, R rows of width W.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequences {
-    /// Item ids, [T].
+    /// Item ids, `[T]`.
     pub items: Vec<i32>,
-    /// 1 for a sequence's oldest token, [T].
+    /// 1 for a sequence's oldest token, `[T]`.
     pub positions: Vec<i32>,
-    /// What each token predicts, 0 for nothing, [T].
+    /// The item to predict at each token, 0 for none, `[T]`.
     pub targets: Vec<i32>,
-    /// Where each sequence starts, [S + 1].
+    /// Where each sequence starts among the tokens, `[S + 1]`.
     pub offsets: Vec<i64>,
-    /// The token in each slot, -1 for none, [R x W].
+    /// The token in each slot of the rows, -1 for none, `[R, W]`.
     pub slots: Vec<i32>,
-    /// W.
-    pub row_width: usize,
-    by_length: Vec<u32>,
-    free: Vec<u32>,
+    /// Rows R.
+    pub rows: usize,
+    /// Row width W.
+    pub width: usize,
+}
+
+impl Default for Sequences {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            positions: Vec::new(),
+            targets: Vec::new(),
+            offsets: vec![0],
+            slots: Vec::new(),
+            rows: 0,
+            width: 0,
+        }
+    }
 }
 
 impl Sequences {
-    /// Empties every buffer and keeps its memory.
+    /// Forgets the sequences, keeps the memory.
     pub fn clear(&mut self) {
         self.items.clear();
         self.positions.clear();
@@ -37,13 +53,14 @@ impl Sequences {
         self.offsets.clear();
         self.offsets.push(0);
         self.slots.clear();
-        self.row_width = 0;
+        self.rows = 0;
+        self.width = 0;
     }
 
-    /// S.
+    /// Sequences S.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.offsets.len().saturating_sub(1)
+        self.offsets.len() - 1
     }
 
     /// Whether there is no sequence.
@@ -52,125 +69,255 @@ impl Sequences {
         self.len() == 0
     }
 
-    /// Appends the last `max_len` items of a history without targets.
-    pub fn push(&mut self, history: &[i32], max_len: usize) {
-        let cut = &history[history.len().saturating_sub(max_len)..];
-        self.items.extend_from_slice(cut);
-        self.positions.extend(1..=cut.len() as i32);
-        self.targets.resize(self.items.len(), 0);
+    /// The length of one sequence.
+    #[must_use]
+    #[inline]
+    pub fn length(&self, sequence: usize) -> usize {
+        (self.offsets[sequence + 1] - self.offsets[sequence]) as usize
+    }
+
+    /// Appends a sequence's items; targets are left to the caller.
+    #[inline]
+    pub fn push_items(&mut self, items: &[i32]) {
+        self.items.extend_from_slice(items);
         self.offsets.push(self.items.len() as i64);
     }
 
-    /// Appends the last `max_len` items of a history; each predicts the next one, the last nothing.
-    pub fn push_with_targets(&mut self, history: &[i32], max_len: usize) {
-        self.push(history, max_len);
-        let n = self.offsets.len();
-        let (start, end) = (self.offsets[n - 2] as usize, self.offsets[n - 1] as usize);
-        if start < end {
-            self.targets[start..end - 1].copy_from_slice(&self.items[start + 1..end]);
+    /// Fills `positions` from the offsets: 1, 2, ... in each sequence.
+    pub fn fill_positions(&mut self, counting: &mut Vec<i32>) {
+        for sequence in 0..self.len() {
+            let length = self.length(sequence);
+            while counting.len() < length {
+                counting.push(counting.len() as i32 + 1);
+            }
+            self.positions.extend_from_slice(&counting[..length]);
         }
     }
 
-    /// Puts every token into its slot.
-    pub fn lay_out(&mut self, layout: Layout, max_len: usize) {
+    /// Cuts flat histories to their last `max_len` items; no token has a target.
+    ///
+    /// # Errors
+    /// A `max_len` of 0, ids below 1, or offsets that do not cut `items`.
+    pub fn build(items: &[i32], offsets: &[i64], max_len: usize, layout: Layout) -> Result<Self> {
+        if max_len == 0 {
+            return Err(Error::argument(
+                "max_len",
+                "0; a sequence holds at least 1 item",
+            ));
+        }
+        check_cut(items.len(), offsets)?;
+        if let Some(at) = items.iter().position(|&item| item < 1) {
+            let message = format!("entry {at} is {}; item ids start at 1", items[at]);
+            return Err(Error::argument("items", message));
+        }
+        let mut built = Self::default();
+        for pair in offsets.windows(2) {
+            let history = &items[pair[0] as usize..pair[1] as usize];
+            built.push_items(last(history, max_len));
+        }
+        built.fill_positions(&mut Vec::new());
+        built.targets.resize(built.items.len(), 0);
+        built.lay_out(layout, max_len, &mut Packer::default());
+        Ok(built)
+    }
+
+    /// Fills `slots`, `rows` and `width` from the offsets.
+    pub fn lay_out(&mut self, layout: Layout, max_len: usize, packer: &mut Packer) {
         match layout {
-            Layout::Packed => self.pack(),
+            Layout::Packed => packer.pack(self),
             Layout::Padded => self.pad(max_len),
         }
     }
 
-    fn length(&self, sequence: usize) -> usize {
-        (self.offsets[sequence + 1] - self.offsets[sequence]) as usize
-    }
-
-    fn pad(&mut self, width: usize) {
-        self.row_width = width;
+    fn pad(&mut self, max_len: usize) {
+        self.rows = self.len();
+        self.width = max_len;
         self.slots.clear();
-        self.slots.resize(self.len() * width, -1);
-        for sequence in 0..self.len() {
-            let (first, length) = (self.offsets[sequence] as i32, self.length(sequence));
-            let end = (sequence + 1) * width;
-            for (slot, token) in self.slots[end - length..end].iter_mut().zip(first..) {
-                *slot = token;
-            }
+        self.slots.resize(self.rows * self.width, -1);
+        for sequence in 0..self.rows {
+            let start = self.offsets[sequence];
+            let end = self.offsets[sequence + 1];
+            let row = &mut self.slots[sequence * max_len..(sequence + 1) * max_len];
+            let padding = max_len - (end - start) as usize;
+            write_run(&mut row[padding..], start as i32);
         }
     }
+}
 
-    /// First-fit-decreasing: by falling length, ties by sequence, each into the first row with room.
-    fn pack(&mut self) {
-        let width = (0..self.len()).map(|s| self.length(s)).max().unwrap_or(0);
-        self.row_width = width;
-        let mut by_length = std::mem::take(&mut self.by_length);
-        by_length.clear();
-        by_length.extend(0..self.len() as u32);
-        by_length.sort_by_key(|&s| std::cmp::Reverse(self.length(s as usize)));
-        self.free.clear();
-        self.slots.clear();
-        // Rows before `open` are full; with falling lengths they never take anything again.
-        let mut open = 0;
-        for &sequence in &by_length {
-            let (first, length) = (
-                self.offsets[sequence as usize] as i32,
-                self.length(sequence as usize),
+/// The last `max_len` items.
+#[must_use]
+#[inline]
+pub fn last(items: &[i32], max_len: usize) -> &[i32] {
+    &items[items.len().saturating_sub(max_len)..]
+}
+
+fn check_cut(n_items: usize, offsets: &[i64]) -> Result<()> {
+    let good = offsets.first() == Some(&0)
+        && offsets.last() == Some(&(n_items as i64))
+        && offsets.windows(2).all(|pair| pair[0] <= pair[1]);
+    if good {
+        return Ok(());
+    }
+    let message = format!("expected rising numbers from 0 to the {n_items} items, got {offsets:?}");
+    Err(Error::argument(
+        "offsets",
+        message.chars().take(300).collect::<String>(),
+    ))
+}
+
+#[inline]
+fn write_run(slots: &mut [i32], first: i32) {
+    for (slot, token) in slots.iter_mut().zip(first..) {
+        *slot = token;
+    }
+}
+
+/// First-fit-decreasing, with its working memory.
+///
+/// Sequences are placed longest first, ties in their order, each into the first row with room for it. Among sequences
+/// of one length that row never goes back (a row without room for one has none for the next), so a length costs one
+/// walk over the rows.
+#[derive(Debug, Default)]
+pub struct Packer {
+    /// Sequences of each length, then where each length starts in `order`.
+    starts: Vec<u32>,
+    order: Vec<u32>,
+    room: Vec<u32>,
+    place: Vec<(u32, u32)>,
+}
+
+impl Packer {
+    fn pack(&mut self, sequences: &mut Sequences) {
+        let count = sequences.len();
+        let width = (0..count).map(|s| sequences.length(s)).max().unwrap_or(0);
+        self.sort(sequences, width);
+        self.room.clear();
+        self.place.clear();
+        self.place.resize(count, (0, 0));
+        let (mut length, mut row) = (usize::MAX, 0);
+        for &sequence in &self.order {
+            let next = sequences.length(sequence as usize);
+            if next == 0 {
+                break; // The longest come first: only empty ones are left.
+            }
+            if next != length {
+                (length, row) = (next, 0);
+            }
+            while row < self.room.len() && (self.room[row] as usize) < length {
+                row += 1;
+            }
+            if row == self.room.len() {
+                self.room.push(width as u32);
+            }
+            let filled = width - self.room[row] as usize;
+            self.place[sequence as usize] = (row as u32, filled as u32);
+            self.room[row] -= length as u32;
+        }
+        sequences.rows = self.room.len();
+        sequences.width = width;
+        sequences.slots.clear();
+        sequences.slots.resize(sequences.rows * width, -1);
+        for sequence in 0..count {
+            let (row, filled) = self.place[sequence];
+            let length = sequences.length(sequence);
+            let at = row as usize * width + filled as usize;
+            write_run(
+                &mut sequences.slots[at..at + length],
+                sequences.offsets[sequence] as i32,
             );
-            while open < self.free.len() && self.free[open] == 0 {
-                open += 1;
-            }
-            let row = (open..self.free.len())
-                .find(|&row| self.free[row] as usize >= length)
-                .unwrap_or_else(|| {
-                    self.free.push(width as u32);
-                    self.slots.resize(self.free.len() * width, -1);
-                    self.free.len() - 1
-                });
-            let start = row * width + (width - self.free[row] as usize);
-            for (slot, token) in self.slots[start..start + length].iter_mut().zip(first..) {
-                *slot = token;
-            }
-            self.free[row] -= length as u32;
         }
-        self.by_length = by_length;
+    }
+
+    /// Counting sort by falling length; stable.
+    fn sort(&mut self, sequences: &Sequences, width: usize) {
+        let count = sequences.len();
+        self.starts.clear();
+        self.starts.resize(width + 2, 0);
+        // A length's start is the number of longer sequences.
+        for sequence in 0..count {
+            self.starts[width - sequences.length(sequence) + 1] += 1;
+        }
+        for rank in 1..self.starts.len() {
+            self.starts[rank] += self.starts[rank - 1];
+        }
+        self.order.clear();
+        self.order.resize(count, 0);
+        for sequence in 0..count {
+            let start = &mut self.starts[width - sequences.length(sequence)];
+            self.order[*start as usize] = sequence as u32;
+            *start += 1;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn sequences(lengths: &[usize]) -> Sequences {
-        let mut s = Sequences::default();
-        s.clear();
-        for &n in lengths {
-            s.push_with_targets(&(1..=n as i32).collect::<Vec<_>>(), 6);
+    fn of_lengths(lengths: &[usize]) -> (Vec<i32>, Vec<i64>) {
+        let mut offsets = vec![0_i64];
+        for &length in lengths {
+            offsets.push(offsets[offsets.len() - 1] + length as i64);
         }
-        s
+        ((1..=offsets[lengths.len()] as i32).collect(), offsets)
     }
 
     #[test]
-    fn a_long_history_keeps_its_newest_items() {
-        let s = sequences(&[8]);
-        assert_eq!(s.items, [3, 4, 5, 6, 7, 8]);
-        assert_eq!(s.positions, [1, 2, 3, 4, 5, 6]);
-        assert_eq!(s.targets, [4, 5, 6, 7, 8, 0]);
+    fn the_longest_sequences_come_first_into_the_first_row_with_room() {
+        let (items, offsets) = of_lengths(&[2, 5, 3, 1]);
+        let built = Sequences::build(&items, &offsets, 9, Layout::Packed).unwrap();
+        assert_eq!((built.rows, built.width), (3, 5));
+        assert_eq!(
+            built.slots,
+            [2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 10, -1, -1, -1, -1]
+        );
+        assert_eq!(built.positions, [1, 2, 1, 2, 3, 4, 5, 1, 2, 3, 1]);
     }
 
     #[test]
-    fn every_token_has_one_slot_in_both_layouts() {
-        for layout in [Layout::Packed, Layout::Padded] {
-            let mut s = sequences(&[1, 4, 2, 6, 3, 3]);
-            s.lay_out(layout, 6);
-            let mut seen: Vec<i32> = s.slots.iter().copied().filter(|&t| t >= 0).collect();
-            seen.sort_unstable();
-            assert_eq!(seen, (0..19).collect::<Vec<i32>>());
+    fn padded_rows_end_with_the_newest_item() {
+        let (items, offsets) = of_lengths(&[2, 0, 4]);
+        let built = Sequences::build(&items, &offsets, 3, Layout::Padded).unwrap();
+        assert_eq!(built.items, [1, 2, 4, 5, 6]);
+        assert_eq!(built.offsets, [0, 2, 2, 5]);
+        assert_eq!(built.slots, [-1, 0, 1, -1, -1, -1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn nothing_at_all_is_laid_out_too() {
+        let built = Sequences::build(&[], &[0], 3, Layout::Packed).unwrap();
+        assert_eq!((built.len(), built.rows, built.width), (0, 0, 0));
+    }
+
+    #[test]
+    fn offsets_that_do_not_cut_the_items_are_refused() {
+        for offsets in [vec![], vec![0, 2], vec![1, 3], vec![0, 3, 2, 3]] {
+            assert!(Sequences::build(&[1, 2, 3], &offsets, 3, Layout::Packed).is_err());
         }
+        assert!(Sequences::build(&[1, 0, 3], &[0, 3], 3, Layout::Packed).is_err());
     }
 
-    #[test]
-    fn first_fit_decreasing_fills_rows() {
-        let mut s = sequences(&[1, 4, 2, 6, 3, 3]);
-        s.lay_out(Layout::Packed, 6);
-        assert_eq!(s.row_width, 6);
-        assert_eq!(s.slots.len(), 4 * 6);
-        assert_eq!(&s.slots[6..12], &[1, 2, 3, 4, 5, 6]);
+    proptest! {
+        #[test]
+        fn every_token_has_one_slot_and_a_sequence_stays_together(
+            lengths in proptest::collection::vec(0_usize..12, 0..40), max_len in 1_usize..10
+        ) {
+            let (items, offsets) = of_lengths(&lengths);
+            for layout in [Layout::Packed, Layout::Padded] {
+                let built = Sequences::build(&items, &offsets, max_len, layout).unwrap();
+                let mut tokens: Vec<i32> = built.slots.iter().copied().filter(|&t| t >= 0).collect();
+                tokens.sort_unstable();
+                prop_assert_eq!(tokens, (0..built.items.len() as i32).collect::<Vec<_>>());
+                for sequence in (0..built.len()).filter(|&s| built.length(s) > 0) {
+                    let first = built.offsets[sequence] as i32;
+                    let at = built.slots.iter().position(|&t| t == first).unwrap();
+                    let length = built.length(sequence);
+                    prop_assert!(at % built.width + length <= built.width);
+                    let run: Vec<i32> = (first..first + length as i32).collect();
+                    prop_assert_eq!(&built.slots[at..at + length], &run[..]);
+                }
+            }
+        }
     }
 }

@@ -1,101 +1,132 @@
-//! Targets replaced by their nearest items in the embedding space.
+//! Semantic smoothing: a target is now and then replaced by one of its nearest items.
 
 use std::path::Path;
 
-use crate::errors::{Error, Result};
-use crate::mapped::MappedArray;
-use crate::rng::Words;
+use crate::mapped::Mapped;
+use crate::rng::Draws;
+use crate::store::{check_ids, open_neighbours, with_remedy};
+use crate::{Error, Result};
 
-/// Semantic smoothing: with some probability a target becomes one of its neighbours, drawn by softmax(score / t).
+/// Neighbours of each item, and the chance of each.
 #[derive(Debug)]
 pub struct Smoothing {
-    probability: f32,
-    neighbours: MappedArray<i32>,
-    /// Running sums of the softmax weights, [I, n]; the last of a row that has neighbours is 1.
-    cumulative: Vec<f32>,
+    neighbours: Mapped<i32>,
+    columns: usize,
+    /// The greatest word that still stands for each neighbour.
+    limits: Vec<u32>,
+    chance: u64,
 }
 
 impl Smoothing {
-    /// Opens `similar_items.npy` (item ids, -1 fills) and `similar_items_scores.npy`, both [I, n].
+    /// Opens `similar_items.npy` (item ids, -1 fills) and `similar_items_scores.npy`.
+    ///
+    /// With `probability` a target is replaced by a neighbour, drawn by softmax(score / `temperature`).
     ///
     /// # Errors
-    /// A missing or damaged file, another shape, an id outside 1..=`n_items`.
-    pub fn open(folder: &Path, n_items: usize, probability: f32, temperature: f32) -> Result<Self> {
-        let neighbours = MappedArray::<i32>::open(&folder.join("similar_items.npy"), 2)?;
-        let scores = MappedArray::<f32>::open(&folder.join("similar_items_scores.npy"), 2)?;
-        if neighbours.shape() != scores.shape() || neighbours.shape()[0] != n_items {
-            let (came, with) = (neighbours.shape(), scores.shape());
-            let message = format!(
-                "has shape {came:?} and its scores {with:?}; expected [{n_items}, n] for both"
-            );
+    /// A missing or damaged file, another number of items, ids or scores out of range, or arguments out of range.
+    pub fn open(folder: &Path, n_items: usize, probability: f64, temperature: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&probability) {
+            let message = format!("{probability}; expected a probability, 0 to 1");
+            return Err(Error::argument("smoothing", message));
+        }
+        if temperature.is_nan() || temperature <= 0.0 {
+            let message = format!("{temperature}; expected a number above 0");
+            return Err(Error::argument("smoothing_temperature", message));
+        }
+        let neighbours = open_neighbours(&folder.join("similar_items.npy"), "similar items")?;
+        let scores = Mapped::<f32>::open(&folder.join("similar_items_scores.npy"), 2)
+            .map_err(|error| with_remedy(error, "scores of the similar items"))?;
+        let shape = neighbours.shape();
+        if shape[0] != n_items || shape[1] == 0 {
+            let message =
+                format!("its shape is {shape:?}, the data has {n_items} items; run `index` again");
             return Err(Error::format(neighbours.path(), message));
         }
-        if let Some(id) = neighbours
-            .as_slice()
-            .iter()
-            .find(|&&id| id != -1 && (id < 1 || id as usize > n_items))
-        {
-            return Err(Error::format(
-                neighbours.path(),
-                format!("holds item id {id}, expected 1..={n_items} or -1"),
-            ));
-        }
-        let mut cumulative = Vec::with_capacity(scores.as_slice().len());
-        for item in 0..n_items {
-            cumulative_softmax(
-                neighbours.row(item),
-                scores.row(item),
-                temperature,
-                &mut cumulative,
+        if scores.shape() != shape {
+            let message = format!(
+                "its shape is {:?}, that of similar_items.npy {shape:?}",
+                scores.shape()
             );
+            return Err(Error::format(scores.path(), message));
         }
+        check_ids(&neighbours, -1, n_items as i32)?;
+        let columns = shape[1];
+        let limits = limits_of(&neighbours, &scores, columns, temperature)?;
         Ok(Self {
-            probability,
             neighbours,
-            cumulative,
+            columns,
+            limits,
+            chance: (probability * 4_294_967_296.0).round() as u64,
         })
     }
 
-    /// The target to train at `position`: `target` itself or one of its neighbours.
+    /// The target to train at a position: itself or one of its neighbours. Draw 2 x position is the coin, the next
+    /// one chooses.
     #[must_use]
-    pub fn replace(&self, words: &mut Words, position: usize, target: i32) -> i32 {
-        let d = 2 * position as u64;
-        if words.unit(d) >= self.probability {
+    #[inline]
+    pub fn smooth(&self, draws: &Draws, position: u64, target: i32) -> i32 {
+        let words = draws.block(position / 4, 0);
+        let at = 2 * (position % 4) as usize;
+        if u64::from(words[at]) >= self.chance {
             return target;
         }
-        let unit = words.unit(d + 1);
-        let width = self.neighbours.shape()[1];
-        let row = (target - 1) as usize;
-        let sums = &self.cumulative[row * width..(row + 1) * width];
-        let ids = self.neighbours.row(row);
-        (0..width)
-            .find(|&n| unit < sums[n] && ids[n] > 0)
-            .map_or(target, |n| ids[n])
+        let row = (target as usize - 1) * self.columns;
+        let limits = &self.limits[row..row + self.columns];
+        let chosen = limits
+            .iter()
+            .filter(|&&limit| words[at + 1] > limit)
+            .count();
+        let neighbour = self.neighbours.as_slice()[row + chosen];
+        if neighbour > 0 { neighbour } else { target }
     }
 }
 
-fn cumulative_softmax(ids: &[i32], scores: &[f32], temperature: f32, out: &mut Vec<f32>) {
-    let known = |n: usize| ids[n] > 0;
-    let top = (0..ids.len())
-        .filter(|&n| known(n))
-        .map(|n| scores[n])
-        .fold(f32::NEG_INFINITY, f32::max);
-    let weight = |n: usize| {
-        if known(n) {
-            ((scores[n] - top) / temperature).exp()
-        } else {
-            0.0
+fn limits_of(
+    neighbours: &Mapped<i32>,
+    scores: &Mapped<f32>,
+    columns: usize,
+    temperature: f64,
+) -> Result<Vec<u32>> {
+    let mut limits = Vec::with_capacity(neighbours.as_slice().len());
+    let rows = neighbours
+        .as_slice()
+        .chunks_exact(columns)
+        .zip(scores.as_slice().chunks_exact(columns));
+    for (row, (ids, scores_of)) in rows.enumerate() {
+        let real = |at: usize| ids[at] > 0;
+        if let Some(at) = (0..columns).find(|&at| real(at) && !scores_of[at].is_finite()) {
+            let message = format!(
+                "the score of neighbour {at} of item {} is {}",
+                row + 1,
+                scores_of[at]
+            );
+            return Err(Error::format(scores.path(), message));
         }
-    };
-    let total: f32 = (0..ids.len()).map(weight).sum();
-    let last = (0..ids.len()).rev().find(|&n| known(n));
-    let mut sum = 0.0;
-    for n in 0..ids.len() {
-        sum += weight(n);
-        out.push(if Some(n) == last {
-            1.0
-        } else {
-            sum / total.max(f32::MIN_POSITIVE)
-        });
+        let scaled = |at: usize| f64::from(scores_of[at]) / temperature;
+        let best = (0..columns)
+            .filter(|&at| real(at))
+            .map(scaled)
+            .fold(f64::NEG_INFINITY, f64::max);
+        let weight = |at: usize| {
+            if real(at) {
+                (scaled(at) - best).exp()
+            } else {
+                0.0
+            }
+        };
+        let total: f64 = (0..columns).map(weight).sum();
+        let last = (0..columns).rfind(|&at| real(at));
+        let mut below = 0.0;
+        for at in 0..columns {
+            below += weight(at);
+            limits.push(match last {
+                // The last neighbour takes what rounding left; behind it nothing is chosen.
+                Some(last) if at < last => {
+                    ((below / total * 4_294_967_296.0) as u32).saturating_sub(1)
+                }
+                _ => u32::MAX,
+            });
+        }
     }
+    Ok(limits)
 }

@@ -1,35 +1,41 @@
 //! Bindings of the batch loader.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::Duration;
 
 use llm_esr_core::Error;
-use llm_esr_core::batches::{Batch, Batcher, Negatives, Settings};
-use llm_esr_core::loader::{Epoch, Pool};
-use llm_esr_core::negatives::Distribution;
-use numpy::PyArray1;
+use llm_esr_core::batches::{Kind, Options, Recipe};
+use llm_esr_core::loader::{Batches, Loader, Pooled, Shares, Waited};
+use llm_esr_core::smoothing::Smoothing;
+use llm_esr_core::store::SimilarUsers;
+use numpy::{PyArray1, PyArray2};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::arrays::{view_1, view_2};
+use crate::arrays::Keeper;
 use crate::conversion::{to_py, without_gil};
-use crate::sequences::{SequenceArrays, arrays, layout_of};
-use crate::store::SequenceStore;
+use crate::sequences::{PySequences, layout_of};
+use crate::store::PyStore;
 
-/// Makes the batches of any epoch.
-#[pyclass(frozen, name = "Batcher", module = "llm_esr._native")]
-struct PyBatcher {
-    batcher: Arc<Batcher>,
-    pool: Arc<Pool>,
-}
+/// Between two looks for Ctrl-C.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Makes epochs of batches.
+#[pyclass(name = "Loader", module = "llm_esr._native", frozen)]
+pub struct PyLoader(Loader);
 
 #[pymethods]
-impl PyBatcher {
+impl PyLoader {
+    // Python names them all; one struct of options would be taken apart again right here.
+    #[allow(clippy::too_many_arguments)]
     #[new]
-    #[pyo3(signature = (store, *, seed, batch_size, max_len, layout, similar_users, negatives, n_negatives,
-                        exponent, whole_catalogue, smoothing, smoothing_temperature, rank, world_size, shuffle))]
-    #[allow(clippy::too_many_arguments)] // one keyword for each setting, as the Python side names them
+    #[pyo3(signature = (store, folder, *, seed, batch_size, max_len, layout, similar_users, negatives, n_negatives,
+                        exponent, only_met, smoothing, smoothing_temperature, threads, rank, world_size, shuffle))]
     fn new(
         py: Python<'_>,
-        store: &SequenceStore,
+        store: &PyStore,
+        folder: PathBuf,
         seed: u64,
         batch_size: usize,
         max_len: usize,
@@ -38,210 +44,204 @@ impl PyBatcher {
         negatives: Option<&str>,
         n_negatives: usize,
         exponent: Option<f64>,
-        whole_catalogue: bool,
-        smoothing: f32,
-        smoothing_temperature: f32,
+        only_met: bool,
+        smoothing: f64,
+        smoothing_temperature: f64,
+        threads: usize,
         rank: usize,
         world_size: usize,
         shuffle: bool,
     ) -> PyResult<Self> {
-        let settings = Settings {
+        let options = Options {
             seed,
-            batch_size,
             max_len,
             layout: layout_of(layout)?,
-            similar_users,
-            negatives: negatives_of(negatives)?,
-            n_negatives,
-            distribution: exponent.map_or(Distribution::Uniform, |exponent| {
-                Distribution::Popularity { exponent }
-            }),
-            whole_catalogue,
-            smoothing: (smoothing != 0.0).then_some((smoothing, smoothing_temperature)),
+            kind: kind_of(negatives, n_negatives)?,
+            exponent,
+            only_met,
+        };
+        let shares = Shares {
+            batch_size,
             rank,
             world_size,
             shuffle,
         };
-        let batcher = without_gil(py, || {
-            Batcher::new(Arc::clone(&store.store), &store.folder, settings)
+        let store = Arc::clone(&store.0);
+        let loader = without_gil(py, || {
+            let similar = (similar_users > 0)
+                .then(|| SimilarUsers::open(&folder, store.n_users(), similar_users))
+                .transpose()?;
+            // Not `> 0.0`: an argument that is no probability must reach its check.
+            let smoothing = (smoothing != 0.0)
+                .then(|| {
+                    Smoothing::open(&folder, store.n_items(), smoothing, smoothing_temperature)
+                })
+                .transpose()?;
+            let recipe = Recipe::new(store, options, similar, smoothing)?;
+            Loader::new(recipe, shares, threads)
         })?;
-        Ok(Self {
-            batcher: Arc::new(batcher),
-            pool: Arc::default(),
-        })
-    }
-
-    /// Users that are trained on, over all ranks.
-    #[getter]
-    fn n_students(&self) -> usize {
-        self.batcher.n_students()
+        Ok(Self(loader))
     }
 
     /// Steps an epoch.
     #[getter]
-    fn n_steps(&self) -> u64 {
-        self.batcher.n_steps()
+    fn steps(&self) -> u64 {
+        self.0.steps()
     }
 
-    /// The batches of `epoch` from `step` on, prepared by `threads` threads.
-    fn start(
-        &self,
-        py: Python<'_>,
-        epoch: u64,
-        step: u64,
-        threads: usize,
-        ahead: u64,
-    ) -> PyResult<BatchStream> {
-        let epoch = without_gil(py, || {
-            Ok(Epoch::start(
-                &self.batcher,
-                &self.pool,
-                epoch,
-                step,
-                threads,
-                ahead,
-            ))
-        })?;
-        Ok(BatchStream {
-            epoch: Mutex::new(Some(epoch)),
-            pool: Arc::clone(&self.pool),
-        })
+    /// Users that train.
+    #[getter]
+    fn n_students(&self) -> usize {
+        self.0.recipe().students().len()
+    }
+
+    /// An epoch's batches from a step on.
+    fn batches(&self, py: Python<'_>, epoch: u64, first_step: u64) -> PyResult<PyBatches> {
+        let batches = without_gil(py, || Ok(self.0.batches(epoch, first_step)))?;
+        Ok(PyBatches(Mutex::new(batches)))
     }
 }
 
-fn negatives_of(name: Option<&str>) -> PyResult<Negatives> {
+fn kind_of(name: Option<&str>, n: usize) -> PyResult<Kind> {
     match name {
-        None => Ok(Negatives::None),
-        Some("own") => Ok(Negatives::Own),
-        Some("shared") => Ok(Negatives::Shared),
-        Some(other) => {
-            let message = format!("is '{other}', expected 'own', 'shared' or None");
-            Err(to_py(Error::argument("negatives", message)))
+        None => Ok(Kind::None),
+        Some(_) if n == 0 => Err(to_py(Error::argument(
+            "n_negatives",
+            "0; expected at least 1, or negatives=None",
+        ))),
+        Some("shared") => Ok(Kind::Shared(n)),
+        Some("own") => Ok(Kind::Own(n)),
+        Some(other) => Err(to_py(Error::argument(
+            "negatives",
+            format!("'{other}'; expected 'shared', 'own' or None"),
+        ))),
+    }
+}
+
+/// An epoch's batches, in order.
+#[pyclass(name = "Batches", module = "llm_esr._native", frozen)]
+pub struct PyBatches(Mutex<Batches>);
+
+#[pymethods]
+impl PyBatches {
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<PyBatch>> {
+        loop {
+            // One consumer: a second thread that asks at the same time is told so rather than kept waiting.
+            let waited = py.detach(|| match self.0.try_lock() {
+                Ok(mut batches) => Some(batches.wait(PATIENCE)),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner().wait(PATIENCE)),
+                Err(TryLockError::WouldBlock) => None,
+            });
+            match waited {
+                Some(Waited::Ready(batch)) => return Ok(Some(PyBatch(Arc::new(batch)))),
+                Some(Waited::End) => return Ok(None),
+                Some(Waited::Pending) => py.check_signals()?,
+                None => {
+                    return Err(PyRuntimeError::new_err(
+                        "two threads ask one iterator for batches at once; give each its own loader or take turns",
+                    ));
+                }
+            }
         }
     }
 }
 
-/// An epoch under way.
-#[pyclass(frozen, module = "llm_esr._native")]
-struct BatchStream {
-    epoch: Mutex<Option<Epoch>>,
-    pool: Arc<Pool>,
-}
+/// One training step's inputs; its arrays keep it alive.
+#[pyclass(name = "Batch", module = "llm_esr._native", frozen)]
+pub struct PyBatch(Arc<Pooled>);
 
 #[pymethods]
-impl BatchStream {
-    /// The next batch, None at the end.
-    fn next(&self, py: Python<'_>) -> PyResult<Option<RawBatch>> {
-        let batch = without_gil(py, || {
-            let epoch = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(epoch.as_ref().and_then(Epoch::next_batch))
-        })?;
-        Ok(batch.map(|batch| RawBatch {
-            batch: Some(batch),
-            pool: Arc::clone(&self.pool),
-        }))
-    }
-
-    /// Ends the threads.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        without_gil(py, || {
-            drop(
-                self.epoch
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take(),
-            );
-            Ok(())
-        })
-    }
-}
-
-/// One batch's buffers; when the last array made from them is gone they return to the loader's pool.
-#[pyclass(frozen, module = "llm_esr._native")]
-struct RawBatch {
-    batch: Option<Batch>,
-    pool: Arc<Pool>,
-}
-
-impl RawBatch {
-    fn get(&self) -> &Batch {
-        self.batch.as_ref().expect("taken only by drop")
-    }
-}
-
-impl Drop for RawBatch {
-    fn drop(&mut self) {
-        if let Some(batch) = self.batch.take() {
-            self.pool.give_back(batch);
-        }
-    }
-}
-
-#[pymethods]
-impl RawBatch {
+impl PyBatch {
+    /// The epoch it belongs to.
     #[getter]
     fn epoch(&self) -> u64 {
-        self.get().epoch
+        self.0.epoch
     }
 
+    /// The step within the epoch.
     #[getter]
     fn step(&self) -> u64 {
-        self.get().step
+        self.0.step
     }
 
-    /// int64 [B].
+    /// The students' user numbers, int64 [B].
     #[getter]
-    fn users<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyArray1<i64>> {
-        view_1(slf.as_any(), &slf.get().get().users)
+    fn users<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i64>> {
+        Self::vector(this, &this.get().0.users)
     }
 
-    /// int8 [B].
+    /// Which showing of the user this is, int8 [B].
     #[getter]
-    fn showings<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyArray1<i8>> {
-        view_1(slf.as_any(), &slf.get().get().showings)
+    fn showings<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i8>> {
+        Self::vector(this, &this.get().0.showings)
     }
 
-    /// (items, positions, targets, offsets, slots).
+    /// The students' sequences, in the order of `users`.
     #[getter]
-    fn students<'py>(slf: &Bound<'py, Self>) -> SequenceArrays<'py> {
-        arrays(slf.as_any(), &slf.get().get().students)
+    fn students(&self) -> PySequences {
+        PySequences::students(Arc::clone(&self.0))
     }
 
-    /// (items, positions, targets, offsets, slots).
+    /// The distinct similar users' sequences; None without similar users.
     #[getter]
-    fn teachers<'py>(slf: &Bound<'py, Self>) -> SequenceArrays<'py> {
-        arrays(slf.as_any(), &slf.get().get().teachers)
+    fn teachers(&self) -> Option<PySequences> {
+        (self.0.similar_users > 0).then(|| PySequences::teachers(Arc::clone(&self.0)))
     }
 
-    /// int64 [B, K].
+    /// Places in `teachers`, -1 for none, int64 [B, K].
     #[getter]
-    fn teacher_index<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyAny> {
-        let batch = slf.get().get();
-        let rows = batch.users.len();
-        view_2(
-            slf.as_any(),
-            &batch.teacher_index,
-            rows,
-            batch.teacher_index.len() / rows.max(1),
+    fn teacher_index<'py>(this: &Bound<'py, Self>) -> Option<Bound<'py, PyArray2<i64>>> {
+        let batch = &this.get().0;
+        let k = batch.similar_users;
+        (k > 0).then(|| Self::matrix(this, &batch.teacher_index, batch.users.len(), k))
+    }
+
+    /// Own negatives int32 [M, N], or shared ones int32 [N].
+    #[getter]
+    fn negatives<'py>(this: &Bound<'py, Self>) -> Option<Bound<'py, PyAny>> {
+        let batch = &this.get().0;
+        let n = batch.negatives_width;
+        if n == 0 {
+            None
+        } else if batch.shared {
+            Some(Self::vector(this, &batch.negatives).into_any())
+        } else {
+            let rows = batch.negatives.len() / n;
+            Some(Self::matrix(this, &batch.negatives, rows, n).into_any())
+        }
+    }
+
+    /// Which shared negative each user met, bool [B, N]; None for own ones.
+    #[getter]
+    fn collision<'py>(this: &Bound<'py, Self>) -> Option<Bound<'py, PyArray2<bool>>> {
+        let batch = &this.get().0;
+        let shape = (batch.users.len(), batch.negatives_width);
+        batch
+            .shared
+            .then(|| Self::matrix(this, &batch.collision, shape.0, shape.1))
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.users.len()
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "Batch(epoch {}, step {}, {} users, {} tokens)",
+            self.0.epoch,
+            self.0.step,
+            self.0.users.len(),
+            self.0.students.items.len()
         )
-        .into_any()
-    }
-
-    /// int32, flat.
-    #[getter]
-    fn negatives<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyArray1<i32>> {
-        view_1(slf.as_any(), &slf.get().get().negatives)
-    }
-
-    /// bool, flat.
-    #[getter]
-    fn collision<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyArray1<bool>> {
-        view_1(slf.as_any(), &slf.get().get().collision)
     }
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<PyBatcher>()?;
-    module.add_class::<BatchStream>()?;
-    module.add_class::<RawBatch>()
+    module.add_class::<PyLoader>()?;
+    module.add_class::<PyBatches>()?;
+    module.add_class::<PyBatch>()
 }

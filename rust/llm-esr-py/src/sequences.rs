@@ -1,32 +1,92 @@
-//! Bindings of sequence cutting and packing.
+//! Bindings of flat sequences.
+
+use std::sync::Arc;
 
 use llm_esr_core::Error;
+use llm_esr_core::loader::Pooled;
 use llm_esr_core::sequences::{Layout, Sequences};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 
-use crate::arrays::{view_1, view_2};
+use crate::arrays::Keeper;
 use crate::conversion::{to_py, without_gil};
 
-/// (items, positions, targets, offsets, slots)
-pub type SequenceArrays<'py> = (
-    Bound<'py, PyArray1<i32>>,
-    Bound<'py, PyArray1<i32>>,
-    Bound<'py, PyArray1<i32>>,
-    Bound<'py, PyArray1<i64>>,
-    Bound<'py, PyArray2<i32>>,
-);
+/// Sequences as flat tokens, oldest first: T tokens in S sequences, R rows of width W.
+#[pyclass(name = "Sequences", module = "llm_esr._native", frozen)]
+pub struct PySequences(Owner);
 
-/// Views of a `Sequences` that `owner` holds.
-pub fn arrays<'py>(owner: &Bound<'py, PyAny>, s: &Sequences) -> SequenceArrays<'py> {
-    let rows = s.slots.len() / s.row_width.max(1);
-    (
-        view_1(owner, &s.items),
-        view_1(owner, &s.positions),
-        view_1(owner, &s.targets),
-        view_1(owner, &s.offsets),
-        view_2(owner, &s.slots, rows, s.row_width),
-    )
+/// Where the buffers lie.
+enum Owner {
+    Alone(Sequences),
+    Students(Arc<Pooled>),
+    Teachers(Arc<Pooled>),
+}
+
+impl PySequences {
+    pub fn students(batch: Arc<Pooled>) -> Self {
+        Self(Owner::Students(batch))
+    }
+
+    pub fn teachers(batch: Arc<Pooled>) -> Self {
+        Self(Owner::Teachers(batch))
+    }
+
+    fn sequences(&self) -> &Sequences {
+        match &self.0 {
+            Owner::Alone(sequences) => sequences,
+            Owner::Students(batch) => &batch.students,
+            Owner::Teachers(batch) => &batch.teachers,
+        }
+    }
+}
+
+#[pymethods]
+impl PySequences {
+    /// Item ids, int32 [T].
+    #[getter]
+    fn items<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i32>> {
+        Self::vector(this, &this.get().sequences().items)
+    }
+
+    /// 1 for a sequence's oldest token, int32 [T].
+    #[getter]
+    fn positions<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i32>> {
+        Self::vector(this, &this.get().sequences().positions)
+    }
+
+    /// The item to predict at each token, 0 for none, int32 [T].
+    #[getter]
+    fn targets<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i32>> {
+        Self::vector(this, &this.get().sequences().targets)
+    }
+
+    /// Where each sequence starts among the tokens, int64 [S + 1].
+    #[getter]
+    fn offsets<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i64>> {
+        Self::vector(this, &this.get().sequences().offsets)
+    }
+
+    /// The token in each slot of the rows, -1 for none, int32 [R, W].
+    #[getter]
+    fn slots<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray2<i32>> {
+        let sequences = this.get().sequences();
+        Self::matrix(this, &sequences.slots, sequences.rows, sequences.width)
+    }
+
+    fn __len__(&self) -> usize {
+        self.sequences().len()
+    }
+
+    fn __repr__(&self) -> String {
+        let sequences = self.sequences();
+        format!(
+            "Sequences({} sequences, {} tokens, {} rows of {})",
+            sequences.len(),
+            sequences.items.len(),
+            sequences.rows,
+            sequences.width
+        )
+    }
 }
 
 /// The layout of a name.
@@ -36,17 +96,12 @@ pub fn layout_of(name: &str) -> PyResult<Layout> {
         "padded" => Ok(Layout::Padded),
         _ => Err(to_py(Error::argument(
             "layout",
-            format!("is '{name}', expected 'packed' or 'padded'"),
+            format!("'{name}'; expected 'packed' or 'padded'"),
         ))),
     }
 }
 
-#[pyclass(frozen)]
-struct SequenceBuffers {
-    sequences: Sequences,
-}
-
-/// Cuts each history to its last `max_len` items and lays them out.
+/// Cuts flat histories to their last `max_len` items.
 #[pyfunction]
 fn build_sequences<'py>(
     py: Python<'py>,
@@ -54,47 +109,14 @@ fn build_sequences<'py>(
     offsets: PyReadonlyArray1<'py, i64>,
     max_len: usize,
     layout: &str,
-) -> PyResult<SequenceArrays<'py>> {
+) -> PyResult<PySequences> {
     let layout = layout_of(layout)?;
     let (items, offsets) = (items.as_slice()?, offsets.as_slice()?);
-    let sequences = without_gil(py, || cut(items, offsets, max_len, layout))?;
-    let owner = Bound::new(py, SequenceBuffers { sequences })?;
-    Ok(arrays(owner.as_any(), &owner.get().sequences))
-}
-
-fn cut(
-    items: &[i32],
-    offsets: &[i64],
-    max_len: usize,
-    layout: Layout,
-) -> llm_esr_core::Result<Sequences> {
-    if max_len == 0 {
-        return Err(Error::argument("max_len", "is 0, expected at least 1"));
-    }
-    if offsets.first() != Some(&0)
-        || offsets.last() != Some(&(items.len() as i64))
-        || offsets.windows(2).any(|pair| pair[0] > pair[1])
-    {
-        let message = format!("must rise from 0 to the number of items ({})", items.len());
-        return Err(Error::argument("offsets", message));
-    }
-    if let Some(&id) = items.iter().find(|&&id| id < 1) {
-        return Err(Error::IdOutOfRange {
-            argument: "items",
-            id: i64::from(id),
-            low: 1,
-            high: i64::from(i32::MAX),
-        });
-    }
-    let mut sequences = Sequences::default();
-    sequences.clear();
-    for pair in offsets.windows(2) {
-        sequences.push(&items[pair[0] as usize..pair[1] as usize], max_len);
-    }
-    sequences.lay_out(layout, max_len);
-    Ok(sequences)
+    let built = without_gil(py, || Sequences::build(items, offsets, max_len, layout))?;
+    Ok(PySequences(Owner::Alone(built)))
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PySequences>()?;
     module.add_function(wrap_pyfunction!(build_sequences, module)?)
 }

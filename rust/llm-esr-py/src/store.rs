@@ -3,65 +3,86 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use llm_esr_core::candidates::sample;
+use llm_esr_core::Error;
+use llm_esr_core::candidates::{Part, sample};
+use llm_esr_core::rng::philox;
 use llm_esr_core::store::Store;
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, ToPyArray};
+use numpy::ndarray::Array2;
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 
-use crate::conversion::without_gil;
+use crate::arrays::Keeper;
+use crate::conversion::{to_py, without_gil};
 
-/// A data folder's interactions, memory-mapped, checked and shareable.
-#[pyclass(frozen, module = "llm_esr._native")]
-pub struct SequenceStore {
-    pub store: Arc<Store>,
-    pub folder: PathBuf,
-}
+/// A data folder's interactions, mapped from its files.
+#[pyclass(name = "Store", module = "llm_esr._native", frozen)]
+pub struct PyStore(pub Arc<Store>);
 
 #[pymethods]
-impl SequenceStore {
+impl PyStore {
     #[new]
     fn new(py: Python<'_>, folder: PathBuf, n_items: usize) -> PyResult<Self> {
-        let store = without_gil(py, || Store::open(&folder, n_items))?;
-        Ok(Self {
-            store: Arc::new(store),
-            folder,
-        })
+        without_gil(py, || Store::open(&folder, n_items)).map(|store| Self(Arc::new(store)))
     }
 
-    /// U.
     #[getter]
     fn n_users(&self) -> usize {
-        self.store.n_users()
+        self.0.n_users()
     }
 
-    /// I.
     #[getter]
     fn n_items(&self) -> usize {
-        self.store.n_items()
+        self.0.n_items()
     }
 
-    /// How often each id was met in training, uint32 [I + 1].
-    fn training_counts<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
-        self.store.training_counts().to_pyarray(py)
+    #[getter]
+    fn offsets<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i64>> {
+        Self::frozen_vector(this, this.get().0.offsets().as_slice())
+    }
+
+    #[getter]
+    fn items<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i32>> {
+        Self::frozen_vector(this, this.get().0.items().as_slice())
+    }
+
+    #[getter]
+    fn splits<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray2<i64>> {
+        let store = &this.get().0;
+        Self::frozen_matrix(this, store.splits().as_slice(), store.n_users(), 2)
+    }
+
+    /// For each user n distinct items that the user never met; part is 'validation' or 'test'.
+    fn sample_candidates<'py>(
+        &self,
+        py: Python<'py>,
+        users: PyReadonlyArray1<'py, i64>,
+        part: &str,
+        n: usize,
+        seed: u64,
+    ) -> PyResult<Bound<'py, PyArray2<i32>>> {
+        let part = match part {
+            "validation" => Part::Validation,
+            "test" => Part::Test,
+            _ => {
+                let message = format!("'{part}'; expected 'validation' or 'test'");
+                return Err(to_py(Error::argument("part", message)));
+            }
+        };
+        let users = users.as_slice()?;
+        let drawn = without_gil(py, || sample(&self.0, users, part, n, seed))?;
+        let matrix = Array2::from_shape_vec((users.len(), n), drawn)
+            .expect("n candidates are drawn for each user");
+        Ok(matrix.into_pyarray(py))
     }
 }
 
-/// Distinct items that users never met, int32 [B, n], to rank a target of `split` (1 validation, 2 test) against.
-#[pyfunction]
-fn sample_candidates<'py>(
-    py: Python<'py>,
-    store: &SequenceStore,
-    users: PyReadonlyArray1<'py, i64>,
-    split: u64,
-    n: usize,
-    seed: u64,
-) -> PyResult<Bound<'py, PyArray2<i32>>> {
-    let users = users.as_slice()?;
-    let drawn = without_gil(py, || sample(&store.store, users, split, n, seed))?;
-    drawn.into_pyarray(py).reshape([users.len(), n])
+/// One block of Philox4x64-10, for tests of the streams.
+#[pyfunction(name = "philox")]
+fn philox_block(py: Python<'_>, key: [u64; 2], counter: [u64; 4]) -> Bound<'_, PyArray1<u64>> {
+    philox(key, counter).to_vec().into_pyarray(py)
 }
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<SequenceStore>()?;
-    module.add_function(wrap_pyfunction!(sample_candidates, module)?)
+    module.add_class::<PyStore>()?;
+    module.add_function(wrap_pyfunction!(philox_block, module)?)
 }
