@@ -158,7 +158,12 @@ CASES = [
         ("vectors.npy",),
         vectors(lambda n: np.ones((n - 1, 4), np.float32)),
     ),
-    Case("Vectors with NaN", NEW + "--item-embeddings vectors.npy", ("vectors.npy", "not finite", "s00008"), vectors(_with_nan)),
+    Case(
+        "Vectors with NaN",
+        NEW + "--item-embeddings vectors.npy",
+        ("vectors.npy", "not finite", "s00008"),
+        vectors(_with_nan),
+    ),
     Case(
         "Vectors with one axis",
         NEW + "--item-embeddings vectors.npy",
