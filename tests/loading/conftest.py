@@ -65,6 +65,12 @@ def make_folder(tmp_path: Path) -> Callable[..., Folder]:
 
 
 @pytest.fixture(scope="session")
+def make() -> type[Folder]:
+    """The class itself, for tests that name their folders."""
+    return Folder
+
+
+@pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """120 users of 90 items with neighbours; some users have no or one training item, some many and repeats."""
     rng = np.random.default_rng(3)

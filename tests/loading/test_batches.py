@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from llm_esr.loading import Batch, BatchLoader
 
@@ -153,6 +156,58 @@ def test_batches_equal_the_oracle(shop: Any, case: str, layout: str) -> None:
         for batch in batches[:: 2 if epoch else 1]:
             assert batch.epoch == epoch
             check(batch, oracle)
+
+
+@st.composite
+def anything(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Any small data and any settings."""
+    n_items = draw(st.integers(2, 12))
+    histories = draw(st.lists(st.lists(st.integers(1, n_items), max_size=9), min_size=1, max_size=8))
+    n_users = len(histories)
+    near = draw(arrays(np.int32, (n_items, 3), elements=st.sampled_from([-1, *range(1, n_items + 1)])))
+    files = {
+        "histories": histories,
+        "n_items": n_items,
+        "held": draw(st.integers(0, 2)),
+        "similar_users": draw(arrays(np.int32, (n_users, 4), elements=st.integers(-1, n_users - 1))),
+        "similar_items": near,
+        "scores": draw(arrays(np.float32, (n_items, 3), elements=st.floats(-1, 1, width=16))),
+    }
+    options = {
+        "seed": draw(st.integers(0, 2**63 - 1)),
+        "batch_size": draw(st.integers(1, 6)),
+        "max_len": draw(st.integers(1, 6)),
+        "similar_users": draw(st.integers(0, 4)),
+        "negatives": draw(st.sampled_from(["shared", "own"])),
+        "n_negatives": draw(st.integers(1, 9)),
+        "catalogue": draw(st.sampled_from(["training", "all"])),
+        "smoothing": draw(st.sampled_from([0.0, 0.5, 1.0])),
+        "smoothing_temperature": draw(st.sampled_from([0.1, 1.0])),
+    }
+    return files, options
+
+
+@given(anything(), st.integers(0, 3))
+@settings(max_examples=80, deadline=None)
+def test_batches_of_any_data_equal_the_oracle(
+    tmp_path_factory: pytest.TempPathFactory, make: Any, case: tuple[dict[str, Any], dict[str, Any]], epoch: int
+) -> None:
+    files, options = case
+    data = make(tmp_path_factory.mktemp("any"), **files)
+    oracle = Oracle(data, **options)
+    needed = 1 + (options["smoothing"] > 0)
+    if options["negatives"] == "own" and any(
+        len(set(oracle.drawable) - set(data.training[u])) < needed for u in oracle.students
+    ):
+        with pytest.raises(ValueError, match="own negatives"):
+            BatchLoader(data, **options)
+        return
+    loader = BatchLoader(data, **options)
+    loader.set_epoch(epoch)
+    batches = list(loader)
+    assert len(batches) == -(-len(oracle.students) // options["batch_size"])
+    for batch in batches:
+        check(batch, oracle)
 
 
 def test_a_user_who_saw_nearly_everything_gets_the_exact_draw(make_folder: Any) -> None:
