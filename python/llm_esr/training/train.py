@@ -147,7 +147,7 @@ def _train(
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / "config.yaml", "w") as file:
         file.write(dump_config(config))
-    record = {
+    record: dict[str, Any] = {
         "format": FORMAT,
         "name": name,
         "seed": config.train.seed,
