@@ -1,0 +1,8 @@
+"""Let the benchmarks import what stands beside them; `--import-mode=importlib` leaves the path alone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
