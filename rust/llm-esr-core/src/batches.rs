@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::negatives::{Catalogue, Collisions, Seen};
 use crate::rng::{Draws, Stream, permutation};
-use crate::sequences::{Layout, Packer, Sequences, last};
+use crate::sequences::{Layout, Packer, Sequences, Span};
 use crate::smoothing::Smoothing;
 use crate::store::{SimilarUsers, Store};
 use crate::{Error, Result};
@@ -176,24 +176,36 @@ impl Recipe {
 
     /// The whole training sequence, its last `max_len` items; each token's target is the next one.
     fn fill_students(&self, batch: &mut Batch, scratch: &mut Scratch) {
+        let Scratch {
+            spans,
+            counting,
+            packer,
+            ..
+        } = scratch;
+        spans.clear();
+        spans.extend(batch.users.iter().map(|&user| self.span(user as usize)));
         let students = &mut batch.students;
-        for &user in &batch.users {
-            let shown = last(self.store.training(user as usize), self.max_len);
-            students.push_items(shown);
+        students.gather(self.store.items().as_slice(), spans, counting);
+        for (row, &user) in batch.users.iter().enumerate() {
+            let (start, end) = (
+                students.offsets[row] as usize,
+                students.offsets[row + 1] as usize,
+            );
+            let next = &students.items[start + 1..end];
+            let targets = &mut students.targets[start..end - 1];
             match &self.smoothing {
-                None => students.targets.extend_from_slice(&shown[1..]),
+                None => targets.copy_from_slice(next),
                 Some(smoothing) => {
                     let draws = self.draws(batch.epoch, Stream::Smoothing, user as u64);
-                    let targets = (0..).zip(&shown[1..]);
-                    students.targets.extend(
-                        targets.map(|(position, &item)| smoothing.smooth(&draws, position, item)),
-                    );
+                    smoothing.smooth(&draws, next, targets);
                 }
             }
-            students.targets.push(0);
         }
-        students.fill_positions(&mut scratch.counting);
-        students.lay_out(self.layout, self.max_len, &mut scratch.packer);
+        students.lay_out(self.layout, self.max_len, packer);
+    }
+
+    fn span(&self, user: usize) -> Span {
+        self.store.training_span(user, self.max_len)
     }
 
     fn fill_own(&self, n: usize, batch: &mut Batch, scratch: &mut Scratch) {
@@ -245,8 +257,10 @@ impl Recipe {
     fn fill_teachers(&self, similar: &SimilarUsers, batch: &mut Batch, scratch: &mut Scratch) {
         let Scratch {
             wanted,
-            packer,
+            sorting,
+            spans,
             counting,
+            packer,
             ..
         } = scratch;
         wanted.clear();
@@ -260,32 +274,55 @@ impl Recipe {
             }
         }
         batch.similar_users = similar.k();
-        wanted.sort_unstable();
+        sort_by_user(wanted, sorting);
+        spans.clear();
         let (mut before, mut index) = (u64::MAX, -1_i64);
-        let teachers = &mut batch.teachers;
         for &pair in &*wanted {
             let (user, place) = (pair >> 32, pair as u32 as usize);
             if user != before {
                 before = user;
-                let shown = last(self.store.training(user as usize), self.max_len);
-                index = if shown.is_empty() {
-                    -1
-                } else {
-                    teachers.len() as i64
-                };
-                if !shown.is_empty() {
-                    teachers.push_items(shown);
+                let span = self.span(user as usize);
+                index = -1;
+                if span.length > 0 {
+                    index = spans.len() as i64;
+                    spans.push(span);
                 }
             }
             batch.teacher_index[place] = index;
         }
-        teachers.targets.resize(teachers.items.len(), 0);
-        teachers.fill_positions(counting);
+        let teachers = &mut batch.teachers;
+        teachers.gather(self.store.items().as_slice(), spans, counting);
         teachers.lay_out(self.layout, self.max_len, packer);
     }
 
     fn draws(&self, epoch: u64, stream: Stream, owner: u64) -> Draws {
         Draws::new(self.seed, epoch, stream, 0, owner)
+    }
+}
+
+/// Sorts (user, place) pairs, made with rising places, by user: from the lowest digit of the user to the highest.
+fn sort_by_user(pairs: &mut Vec<u64>, other: &mut Vec<u64>) {
+    const BITS: u32 = 10;
+    let greatest = pairs.iter().copied().max().unwrap_or(0) >> 32;
+    other.clear();
+    other.resize(pairs.len(), 0);
+    let mut shift = 32;
+    while greatest >> (shift - 32) > 0 {
+        let digit = |pair: u64| (pair >> shift) as usize % (1 << BITS);
+        let mut starts = [0_u32; (1 << BITS) + 1];
+        for &pair in &*pairs {
+            starts[digit(pair) + 1] += 1;
+        }
+        for k in 0..1 << BITS {
+            starts[k + 1] += starts[k];
+        }
+        for &pair in &*pairs {
+            let start = &mut starts[digit(pair)];
+            other[*start as usize] = pair;
+            *start += 1;
+        }
+        std::mem::swap(pairs, other);
+        shift += BITS;
     }
 }
 
@@ -297,6 +334,8 @@ pub struct Scratch {
     collisions: Collisions,
     counting: Vec<i32>,
     wanted: Vec<u64>,
+    sorting: Vec<u64>,
+    spans: Vec<Span>,
 }
 
 impl Scratch {
@@ -309,6 +348,8 @@ impl Scratch {
             collisions: Collisions::default(),
             counting: Vec::new(),
             wanted: Vec::new(),
+            sorting: Vec::new(),
+            spans: Vec::new(),
         }
     }
 }
@@ -343,17 +384,32 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Forgets the step, keeps the memory.
+    /// Forgets the step, keeps the memory; sequences are overwritten as a whole.
     fn clear(&mut self) {
         self.users.clear();
         self.showings.clear();
-        self.students.clear();
-        self.teachers.clear();
         self.teacher_index.clear();
         self.similar_users = 0;
         self.negatives.clear();
         self.negatives_width = 0;
         self.shared = false;
         self.collision.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pairs_are_sorted_by_user_then_place(users in proptest::collection::vec(0_u64..1 << 31, 0..200)) {
+            let mut pairs: Vec<u64> = (0..).zip(&users).map(|(place, user)| user << 32 | place).collect();
+            let mut expected = pairs.clone();
+            expected.sort_unstable();
+            sort_by_user(&mut pairs, &mut Vec::new());
+            prop_assert_eq!(pairs, expected);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Own negatives are rejected while the user met them, a bounded number of times, and then drawn exactly from what is
 //! left: they are *never* a seen item, however much a user saw.
 
-use crate::rng::{Bound, Draws, WORDS};
+use crate::rng::{Bound, Draws, WORDS, Words};
 use crate::{Error, Result};
 
 /// Tries before a draw is made from the complement itself.
@@ -154,21 +154,17 @@ impl Catalogue {
         out: &mut Vec<i32>,
     ) {
         let mut met: Option<Vec<u32>> = None;
-        let (mut group, mut words) = (u64::MAX, [0; WORDS as usize]);
+        let mut words = Words::new(*draws);
         for (position, target) in rows {
             let first = position * n as u64;
             for draw in first..first + n as u64 {
-                if draw / WORDS != group {
-                    group = draw / WORDS;
-                    words = draws.block(group, 0);
-                }
                 let fits = |&item: &i32| item != target && !seen.contains(item);
                 let item = self
-                    .pick(words[(draw % WORDS) as usize])
+                    .pick(words.word(draw, 0))
                     .filter(fits)
                     .or_else(|| {
                         (1..ATTEMPTS)
-                            .find_map(|attempt| self.pick(draws.word(draw, attempt)).filter(fits))
+                            .find_map(|attempt| self.pick(words.word(draw, attempt)).filter(fits))
                     })
                     .unwrap_or_else(|| {
                         let met = met.get_or_insert_with(|| self.ranks(history));

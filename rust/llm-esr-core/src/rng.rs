@@ -107,6 +107,44 @@ impl Draws {
     }
 }
 
+/// Words of draws that come about in order: the last block of each of the first attempts is kept.
+#[derive(Debug)]
+pub struct Words {
+    draws: Draws,
+    groups: [u64; KEPT],
+    blocks: [[u32; WORDS as usize]; KEPT],
+}
+
+/// Attempts whose last block is kept; the later ones are rare.
+const KEPT: usize = 4;
+
+impl Words {
+    /// The words of `draws`.
+    #[must_use]
+    pub fn new(draws: Draws) -> Self {
+        Self {
+            draws,
+            groups: [u64::MAX; KEPT],
+            blocks: [[0; WORDS as usize]; KEPT],
+        }
+    }
+
+    /// The word of one draw.
+    #[inline]
+    pub fn word(&mut self, draw: u64, attempt: u64) -> u32 {
+        let (group, within) = (draw / WORDS, (draw % WORDS) as usize);
+        let Some(kept) = self.groups.get_mut(attempt as usize) else {
+            return self.draws.word(draw, attempt);
+        };
+        let block = &mut self.blocks[attempt as usize];
+        if *kept != group {
+            *kept = group;
+            *block = self.draws.block(group, attempt);
+        }
+        block[within]
+    }
+}
+
 /// Maps 32-bit words to `0..n` without bias (Lemire, "Fast random integer generation in an interval", 2019).
 #[derive(Debug, Clone, Copy)]
 pub struct Bound {
@@ -141,19 +179,13 @@ impl Bound {
 #[must_use]
 pub fn permutation(seed: u64, epoch: u64, n: u32) -> Vec<u32> {
     let draws = Draws::new(seed, epoch, Stream::Order, 0, 0);
+    let mut words = Words::new(draws);
     let mut order: Vec<u32> = (0..n).collect();
-    let mut group = u64::MAX;
-    let mut words = [0; WORDS as usize];
     for place in (1..n).rev() {
-        let draw = u64::from(place);
-        if draw / WORDS != group {
-            group = draw / WORDS;
-            words = draws.block(group, 0);
-        }
         let bound = Bound::new(place + 1);
         let other = bound
-            .accept(words[(draw % WORDS) as usize])
-            .unwrap_or_else(|| draws.below(draw, bound, 1));
+            .accept(words.word(u64::from(place), 0))
+            .unwrap_or_else(|| draws.below(u64::from(place), bound, 1));
         order.swap(place as usize, other as usize);
     }
     order

@@ -45,18 +45,6 @@ impl Default for Sequences {
 }
 
 impl Sequences {
-    /// Forgets the sequences, keeps the memory.
-    pub fn clear(&mut self) {
-        self.items.clear();
-        self.positions.clear();
-        self.targets.clear();
-        self.offsets.clear();
-        self.offsets.push(0);
-        self.slots.clear();
-        self.rows = 0;
-        self.width = 0;
-    }
-
     /// Sequences S.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -76,22 +64,46 @@ impl Sequences {
         (self.offsets[sequence + 1] - self.offsets[sequence]) as usize
     }
 
-    /// Appends a sequence's items; targets are left to the caller.
-    #[inline]
-    pub fn push_items(&mut self, items: &[i32]) {
-        self.items.extend_from_slice(items);
-        self.offsets.push(self.items.len() as i64);
-    }
+    /// Takes the sequences that lie at `spans` of `source`: fills items, positions and offsets, makes all targets 0.
+    ///
+    /// Sequences are short, so a call of `memcpy` for each would cost more than the copy: whole chunks are copied, and
+    /// the next sequence overwrites what was too much.
+    pub fn gather(&mut self, source: &[i32], spans: &[Span], counting: &mut Vec<i32>) {
+        // Spread over a large file, the first numbers are cache misses; here nothing waits for one before the next.
+        let touched = spans
+            .iter()
+            .filter_map(|span| source.get(span.start))
+            .fold(0, |all, &item| all ^ item);
+        std::hint::black_box(touched);
 
-    /// Fills `positions` from the offsets: 1, 2, ... in each sequence.
-    pub fn fill_positions(&mut self, counting: &mut Vec<i32>) {
-        for sequence in 0..self.len() {
-            let length = self.length(sequence);
-            while counting.len() < length {
-                counting.push(counting.len() as i32 + 1);
-            }
-            self.positions.extend_from_slice(&counting[..length]);
+        let (mut tokens, mut longest) = (0, 0);
+        for span in spans {
+            tokens += span.length;
+            longest = longest.max(span.length);
         }
+        let room = longest.next_multiple_of(CHUNK);
+        counting.extend(counting.len() as i32 + 1..=room as i32);
+        // What the memory held before is overwritten, not cleared first.
+        self.items.resize(tokens + CHUNK, 0);
+        self.positions.resize(tokens + CHUNK, 0);
+        self.offsets.clear();
+        self.offsets.push(0);
+        let mut at = 0;
+        for span in spans {
+            let room = span.length.next_multiple_of(CHUNK);
+            match source.get(span.start..span.start + room) {
+                Some(found) => copy_chunks(found, &mut self.items[at..at + room]),
+                None => self.items[at..at + span.length]
+                    .copy_from_slice(&source[span.start..span.start + span.length]),
+            }
+            copy_chunks(&counting[..room], &mut self.positions[at..at + room]);
+            at += span.length;
+            self.offsets.push(at as i64);
+        }
+        self.items.truncate(tokens);
+        self.positions.truncate(tokens);
+        self.targets.clear();
+        self.targets.resize(tokens, 0);
     }
 
     /// Cuts flat histories to their last `max_len` items; no token has a target.
@@ -110,13 +122,12 @@ impl Sequences {
             let message = format!("entry {at} is {}; item ids start at 1", items[at]);
             return Err(Error::argument("items", message));
         }
+        let spans: Vec<Span> = offsets
+            .windows(2)
+            .map(|pair| Span::last(pair[0] as usize, pair[1] as usize, max_len))
+            .collect();
         let mut built = Self::default();
-        for pair in offsets.windows(2) {
-            let history = &items[pair[0] as usize..pair[1] as usize];
-            built.push_items(last(history, max_len));
-        }
-        built.fill_positions(&mut Vec::new());
-        built.targets.resize(built.items.len(), 0);
+        built.gather(items, &spans, &mut Vec::new());
         built.lay_out(layout, max_len, &mut Packer::default());
         Ok(built)
     }
@@ -144,11 +155,42 @@ impl Sequences {
     }
 }
 
-/// The last `max_len` items.
-#[must_use]
+/// Where a sequence lies among many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its oldest item.
+    pub start: usize,
+    /// Its items.
+    pub length: usize,
+}
+
+impl Span {
+    /// The last `max_len` of the items `start..end`.
+    #[must_use]
+    #[inline]
+    pub fn last(start: usize, end: usize, max_len: usize) -> Self {
+        let length = (end - start).min(max_len);
+        Self {
+            start: end - length,
+            length,
+        }
+    }
+}
+
+/// Numbers copied at once.
+const CHUNK: usize = 16;
+
+/// Copies whole chunks; both are equally long.
 #[inline]
-pub fn last(items: &[i32], max_len: usize) -> &[i32] {
-    &items[items.len().saturating_sub(max_len)..]
+fn copy_chunks(from: &[i32], to: &mut [i32]) {
+    let (to, from) = (to.as_chunks_mut::<CHUNK>().0, from.as_chunks::<CHUNK>().0);
+    // Most sequences are one chunk: a copy of known size is a few moves, and the compiler calls nothing.
+    if let (Some((to, more)), Some((from, rest))) = (to.split_first_mut(), from.split_first()) {
+        *to = *from;
+        if !rest.is_empty() {
+            more.copy_from_slice(rest);
+        }
+    }
 }
 
 fn check_cut(n_items: usize, offsets: &[i64]) -> Result<()> {
@@ -165,10 +207,25 @@ fn check_cut(n_items: usize, offsets: &[i64]) -> Result<()> {
     ))
 }
 
+/// Writes `first`, `first + 1`, ... into all slots.
 #[inline]
 fn write_run(slots: &mut [i32], first: i32) {
     for (slot, token) in slots.iter_mut().zip(first..) {
         *slot = token;
+    }
+}
+
+/// As `write_run`, for `length` slots; whole chunks of `row` are written where they fit.
+#[inline]
+fn write_run_in_chunks(row: &mut [i32], length: usize, mut first: i32) {
+    let room = length.next_multiple_of(CHUNK);
+    let Some(chunks) = row.get_mut(..room) else {
+        write_run(&mut row[..length], first);
+        return;
+    };
+    for chunk in chunks.as_chunks_mut::<CHUNK>().0 {
+        *chunk = std::array::from_fn(|k| first + k as i32);
+        first += CHUNK as i32;
     }
 }
 
@@ -182,7 +239,9 @@ pub struct Packer {
     /// Sequences of each length, then where each length starts in `order`.
     starts: Vec<u32>,
     order: Vec<u32>,
+    /// Slots left in each row.
     room: Vec<u32>,
+    /// Row and first slot of each sequence of `order`.
     place: Vec<(u32, u32)>,
 }
 
@@ -193,7 +252,6 @@ impl Packer {
         self.sort(sequences, width);
         self.room.clear();
         self.place.clear();
-        self.place.resize(count, (0, 0));
         let (mut length, mut row) = (usize::MAX, 0);
         for &sequence in &self.order {
             let next = sequences.length(sequence as usize);
@@ -209,22 +267,31 @@ impl Packer {
             if row == self.room.len() {
                 self.room.push(width as u32);
             }
-            let filled = width - self.room[row] as usize;
-            self.place[sequence as usize] = (row as u32, filled as u32);
+            let filled = width as u32 - self.room[row];
+            self.place.push((row as u32, filled));
             self.room[row] -= length as u32;
         }
         sequences.rows = self.room.len();
         sequences.width = width;
-        sequences.slots.clear();
+        self.write(sequences);
+    }
+
+    /// Writes the slots: a row from left to right, so that what a chunk writes too far is overwritten.
+    fn write(&self, sequences: &mut Sequences) {
+        let width = sequences.width;
         sequences.slots.resize(sequences.rows * width, -1);
-        for sequence in 0..count {
-            let (row, filled) = self.place[sequence];
-            let length = sequences.length(sequence);
-            let at = row as usize * width + filled as usize;
-            write_run(
-                &mut sequences.slots[at..at + length],
+        for (&sequence, &(row, filled)) in self.order.iter().zip(&self.place) {
+            let (row, sequence) = (row as usize * width, sequence as usize);
+            let (first, length) = (
                 sequences.offsets[sequence] as i32,
+                sequences.length(sequence),
             );
+            let right = &mut sequences.slots[row + filled as usize..row + width];
+            write_run_in_chunks(right, length, first);
+        }
+        for (row, &room) in self.room.iter().enumerate() {
+            let end = (row + 1) * width;
+            sequences.slots[end - room as usize..end].fill(-1);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::mapped::Mapped;
-use crate::rng::Draws;
+use crate::rng::{Draws, WORDS};
 use crate::store::{check_ids, open_neighbours, with_remedy};
 use crate::{Error, Result};
 
@@ -60,24 +60,30 @@ impl Smoothing {
         })
     }
 
-    /// The target to train at a position: itself or one of its neighbours. Draw 2 x position is the coin, the next
-    /// one chooses.
-    #[must_use]
-    #[inline]
-    pub fn smooth(&self, draws: &Draws, position: u64, target: i32) -> i32 {
-        let words = draws.block(position / 4, 0);
-        let at = 2 * (position % 4) as usize;
-        if u64::from(words[at]) >= self.chance {
-            return target;
+    /// The targets to train at the positions 0, 1, ...: each is itself or one of its neighbours. Draw 2 x position is
+    /// the coin, the next one chooses.
+    pub fn smooth(&self, draws: &Draws, targets: &[i32], out: &mut [i32]) {
+        let per_block = WORDS as usize / 2;
+        let blocks = targets.chunks(per_block).zip(out.chunks_mut(per_block));
+        for (group, (targets, out)) in (0..).zip(blocks) {
+            let words = draws.block(group, 0);
+            for ((pair, &target), out) in words.chunks_exact(2).zip(targets).zip(out) {
+                *out = if u64::from(pair[0]) < self.chance {
+                    self.neighbour(target, pair[1])
+                } else {
+                    target
+                };
+            }
         }
-        let row = (target as usize - 1) * self.columns;
+    }
+
+    /// The neighbour that a word chooses; the item itself where it has none.
+    fn neighbour(&self, item: i32, word: u32) -> i32 {
+        let row = (item as usize - 1) * self.columns;
         let limits = &self.limits[row..row + self.columns];
-        let chosen = limits
-            .iter()
-            .filter(|&&limit| words[at + 1] > limit)
-            .count();
+        let chosen = limits.iter().filter(|&&limit| word > limit).count();
         let neighbour = self.neighbours.as_slice()[row + chosen];
-        if neighbour > 0 { neighbour } else { target }
+        if neighbour > 0 { neighbour } else { item }
     }
 }
 

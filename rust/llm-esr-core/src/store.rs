@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::mapped::Mapped;
+use crate::sequences::Span;
 use crate::{Error, Result};
 
 /// Interactions in CSR form: user u's items are `items[offsets[u]..offsets[u + 1]]`, oldest first.
@@ -113,6 +114,18 @@ impl Store {
         let start = self.offsets.as_slice()[user] as usize;
         let length = self.splits.as_slice()[2 * user] as usize;
         &self.items.as_slice()[start..start + length]
+    }
+
+    /// Where the last `max_len` items of a training sequence lie in `items`.
+    #[must_use]
+    #[inline]
+    pub fn training_span(&self, user: usize, max_len: usize) -> Span {
+        let start = self.offsets.as_slice()[user] as usize;
+        Span::last(
+            start,
+            start + self.splits.as_slice()[2 * user] as usize,
+            max_len,
+        )
     }
 
     /// What a user met before the end of validation, oldest first.
