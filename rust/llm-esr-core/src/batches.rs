@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::negatives::{Catalogue, Collisions, Seen};
+use crate::negatives::Catalogue;
 use crate::rng::{Draws, Stream, permutation};
+use crate::seen::{Collisions, Seen};
 use crate::sequences::{Layout, Packer, Sequences, Span};
 use crate::smoothing::Smoothing;
 use crate::store::{SimilarUsers, Store};

@@ -1,7 +1,8 @@
 //! Items that a target is ranked against in a sampled evaluation.
 
-use crate::negatives::{ATTEMPTS, Catalogue, Seen};
+use crate::negatives::{ATTEMPTS, Catalogue};
 use crate::rng::{Draws, Stream};
+use crate::seen::Seen;
 use crate::store::Store;
 use crate::{Error, Result};
 

@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::process;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::batches::{Batch, Recipe, Scratch};
+use crate::batches::{Recipe, Scratch};
+use crate::pool::{Pool, Pooled, lock};
 use crate::{Error, Result};
 
 /// Who takes which share of the users.
@@ -102,7 +103,7 @@ impl Loader {
         };
         let mut pool = lock(&self.pool);
         if pool.is_of_another_process() {
-            *pool = Arc::new(Pool::new(pool.limit));
+            *pool = pool.another();
         }
         let job = Job {
             recipe: Arc::clone(&self.recipe),
@@ -137,7 +138,7 @@ impl Job {
         let mut made = Pool::take(&self.pool);
         let places = &self.order[self.shares.range(step, self.order.len())];
         self.recipe
-            .fill(self.epoch, step, places, scratch, &mut made.batch);
+            .fill(self.epoch, step, places, scratch, &mut made);
         made
     }
 
@@ -224,7 +225,7 @@ impl Batches {
     /// shared is left behind, and the child starts its own.
     fn start_anew(&mut self) {
         let mut job = Job::clone(&self.job);
-        job.pool = Arc::new(Pool::new(job.pool.limit));
+        job.pool = job.pool.another();
         let job = Arc::new(job);
         let maker = Maker::new(&job, self.next, self.threads);
         mem::forget(mem::replace(&mut self.maker, maker));
@@ -369,70 +370,6 @@ impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         lock(&self.0.state).failed = true;
         self.0.ready.notify_all();
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Batches that wait to be filled again.
-#[derive(Debug)]
-struct Pool {
-    // Boxed, so that a batch moves by its address from thread to thread.
-    #[allow(clippy::vec_box)]
-    free: Mutex<Vec<Box<Batch>>>,
-    limit: usize,
-    process: u32,
-}
-
-impl Pool {
-    fn new(limit: usize) -> Self {
-        Self {
-            free: Mutex::new(Vec::new()),
-            limit,
-            process: process::id(),
-        }
-    }
-
-    /// After a fork the lock may be held by a thread that is not there.
-    fn is_of_another_process(&self) -> bool {
-        self.process != process::id()
-    }
-
-    fn take(pool: &Arc<Self>) -> Pooled {
-        let batch = lock(&pool.free).pop().unwrap_or_default();
-        Pooled {
-            batch,
-            pool: Arc::clone(pool),
-        }
-    }
-}
-
-/// A batch that goes back to its pool when it is dropped.
-#[derive(Debug)]
-pub struct Pooled {
-    batch: Box<Batch>,
-    pool: Arc<Pool>,
-}
-
-impl Deref for Pooled {
-    type Target = Batch;
-
-    fn deref(&self) -> &Batch {
-        &self.batch
-    }
-}
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        if self.pool.is_of_another_process() {
-            return;
-        }
-        let mut free = lock(&self.pool.free);
-        if free.len() < self.pool.limit {
-            free.push(mem::take(&mut self.batch));
-        }
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use llm_esr_core::Error;
 use llm_esr_core::batches::{Kind, Options, Recipe};
-use llm_esr_core::loader::{Batches, Loader, Pooled, Shares, Waited};
+use llm_esr_core::loader::{Batches, Loader, Shares, Waited};
+use llm_esr_core::pool::Pooled;
 use llm_esr_core::smoothing::Smoothing;
 use llm_esr_core::store::SimilarUsers;
 use numpy::{PyArray1, PyArray2};

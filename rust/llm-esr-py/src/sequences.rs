@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use llm_esr_core::Error;
-use llm_esr_core::loader::Pooled;
+use llm_esr_core::pool::Pooled;
 use llm_esr_core::sequences::{Layout, Sequences};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
