@@ -119,7 +119,8 @@ class NegativesConfig(Section):
     count: int = Field(512, ge=1)
     distribution: Literal["uniform", "popularity"] = "uniform"
     exponent: float = Field(1.0, ge=0)
-    catalogue: Literal["training", "all"] = "training"
+    # `all`: an item that training never meets still has to be pushed down, or it outranks what was learnt.
+    catalogue: Literal["training", "all"] = "all"
 
 
 class SmoothingConfig(Section):

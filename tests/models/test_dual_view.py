@@ -94,6 +94,16 @@ def test_the_user_vector_is_the_state_of_the_newest_token(variant: str) -> None:
     assert torch.allclose(model.encode(batch), model(tokens)[tokens.last_S], atol=1e-5)
 
 
+@pytest.mark.parametrize("variant", ["default", "corrected"])
+def test_portions_without_gradients_give_what_the_whole_gives(variant: str) -> None:
+    model = model_of(config_of(**VARIANTS[variant]))
+    batch = sequences([9] * 130)
+    with torch.no_grad():
+        in_portions = model(Tokens(batch))
+    assert len(in_portions) > 1024
+    assert torch.allclose(in_portions, model(Tokens(batch)), atol=1e-5)
+
+
 def test_one_collaborative_view_is_plain_sasrec() -> None:
     """Against torch's own transformer layer on one left-aligned sequence."""
     config = config_of(views=["collaborative"], blocks=1)
@@ -176,7 +186,7 @@ def test_the_presets_differ_where_their_comments_say() -> None:
     }  # fmt: skip
     assert {k for k in default if default[k] != corrected[k]} == {
         "model.interaction", "model.block", "model.max_len", "model.heads", "model.feed_forward",
-        "model.collaborative_init", "negatives.kind", "negatives.count", "negatives.catalogue",
+        "model.collaborative_init", "negatives.kind", "negatives.count",
         "smoothing.probability", "train.loss", "train.view_loss", "train.batch_size", "train.clip_norm",
         "train.averaging", "train.epochs", "train.patience",
     }  # fmt: skip

@@ -17,7 +17,7 @@ from torch import Tensor
 from llm_esr.loading import build_sequences
 
 _ENCODE_CHUNK = 512  # histories encoded at once: a few tens of thousands of tokens
-SCORE_BUDGET = 1 << 24  # scores held at once: 64 MiB of float32, whatever the catalogue's size
+SCORE_BUDGET = 1 << 23  # scores held at once: 32 MiB of float32, whatever the catalogue's size
 
 
 class Scorer(Protocol):

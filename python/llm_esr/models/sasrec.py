@@ -5,12 +5,17 @@ Shapes: V views, T tokens, D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_esr.config import ModelConfig
 from llm_esr.models.attention import Attention
 from llm_esr.models.tokens import Tokens
+
+_PORTION = 512  # tokens of a view at once: 512 x 4 D floats fit a core's second-level cache at usual widths
 
 
 class PreNormBlock(nn.Module):
@@ -31,6 +36,9 @@ class PreNormBlock(nn.Module):
         normed_VTD = self.attention_norm(x_VTD)
         mixed_VTD = self.attention(normed_VTD, normed_VTD, normed_VTD, tokens, causal=True, kept_S=kept_S)
         x_VTD = _kept(x_VTD, kept_S) + self.dropout(mixed_VTD)
+        return _in_portions(self._feed_forward, x_VTD)
+
+    def _feed_forward(self, x_VTD: Tensor) -> Tensor:
         inner_VTF = self.dropout(F.gelu(self.expand(self.forward_norm(x_VTD))))
         output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))
         return output_VTD
@@ -53,7 +61,10 @@ class PaperBlock(nn.Module):
         """[V, T, D] -> [V, T, D], or [V, S, D] for the tokens `kept_S` alone."""
         queries_VTD = self.attention_norm(x_VTD)
         mixed_VTD = self.attention(queries_VTD, x_VTD, x_VTD, tokens, causal=True, kept_S=kept_S)
-        x_VTD = self.forward_norm(_kept(queries_VTD, kept_S) + mixed_VTD)
+        return _in_portions(self._feed_forward, _kept(queries_VTD, kept_S) + mixed_VTD)
+
+    def _feed_forward(self, x_VTD: Tensor) -> Tensor:
+        x_VTD = self.forward_norm(x_VTD)
         inner_VTF = F.relu(self.dropout(self.expand(x_VTD)))
         output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))
         return output_VTD
@@ -79,6 +90,13 @@ class SASRec(nn.Module):
         x_VTD = last(x_VTD, tokens, kept_S)
         output_VTD: Tensor = self.last_norm(x_VTD)
         return output_VTD
+
+
+def _in_portions(feed_forward: Callable[[Tensor], Tensor], x_VTD: Tensor) -> Tensor:
+    """A function of each token alone. Without gradients it runs over portions, which stay in the cache."""
+    if torch.is_grad_enabled() or x_VTD.shape[1] <= _PORTION:
+        return feed_forward(x_VTD)
+    return torch.cat([feed_forward(portion) for portion in torch.split(x_VTD, _PORTION, dim=1)], dim=1)
 
 
 def _kept(x_VTD: Tensor, kept_S: Tensor | None) -> Tensor:
