@@ -12,6 +12,8 @@ from llm_esr.pipeline.runs import Run, run
 from llm_esr.pipeline.stages import Say
 
 DATA_SEED = 42
+# The same for both models. A small catalogue bears larger steps, and a demonstration should not take a coffee break.
+_TRAINING = {"learning_rate": 0.002, "epochs": 60, "patience": 4}
 _SHOWN_USERS = 3
 _SHOWN_ITEMS = 5
 
@@ -50,7 +52,7 @@ def demo(
         out=out,
         models=[BASELINE, LLM_ESR],
         seeds=seeds,
-        settings={"embed": {"encoder": "lsa"}},
+        settings={"embed": {"encoder": "lsa"}, "train": _TRAINING},
         overrides=overrides,
         overwrite=overwrite,
         progress=progress,
