@@ -208,7 +208,8 @@ class Config(Section):
     @property
     def needs_vectors(self) -> bool:
         """Whether training reads item vectors, similar items or similar users."""
-        return self.model.semantic or self.smoothing.probability > 0 or self.distill.weight > 0
+        starts_from_vectors = self.model.collaborative_init == "pca" and "collaborative" in self.model.views
+        return self.model.semantic or starts_from_vectors or self.smoothing.probability > 0 or self.distill.weight > 0
 
 
 # The stage that each section belongs to; `seed` of the training is part of its key.

@@ -29,6 +29,9 @@ def test_a_model_folder_means_itself(tmp_path):
 def test_without_a_run_the_only_model_is_meant(tmp_path):
     folder = make_model(tmp_path / "models/sasrec/42")
     assert find_model(tmp_path) == find_model(tmp_path / "models") == find_model(folder.parent) == folder
+    # `evaluate` notes figures in run.json; the only model is still the one that is meant.
+    write_json(tmp_path / "run.json", {"format": 1, "primary": None})
+    assert find_model(tmp_path) == folder
     make_model(tmp_path / "models/llm-esr/42")
     with pytest.raises(ValueError, match=r"several models .* models/llm-esr/42, models/sasrec/42"):
         find_model(tmp_path)
@@ -40,7 +43,7 @@ def test_where_no_model_is_the_message_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="make one with `llm-esr run`"):
         find_model(tmp_path)
     write_json(tmp_path / "run.json", {"format": 1, "primary": None})
-    with pytest.raises(ValueError, match="names no primary model"):
+    with pytest.raises(FileNotFoundError, match="no finished run"):
         find_model(tmp_path)
     write_json(tmp_path / "run.json", {"format": 1, "primary": {"name": "llm-esr", "seed": 43}})
     with pytest.raises(FileNotFoundError, match="no model is there"):

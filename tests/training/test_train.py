@@ -93,6 +93,7 @@ def test_ctrl_c_ends_after_the_step_and_the_same_call_goes_on_to_the_same_weight
     train(tiny_folder, config=config, out=tmp_path / "whole", progress=False)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_folder, config=config, out=tmp_path / "cut", callbacks=[StopAt(9)], progress=False)
+    assert [path.stem for path in (tmp_path / "cut" / "checkpoint").iterdir()] == ["9"]
     with pytest.raises(ValueError, match="not finished"):
         llm_esr.Recommender.load(tmp_path / "cut")
     train(tiny_folder, config=config, out=tmp_path / "cut", progress=False)
@@ -137,6 +138,30 @@ def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(tiny_folder: 
     assert_same_bits(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_checkpoints_of_other_settings_do_not_outrank_the_new_ones(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_folder, config=small(), out=tmp_path, callbacks=[StopAt(13)], progress=False)
+    other = small("default", "model.dropout=0.25")
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_folder, config=other, out=tmp_path, callbacks=[StopAt(5)], progress=False)
+    assert {path.stem for path in (tmp_path / "checkpoint").iterdir()} == {"4", "5"}
+
+
+def test_a_refused_training_leaves_the_finished_model_as_it_was(tiny_folder: Path, tmp_path: Path) -> None:
+    train(tiny_folder, config=small(), out=tmp_path, progress=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    refused = small("default", "train.loss=bce", "negatives.count=1")
+    with pytest.raises(ValueError, match=r"negatives\.kind"):
+        train(tiny_folder, config=refused, out=tmp_path, overwrite=True, progress=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_a_diverging_training_says_so(tiny_folder: Path, tmp_path: Path) -> None:
+    settings = ["train.learning_rate=1e30", "train.clip_norm=null"]
+    with pytest.raises(ValueError, match=r"loss became nan.*train\.learning_rate"):
+        train(tiny_folder, config=small("default", *settings), out=tmp_path, progress=False)
+
+
 def test_a_finished_training_is_not_repeated_and_not_overwritten_by_accident(tiny_folder: Path, tmp_path: Path) -> None:
     train(tiny_folder, config=small(), out=tmp_path, progress=False)
     written = (tmp_path / "model.safetensors").stat().st_mtime_ns
@@ -156,7 +181,7 @@ def test_packed_and_padded_batches_give_the_same_losses_and_gradients(preset: st
     for layout in ("packed", "padded"):
         config = small(preset, f"train.layout={layout}", "model.dropout=0")
         batch = next(iter(build_loader(data, config)))
-        model = build_model(data, config).train()
+        model = build_model(data, config)[0].train()
         losses = losses_of(model, batch, config, distil=True)
         losses.total.backward()
         results.append((losses, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
@@ -174,7 +199,7 @@ def test_teachers_get_no_gradient(tiny_folder: Path) -> None:
     batch = next(iter(build_loader(data, config)))
     met = set(batch.students.items) | set(batch.students.targets) | set(batch.negatives)
     only_teachers = set(batch.teachers.items) - met
-    model = build_model(data, config)
+    model, _ = build_model(data, config)
     losses_of(model, batch, config, distil=True).total.backward()
     gradient = model.views["collaborative"].table.weight.grad
     assert all(not gradient[int(item)].any() for item in only_teachers)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llm_esr.cli.options import SetOption, names, numbers
+from llm_esr.files import atomic_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -107,7 +108,10 @@ def recommend(
     histories = None if not history else [names(items) or [] for items in history]
     found = recommender.recommend(users=user or None, histories=histories, k=k, **options)
     if out is not None:
-        found.write_parquet(out)
+        if out.suffix != ".parquet":
+            raise ValueError(f"--out {out}: recommendations are written as Parquet; give a name that ends in .parquet")
+        with atomic_path(out) as temporary:
+            found.write_parquet(temporary)
         typer.echo(f"{len(found):,} rows -> {out}")
     else:
         _print(found)

@@ -69,7 +69,7 @@ class BatchLoader(IterableDataset[Batch]):
         n_negatives: int = 512,
         distribution: Literal["uniform", "popularity"] = "uniform",
         exponent: float = 1.0,
-        catalogue: Literal["training", "all"] = "training",
+        catalogue: Literal["training", "all"] = "all",
         smoothing: float = 0.0,
         smoothing_temperature: float = 0.1,
         threads: int = 1,

@@ -116,11 +116,13 @@ def what_is_missing() -> str:
     )
 
 
-def primary_model(name: str | None, cells: Sequence[ModelId]) -> ModelId:
-    """The cell that `run.json` names."""
+def primary_model(name: str | None, cells: Sequence[ModelId], finished: Sequence[ModelId] = ()) -> ModelId:
+    """The model that `run.json` names: of this call's cells, or of those that the folder holds finished already."""
+    known = [*cells, *(model for model in finished if model not in cells)]
     if name is None:
-        return next((cell for cell in cells if cell.name == LLM_ESR), cells[-1])
-    chosen = next((cell for cell in cells if cell.name == name), None)
+        return next((model for model in known if model.name == LLM_ESR), cells[-1])
+    chosen = next((model for model in known if model.name == name), None)
     if chosen is None:
-        raise ValueError(f"primary model '{name}' is not in this run; it has: {', '.join({c.name for c in cells})}")
+        names = ", ".join(dict.fromkeys(model.name for model in known))
+        raise ValueError(f"primary model '{name}' is not in this run; it has: {names}")
     return chosen

@@ -69,6 +69,7 @@ def evaluate_folder(
         # Other thresholds may stand in the file now; the next `run` looks again.
         stale = {"popularity", *(f"{folder.parent.name}/{folder.name}" for folder in folders)}
         run.update(evaluated={k: v for k, v in run.read()["evaluated"].items() if k not in stale})
+        write_tables(run)
     return Report(rows)
 
 

@@ -30,6 +30,7 @@ from llm_esr.pipeline.reports import write_tables
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.pipeline.stages import Say, Stages
 from llm_esr.serving import Recommender
+from llm_esr.training import is_finished
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -128,17 +129,20 @@ def run(
     cells = [ModelId(name, int(seed)) for name in grid for seed in seeds]
     if not cells:
         raise ValueError("no models or no seeds: name at least one of each")
-    chosen = primary_model(primary, cells)
-    folder.update(primary={"name": chosen.name, "seed": chosen.seed})
+    chosen = primary_model(primary, cells, list(folder.finished()))
     judged = data.split != "none" and bool((data.targets("test") > 0).any())
-    for cell in cells:
-        config = _with_seed(grid[cell.name], cell.seed)
+    configs = {cell: _with_seed(grid[cell.name], cell.seed) for cell in cells}
+    for cell, config in configs.items():
+        # A refusal comes before the first training, not after hours of it.
+        is_finished(data, config, folder.model(cell), overwrite=overwrite)
+    for cell, config in configs.items():
         model = stages.train(data, cell, config, callbacks)
         if judged:
             stages.evaluate(data, cell, model, config)
     if not judged:
         why = "split none keeps nothing to judge by" if data.split == "none" else "no user has a test item"
         stages.say(f"evaluate   nothing: {why}")
+    folder.update(primary={"name": chosen.name, "seed": chosen.seed})
     return Run(folder.path, data, cells, chosen, write_tables(folder) if judged else [])
 
 

@@ -14,7 +14,7 @@ from llm_esr.data.account import account
 from llm_esr.evaluation import Popularity, drop_rows, evaluate, merge_rows
 from llm_esr.files import key_of, read_json
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
-from llm_esr.retrieval import index, index_fresh
+from llm_esr.retrieval import index, index_fresh, neighbours_match
 from llm_esr.semantics import embed, embed_fresh
 from llm_esr.training import train
 
@@ -72,7 +72,8 @@ class Stages:
 
         `as_is`: what is there already is kept unless a setting of the stage was given.
         """
-        given = bool(config.embed.model_fields_set) or user_embeddings is not None
+        # How fast it goes says nothing of which vectors are wanted.
+        given = bool(config.embed.model_fields_set - {"device", "batch_size"}) or user_embeddings is not None
         if as_is and not given and data.item_embeddings is not None:
             self.say("embed      the vectors of the data folder are used as they are")
             return data
@@ -101,7 +102,8 @@ class Stages:
         """Similar users and nearest items, where there are vectors; `as_is` as in `embed`."""
         if data.item_embeddings is None:
             return data
-        if as_is and not config.index.model_fields_set and data.similar_users is not None:
+        kept = as_is and not config.index.model_fields_set and data.similar_users is not None
+        if kept and neighbours_match(data):
             self.say("index      the similar users of the data folder are used as they are")
             return data
         if index_fresh(data, config.index):

@@ -1,6 +1,6 @@
 """Similar users and nearest items: exact search by cosine, and the files that training reads."""
 
-from llm_esr.retrieval.index import index, index_fresh, index_key
+from llm_esr.retrieval.index import index, index_fresh, index_key, neighbours_match
 from llm_esr.retrieval.neighbours import ENGINES, nearest
 
-__all__ = ["ENGINES", "index", "index_fresh", "index_key", "nearest"]
+__all__ = ["ENGINES", "index", "index_fresh", "index_key", "nearest", "neighbours_match"]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from llm_esr.config import IndexConfig
 from llm_esr.data import Dataset
-from llm_esr.files import key_of
+from llm_esr.files import key_of, read_json
 from llm_esr.retrieval.neighbours import nearest
 from llm_esr.semantics.vector_files import is_fresh, stored_checksum, write_vectors
 
@@ -53,6 +53,21 @@ def index_fresh(data: Dataset, config: IndexConfig | None = None, *, engine: str
         return False
     key = index_key(data, config, engine=engine)
     return all(is_fresh(data.folder, name, key) for name in _FILES)
+
+
+def neighbours_match(data: Dataset) -> bool:
+    """Whether the stored neighbours were found with the vectors that the data folder holds now.
+
+    True too where nothing says what they were found with: somebody else's files are taken at their word.
+    """
+    for name in ("similar_users", "similar_items"):
+        sidecar = data.folder / f"{name}.json"
+        made_from = read_json(sidecar).get("made_from", {}) if sidecar.exists() else {}
+        for source, checksum in made_from.items():
+            present = source in _SOURCES and (data.folder / f"{source}.npy").exists()
+            if present and stored_checksum(data.folder, source) != checksum:
+                return False
+    return True
 
 
 def index(

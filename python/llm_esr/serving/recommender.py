@@ -254,10 +254,8 @@ def find_model(path: Path) -> Path:
     """
     if (path / "model.json").exists():
         return path
-    if (path / "run.json").exists():
-        primary = read_json(path / "run.json").get("primary")
-        if not primary:
-            raise ValueError(f"{path}/run.json names no primary model: its run is not finished; run it again")
+    primary = read_json(path / "run.json").get("primary") if (path / "run.json").exists() else None
+    if primary:
         folder = path / "models" / str(primary["name"]) / str(primary["seed"])
         if not (folder / "model.json").exists():
             raise FileNotFoundError(f"{path}/run.json names {folder} as primary, but no model is there; run it again")
@@ -267,7 +265,7 @@ def find_model(path: Path) -> Path:
     patterns = ("*/model.json", "*/*/model.json", "models/*/*/model.json")
     found = sorted({file.parent for pattern in patterns for file in path.glob(pattern)})
     if not found:
-        raise FileNotFoundError(f"{path} holds neither run.json nor a trained model; make one with `llm-esr run`")
+        raise FileNotFoundError(f"{path} holds no finished run and no trained model; make one with `llm-esr run`")
     if len(found) > 1:
         names = ", ".join(str(folder.relative_to(path)) for folder in found)
         raise ValueError(f"{path} holds several models and no run.json that names the primary; name one of: {names}")
@@ -281,6 +279,8 @@ def _check_data(folder: Path, record: dict[str, Any], data: Dataset) -> None:
             f"{folder} was trained on other data than {data.folder} holds now ({record['n_items']:,} items then, "
             f"{data.n_items:,} now): item numbers would mean other items. Train it again, or give the data it knows"
         )
+    if "semantic" not in made_from.get("model", {}).get("views", ["semantic"]):
+        return  # texts were read in training at most; what is served does not read them
     vectors = data.folder / "item_embeddings.json"
     then = made_from.get("item_embeddings")
     if then is not None and vectors.exists() and read_json(vectors).get("checksum") != then:

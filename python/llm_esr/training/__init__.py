@@ -2,7 +2,7 @@
 
 from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
 from llm_esr.training.loop import EpochReport, StepReport, Trainer
-from llm_esr.training.train import build_loader, build_model, default_folder, train
+from llm_esr.training.train import build_loader, build_model, default_folder, is_finished, train
 
 __all__ = [
     "Callback",
@@ -14,5 +14,6 @@ __all__ = [
     "build_loader",
     "build_model",
     "default_folder",
+    "is_finished",
     "train",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,3 @@ class AveragedModel:
         averaged: list[Tensor] = [pair[0] for pair in self._pairs]
         current: list[Tensor] = [pair[1].detach() for pair in self._pairs]
         torch._foreach_lerp_(averaged, current, 1 - keep)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The averaged weights."""
-        return self.model.state_dict()

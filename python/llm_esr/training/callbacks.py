@@ -28,6 +28,9 @@ class Callback:
     def on_train_end(self, trainer: Trainer) -> None:
         """After the last epoch, with the best weights in place."""
 
+    def close(self, trainer: Trainer) -> None:
+        """However the training ended, by an error or Ctrl-C too."""
+
 
 class TerminalProgress(Callback):
     """A bar with loss and rate, and a line for each epoch."""
@@ -76,11 +79,11 @@ class TerminalProgress(Callback):
             line += f"  validation NDCG@10 {report.validation:.4f} ({best})"
         self.console.print(line, highlight=False, soft_wrap=True)
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def close(self, trainer: Trainer) -> None:
         """Close the bar."""
         if self._bar is not None:
             self._bar.stop()
-            self._bar = None
+        self._bar = self._task = None
 
 
 class TensorBoard(Callback):
@@ -107,6 +110,6 @@ class TensorBoard(Callback):
             if value is not None:
                 self.writer.add_scalar(tag, value, trainer.step)
 
-    def on_train_end(self, trainer: Trainer) -> None:
+    def close(self, trainer: Trainer) -> None:
         """Flush."""
         self.writer.close()

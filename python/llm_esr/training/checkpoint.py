@@ -46,6 +46,12 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
     return None
 
 
+def drop_checkpoints(folder: Path) -> None:
+    """Remove every checkpoint of a folder."""
+    for path in _newest_first(folder):
+        path.unlink()
+
+
 def _newest_first(folder: Path) -> list[Path]:
     files = [path for path in folder.glob("*.safetensors") if path.stem.isdigit()]
     return sorted(files, key=lambda path: int(path.stem), reverse=True)

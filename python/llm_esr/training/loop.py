@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from llm_esr.models.dual_view import DualView
 from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.callbacks import Callback
 from llm_esr.training.checkpoint import (
+    drop_checkpoints,
     load_newest,
     load_optimizer,
     load_random,
@@ -100,7 +101,9 @@ class Trainer:
         self.epoch = 0
         self.step = 0
         self.stop = False
-        self._sums = torch.zeros(3, dtype=torch.float64)
+        # One device has no double precision.
+        precise = torch.float32 if model.device.type == "mps" else torch.float64
+        self._sums = torch.zeros(3, dtype=precise, device=model.device)
         self._steps_summed = 0
         self._interrupted = False
 
@@ -116,16 +119,23 @@ class Trainer:
 
         """
         if not (resume and self._resume(key)):
+            # Another training's checkpoints would outrank this one's by their step numbers.
+            drop_checkpoints(self.folder / "checkpoint")
             self.log.cut(0)
-        self._each("on_train_begin")
-        with _deterministic(self.model.device), self._interruptible():
-            while self.epoch < self.config.train.epochs and not self.stop:
-                self._train_epoch(key)
-                self._end_epoch()
-                self.epoch += 1
-                self.loader.set_epoch(self.epoch)
-        self.model.load_state_dict(self.best if self.best is not None else self._evaluated.state_dict())
-        self._each("on_train_end")
+        try:
+            self._each("on_train_begin")
+            with _deterministic(self.model.device), self._interruptible():
+                while self.epoch < self.config.train.epochs and not self.stop:
+                    self._train_epoch(key)
+                    self._end_epoch()
+                    self.epoch += 1
+                    self.loader.set_epoch(self.epoch)
+                    if self._interrupted:
+                        self._leave(key)
+            self.model.load_state_dict(self.best if self.best is not None else self._evaluated.state_dict())
+            self._each("on_train_end")
+        finally:
+            self._each("close")
         return self.model.eval()
 
     @property
@@ -140,13 +150,17 @@ class Trainer:
         self._started, first = time.monotonic(), self._steps_summed
         for batch in self.loader:
             self._train_step(batch, distil)
-            if self._interrupted or self.step % self.config.checkpoint.every_steps == 0:
-                self.save(key)
             if self.callbacks:
                 self._report_step(first)
             if self._interrupted:
-                raise KeyboardInterrupt(f"stopped after step {self.step}; the same command goes on from there")
+                self._leave(key)
+            if self.step % self.config.checkpoint.every_steps == 0:
+                self.save(key)
         self._rate = (self._steps_summed - first) / max(time.monotonic() - self._started, 1e-9)
+
+    def _leave(self, key: str) -> NoReturn:
+        self.save(key)
+        raise KeyboardInterrupt(f"stopped after step {self.step}; the same command goes on from there")
 
     def _train_step(self, batch: Batch, distil: bool) -> None:
         with self._autocast():
@@ -165,18 +179,24 @@ class Trainer:
 
     def _add(self, losses: Losses) -> None:
         parts = torch.stack([losses.total.detach(), losses.ranking, losses.distillation])
+        # Reading a value waits for an accelerator; there the epoch's mean is looked at instead.
         if self.model.device.type == "cpu" and not torch.isfinite(parts[0]):
-            raise ValueError(
-                f"the loss became {float(parts[0])} at step {self.step} (epoch {self.epoch}, batch "
-                f"{self._steps_summed}); lower train.learning_rate or set train.clip_norm"
-            )
-        self._sums = self._sums.to(parts.device) + parts.to(torch.float32).to(self._sums.dtype)
+            self._diverged(float(parts[0]))
+        self._sums += parts.to(self._sums.dtype)
         self._steps_summed += 1
+
+    def _diverged(self, loss: float) -> NoReturn:
+        raise ValueError(
+            f"the loss became {loss} by step {self.step} (epoch {self.epoch + 1}); lower train.learning_rate or set "
+            "train.clip_norm"
+        )
 
     def _end_epoch(self) -> None:
         if self._steps_summed == 0:
             raise ValueError("no user has two training items: there is nothing to train on")
         loss, ranking, distillation = (self._sums / self._steps_summed).tolist()
+        if not math.isfinite(loss):
+            self._diverged(loss)
         value = None
         improved = False
         settings = self.config.train
@@ -248,7 +268,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
         self.epoch, self.step, self._steps_summed = state["epoch"], state["step"], state["steps_summed"]
-        self._sums = tensors["sums"]
+        self._sums = tensors["sums"].to(self._sums)
         self.log.cut(state["log_length"])
         return True
 

@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from llm_esr.config import STAGES, Config, Section, dump_config, load_config, model_name
-from llm_esr.evaluation import ModelScorer, quick_ndcg
+from llm_esr.evaluation import ModelScorer, early_stopping_users, quick_ndcg
 from llm_esr.files import atomic_file, key_of, read_json, write_json
 from llm_esr.loading import BatchLoader
 from llm_esr.models.dual_view import DualView
 from llm_esr.models.storage import FORMAT, load_model, save_weights, semantic_table
-from llm_esr.semantics.projection import fit_projection
+from llm_esr.retrieval import neighbours_match
+from llm_esr.semantics.projection import Projection, fit_projection
 from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
+from llm_esr.training.checkpoint import drop_checkpoints
 from llm_esr.training.environment import describe
 from llm_esr.training.loop import Trainer, Validate
 
@@ -85,8 +87,8 @@ def default_folder(data: Dataset, name: str, seed: int) -> Path:
     return run / "models" / name / str(seed)
 
 
-def build_model(data: Dataset, config: Config, folder: Path | None = None) -> DualView:
-    """A fresh model, its weights drawn from `train.seed`; writes `projection.safetensors` where PCA is used.
+def build_model(data: Dataset, config: Config) -> tuple[DualView, Projection | None]:
+    """A fresh model, its weights drawn from `train.seed`, and the PCA that its collaborative table starts from.
 
     Raises:
         FileNotFoundError: the semantic view or PCA without item vectors.
@@ -94,16 +96,14 @@ def build_model(data: Dataset, config: Config, folder: Path | None = None) -> Du
     """
     vectors = _item_vectors(data, config)
     initial: Tensor | None = None
+    projection: Projection | None = None
     if config.model.collaborative_init == "pca" and "collaborative" in config.model.views:
         assert vectors is not None
         projection = fit_projection(vectors, config.model.width, config.model.embedding_norm)
         initial = torch.from_numpy(np.ascontiguousarray(projection.transform(vectors)))
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            projection.save(folder / "projection.safetensors")
     torch.manual_seed(config.train.seed)
     table = semantic_table(data.folder) if config.model.semantic else None
-    return DualView(config.model, data.n_items, table, initial)
+    return DualView(config.model, data.n_items, table, initial), projection
 
 
 def build_loader(data: Dataset, config: Config) -> BatchLoader:
@@ -144,9 +144,11 @@ def _train(
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     device = torch.device(_device(config))
+    # Everything that may be refused comes before anything that replaces what is there.
+    model, projection = build_model(data, config)
+    loader = build_loader(data, config)
+    validate = _validation(data, config)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / "config.yaml", "w") as file:
-        file.write(dump_config(config))
     record: dict[str, Any] = {
         "format": FORMAT,
         "name": name,
@@ -158,32 +160,28 @@ def _train(
         "environment": describe(),
         "finished": False,
     }
+    # First the record that says "unfinished": no moment has a finished record beside another configuration.
     write_json(folder / "model.json", record)
-    trainer = Trainer(
-        build_model(data, config, folder).to(device),
-        build_loader(data, config),
-        config,
-        folder,
-        validate=_validation(data, config),
-        name=name,
-        callbacks=callbacks,
-    )
+    with atomic_file(folder / "config.yaml", "w") as file:
+        file.write(dump_config(config))
+    if projection is not None:
+        projection.save(folder / "projection.safetensors")
+    trainer = Trainer(model.to(device), loader, config, folder, validate=validate, name=name, callbacks=callbacks)
     model = trainer.fit(record["key"], resume=resume)
     save_weights(model, folder)
     best = {"epoch": trainer.best_epoch, "ndcg@10": trainer.best_value} if trainer.best is not None else None
     write_json(folder / "model.json", record | {"finished": True, "epochs": trainer.epoch, "validation": best})
     # The weights are out; what is left of the checkpoints would only resume a training that is over.
-    for checkpoint in (folder / "checkpoint").glob("*.safetensors"):
-        checkpoint.unlink()
+    drop_checkpoints(folder / "checkpoint")
 
 
 def _validation(data: Dataset, config: Config) -> Validate | None:
     """Full-ranking NDCG@10 on validation: all users up to `train.validation_users`, else a fixed sample."""
-    users = np.flatnonzero(data.targets("validation") > 0)
-    if data.split == "none" or len(users) == 0:
+    if data.split == "none":
         return None
-    if len(users) > config.train.validation_users:
-        users = np.sort(np.random.default_rng(0).choice(users, config.train.validation_users, replace=False))
+    users = early_stopping_users(data, "validation", config.train.validation_users)
+    if len(users) == 0:
+        return None
 
     def validate(model: DualView) -> float:
         scorer = ModelScorer(model, "validation", config.model.max_len, str(model.device))
@@ -213,6 +211,11 @@ def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
         del made["train"][name]
     if config.model.semantic or config.model.collaborative_init == "pca":
         made["item_embeddings"] = _checksum(data, "item_embeddings", "embed")
+    if (config.distill.weight or config.smoothing.probability) and not neighbours_match(data):
+        raise ValueError(
+            f"the similar users and items of {data.folder} were found with other vectors than it holds now; "
+            "run `llm-esr index` again"
+        )
     if config.distill.weight:
         made["similar_users"] = _checksum(data, "similar_users", "index")
     if config.smoothing.probability:
@@ -228,6 +231,16 @@ def _checksum(data: Dataset, name: str, stage: str) -> str:
             "or train the id-only model with --config sasrec"
         )
     return str(read_json(path)["checksum"])
+
+
+def is_finished(data: Dataset, config: Config, folder: Path, *, overwrite: bool = False) -> bool:
+    """Whether `folder` holds the finished model of this configuration and data.
+
+    Raises:
+        ValueError: it holds a finished model of other settings, and `overwrite` is not given.
+        FileNotFoundError: files that the settings need.
+    """
+    return _finished(folder, _made_from(data, config), overwrite)
 
 
 def _finished(folder: Path, made_from: dict[str, Any], overwrite: bool) -> bool:
