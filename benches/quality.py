@@ -71,7 +71,7 @@ EXPERIMENTS = (
             "run {data}/interactions.parquet --items {data}/items.parquet --order-column order "
             "--item-embeddings {data}/item_embeddings.npy --user-embeddings {data}/user_embeddings.npy "
             "--models sasrec,llm-esr,benches/quality/llm-esr-no-distillation.yaml,"
-            "benches/quality/corrected-30-epochs.yaml --out {out}",
+            "benches/quality/corrected-20-epochs.yaml --out {out}",
             "evaluate {out} --targets known",
         ),
         needs=BEAUTY,
