@@ -33,6 +33,18 @@ def test_equal_keys_are_replaced_and_the_rest_is_kept(tmp_path, rows):
     assert kept["rows"] == rows + as_model(rows, "sasrec", 42, shift=0.25)
 
 
+def test_figures_of_a_group_go_when_its_threshold_moves(tmp_path, rows):
+    path = tmp_path / "metrics.json"
+    merge_rows(path, rows)
+    at_5 = [row for row in rows if row["k"] in (None, 5)]
+    moved = [row | {"value": 99} if (row["group"], row["metric"]) == ("tail_item", "below") else row for row in at_5]
+    merge_rows(path, moved)
+    left = {(row["group"], row["k"]) for row in read_rows(path)}
+    assert ("tail_item", 5) in left and ("head_item", 5) in left
+    assert ("tail_item", 10) not in left and ("head_item", 10) not in left
+    assert ("tail_user", 10) in left and ("all", 10) in left
+
+
 def test_a_model_trained_anew_loses_its_rows(tmp_path, rows):
     path = tmp_path / "metrics.json"
     merge_rows(path, rows + as_model(rows, "sasrec", 42) + as_model(rows, "sasrec", 43))

@@ -70,8 +70,19 @@ class Report:
 
 
 def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
-    """The old rows, those with the key of a new one replaced in place, then the rest of the new ones."""
+    """The old rows, those with the key of a new one replaced in place, then the rest of the new ones.
+
+    Where a threshold between head and tail moves, the old figures of both groups mean other users or items: they go.
+    """
+    new = list(new)
+    limits = {_key(row): row["value"] for row in new if row["metric"] == "below"}
     rows = {_key(row): row for row in old}
+    moved = {
+        (*key[:4], row["group"].removeprefix("tail_"))
+        for key, row in rows.items()
+        if row["metric"] == "below" and limits.get(key, row["value"]) != row["value"]
+    }
+    rows = {key: row for key, row in rows.items() if (*key[:4], str(row["group"]).partition("_")[2]) not in moved}
     rows.update({_key(row): row for row in new})
     return list(rows.values())
 
