@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,8 @@ def test_debug_shows_where_a_mistake_was_found(capsys: pytest.CaptureFixture[str
 def test_an_unknown_option_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("run", "x.csv", "--out", "y", "--ietms", "z") == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: No such option: --ietms")
+    # Typer's releases differ in the colon and the quotes.
+    assert re.match(r"error: No such option(: --ietms| '--ietms')", said)
     assert said.count("\n") == 1
 
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import get_console
+from rich.console import Console
 from rich.progress import track
 
 from llm_esr import _native
@@ -65,8 +65,10 @@ def nearest(
     count = len(vectors if queries is None else queries)
     ids = np.empty((count, k), dtype=np.int32)
     scores = np.empty((count, k), dtype=np.float32)
-    hidden = progress is None or not get_console().is_terminal  # in a file a bar would leave blank lines
-    for start in track(range(0, count, QUERIES_AT_ONCE), progress or "", disable=hidden, transient=True):
+    console = Console(stderr=True)
+    hidden = progress is None or not console.is_terminal  # in a file a bar would leave blank lines
+    portions = range(0, count, QUERIES_AT_ONCE)
+    for start in track(portions, progress or "", console=console, disable=hidden, transient=True):
         stop = min(count, start + QUERIES_AT_ONCE)
         if queries is None:
             found = table.search_rows(start, stop, k)

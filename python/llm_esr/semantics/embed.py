@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import get_console
+from rich.console import Console
 from rich.progress import Progress
 
 from llm_esr.config import EmbedConfig
@@ -105,8 +105,9 @@ def embed(
     if all(is_fresh(data.folder, file, key) for file in _FILES):
         return data
     about = {"key": key, "encoder": name, "made_from": sources}
-    # In a file or a pipe bars would leave blank lines.
-    with Progress(transient=True, disable=not (progress and get_console().is_terminal)) as bars:
+    # Bars go where figures do not; in a file or a pipe they would leave blank lines.
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bars:
         if from_file:
             _copy(data.folder, "item_embeddings", align_items(name.removeprefix(FILE_PREFIX), data), config, about)
             model = None
