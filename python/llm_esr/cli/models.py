@@ -16,9 +16,6 @@ from llm_esr.files import atomic_path
 if TYPE_CHECKING:
     import polars as pl
 
-if TYPE_CHECKING:
-    pass
-
 Part = Literal["validation", "test"]
 ModelFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or one model's.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Which model of a run; default: its primary one.")]

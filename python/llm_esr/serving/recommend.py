@@ -17,7 +17,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from llm_esr.evaluation.ranking import distinct_pairs, top_k
+from llm_esr.evaluation.ranking import distinct_pairs, top_k, without
 from llm_esr.evaluation.scorer import Scorer, checked_scores, chunks
 from llm_esr.files import atomic_path
 from llm_esr.serving.ids import outside_id, outside_ids, unknown_message
@@ -198,9 +198,7 @@ def _frame(
         scores_BI = scores_BI.masked_fill(~torch.from_numpy(wish.allowed).to(scores_BI.device), -torch.inf)
     if not wish.keep_seen:
         rows, seen = distinct_pairs(items, offsets, catalogue.n_items)
-        # Not in place: a scorer's tensor is not ours to change.
-        index = (torch.from_numpy(rows).to(scores_BI.device), torch.from_numpy(seen - 1).to(scores_BI.device))
-        scores_BI = scores_BI.index_put(index, scores_BI.new_tensor(-torch.inf))
+        scores_BI = without(scores_BI, rows, seen)
     ids_BK, values_BK = top_k(scores_BI, wish.k)
     row, place = np.nonzero(ids_BK)
     index_N = ids_BK[row, place].astype(np.int64) - 1
