@@ -73,7 +73,7 @@ class IndexConfig(Section):
 class ModelConfig(Section):
     """The network: item views, their interaction, and the backbone."""
 
-    backbone: Literal["sasrec"] = "sasrec"
+    backbone: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
     views: list[Literal["semantic", "collaborative"]] = ["semantic", "collaborative"]
     interaction: Literal["none", "cross-attention"] = "none"
     interaction_heads: int = Field(2, ge=1)
@@ -87,14 +87,27 @@ class ModelConfig(Section):
     dropout: float = Field(0.5, ge=0, lt=1)
     adapter: Literal["linear", "two-linear", "mlp"] = "two-linear"
     collaborative_init: Literal["normal", "pca", "xavier"] = "normal"
-    embedding_norm: float = Field(0.16, gt=0)  # mean norm of the PCA table's rows
+    embedding_norm: float | None = Field(0.16, gt=0)  # mean norm of the PCA table's rows; None: as PCA gives them
     train_semantic_table: bool = False
     share_backbone: bool = True
+    # Below: where the authors' code and good practice part (docs/paper-mode.md).
+    causal: bool | None = None  # attention sees earlier items alone; None: what the backbone is made for
+    mask_padding_keys: bool = True  # False: as many padding keys as a full window lacks take attention
+    padding: Literal["none", "tokens"] = "none"  # tokens: every sequence is filled up to max_len with item 0
+    padding_row: Literal["zero", "trained", "drawn"] = "zero"  # the collaborative row of item 0
+    position_rows: int | None = Field(None, ge=2)  # None: as many as there are positions
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:
         if self.width % self.heads:
             raise ValueError(f"model.width {self.width} is not a multiple of model.heads {self.heads}")
+        if self.backbone == "bert4rec" and self.causal:
+            raise ValueError("model.causal true does not fit bert4rec, which reads both ways; leave it out")
+        if self.position_rows is not None and self.position_rows < self.positions:
+            raise ValueError(
+                f"model.position_rows {self.position_rows} is too few: {self.backbone} with model.max_len "
+                f"{self.max_len} needs {self.positions}"
+            )
         if not self.views or len(set(self.views)) != len(self.views):
             raise ValueError(f"model.views needs one or two different views, got {self.views}")
         if self.interaction == "cross-attention":
@@ -110,6 +123,21 @@ class ModelConfig(Section):
     def semantic(self) -> bool:
         """Whether the model needs item vectors."""
         return "semantic" in self.views
+
+    @property
+    def masks(self) -> bool:
+        """Whether the model reads mask tokens."""
+        return self.backbone == "bert4rec"
+
+    @property
+    def looks_back_only(self) -> bool:
+        """Whether attention sees earlier items alone."""
+        return self.backbone != "bert4rec" if self.causal is None else self.causal
+
+    @property
+    def positions(self) -> int:
+        """Positions there are: 0 for padding, 1 to max_len, and the place of an appended mask token."""
+        return self.max_len + 1 + self.masks
 
 
 class NegativesConfig(Section):
@@ -134,9 +162,11 @@ class DistillConfig(Section):
     """Self-distillation from similar users."""
 
     weight: float = Field(0.0, ge=0)
-    form: Literal["kd", "cosine"] = "kd"
+    form: Literal["kd", "cl", "cosine"] = "kd"
+    temperature: float = Field(1.0, gt=0)  # of the contrastive form, cl
     similar_users: int = Field(10, ge=1)
     teacher_dropout: bool = False
+    student_pass: Literal["once", "twice"] = "once"  # twice: distilled from a second pass with its own dropout
     from_epoch: int = Field(0, ge=0)
 
 
@@ -148,6 +178,11 @@ class TrainConfig(Section):
     batch_size: int = Field(80, ge=1)
     loss: Literal["sampled-softmax", "bce"] = "sampled-softmax"
     view_loss: float = Field(0.0, ge=0)  # weight of the ranking loss of each view alone
+    item_regularisation: float = Field(0.0, ge=0)  # weight of the contrastive loss between an item's two views
+    # What a student shows (BERT4Rec always trains on masked items of the whole sequence).
+    sequence: Literal["whole", "without-last"] = "whole"  # whole: the last item is read but has no target
+    targets: Literal["every", "last"] = "every"  # which positions predict the next item
+    mask_probability: float = Field(0.6, gt=0, le=1)  # BERT4Rec's random showing
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float | None = Field(5.0, gt=0)
@@ -155,6 +190,7 @@ class TrainConfig(Section):
     patience: int = Field(6, ge=1)  # epochs without a better validation NDCG@10
     evaluate_every: int = Field(1, ge=1)
     validation_users: int = Field(20_000, ge=1)
+    validation_candidates: int | None = Field(None, ge=1)  # early stopping by so many sampled items; None: all
     layout: Layout = "packed"
     device: str = "auto"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -179,6 +215,12 @@ class EvaluateConfig(Section):
     tail_share: float = Field(0.8, gt=0, lt=1)
     tail_item_below: int | None = None
     tail_user_below: int | None = None
+    # Tail by training counts; `paper`: items by distinct users over all parts, users by the length of the input.
+    group_rule: Literal["training", "paper"] = "training"
+    ties: Literal["expected", "strict"] = "expected"  # strict: only a higher score counts against the target
+    tail_item_skips_first: bool = False  # the authors' slip: the groups' first user counts, but not as a hit
+    length_groups: list[int] = [5, 10, 15, 20]  # lower ends of the groups by sequence length; []: none
+    popularity_groups: list[int] = [10, 30, 60, 100]  # likewise by the target's popularity
     resamples: int = Field(1000, ge=0)
 
 
@@ -203,6 +245,14 @@ class Config(Section):
                 f"distill.similar_users {self.distill.similar_users} is more than index.similar_users "
                 f"{self.index.similar_users}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _showing_fits(self) -> Config:
+        if self.model.masks and self.train.targets == "last":
+            raise ValueError("train.targets last does not fit bert4rec, whose targets are the masked items")
+        if self.train.item_regularisation and len(self.model.views) != 2:
+            raise ValueError(f"train.item_regularisation needs both views, got model.views {self.model.views}")
         return self
 
     @property

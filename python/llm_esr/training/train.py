@@ -209,6 +209,11 @@ def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
     # What changes speed alone does not make another model.
     for name in ("device", "threads", "loader_threads", "tensorboard"):
         del made["train"][name]
+    # A setting that came later is left out where it says what was done before: finished models stay fresh.
+    for section, settings in _LATER.items():
+        for name, before in settings.items():
+            if made[section][name] == before:
+                del made[section][name]
     if config.model.semantic or config.model.collaborative_init == "pca":
         made["item_embeddings"] = _checksum(data, "item_embeddings", "embed")
     if (config.distill.weight or config.smoothing.probability) and not neighbours_match(data):
@@ -221,6 +226,26 @@ def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
     if config.smoothing.probability:
         made["similar_items"] = _checksum(data, "similar_items", "index")
     return made
+
+
+# Settings that format 1 did not have at first, with the values that mean what was done then.
+_LATER: dict[str, dict[str, Any]] = {
+    "model": {
+        "causal": None,
+        "mask_padding_keys": True,
+        "padding": "none",
+        "padding_row": "zero",
+        "position_rows": None,
+    },
+    "distill": {"temperature": 1.0, "student_pass": "once"},
+    "train": {
+        "item_regularisation": 0.0,
+        "sequence": "whole",
+        "targets": "every",
+        "mask_probability": 0.6,
+        "validation_candidates": None,
+    },
+}
 
 
 def _checksum(data: Dataset, name: str, stage: str) -> str:
