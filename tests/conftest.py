@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,41 @@ def tiny_frames(n_users: int = 60, n_items: int = 48, seed: int = 0) -> tuple[pl
         pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row"),
         pl.DataFrame(items, schema=["item_id", "title", "brand", "description"], orient="row"),
     )
+
+
+@dataclass(frozen=True)
+class ParityCase:
+    """One file of golden vectors; tests/fixtures/parity/README.md says what the arrays are."""
+
+    name: str
+    arrays: dict[str, np.ndarray]
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self.arrays[key]
+
+
+def parity_files() -> list[Path]:
+    """The golden vectors in the folder that `LLM_ESR_PARITY` names; default: tests/fixtures/parity."""
+    folder = Path(os.environ.get("LLM_ESR_PARITY") or Path(__file__).parent / "fixtures" / "parity")
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        # A wrong folder must not look like a passed test.
+        raise pytest.UsageError(f"{folder} holds no .npz; let LLM_ESR_PARITY name a folder of golden vectors")
+    return files
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes `parity_cases` once a file."""
+    if "parity_cases" in metafunc.fixturenames:
+        files = parity_files()
+        metafunc.parametrize("parity_cases", files, ids=[file.stem for file in files], indirect=True)
+
+
+@pytest.fixture
+def parity_cases(request: pytest.FixtureRequest) -> ParityCase:
+    """Each file of golden vectors in turn."""
+    with np.load(request.param, allow_pickle=False) as arrays:
+        return ParityCase(request.param.stem, dict(arrays))
 
 
 @pytest.fixture(scope="session")
