@@ -14,20 +14,29 @@ from llm_esr.models.tokens import Tokens
 
 
 class CrossAttention(nn.Module):
-    """c_co = CA(Q = e_se, K = V = e_co) and c_se = CA(Q = e_co, K = V = e_se) (arXiv 2405.20646), causal for SASRec.
+    """c_co = CA(Q = e_se, K = V = e_co) and c_se = CA(Q = e_co, K = V = e_se) (arXiv 2405.20646).
 
-    The view that gives the values keeps its place: view 0 (semantic) stays semantic.
+    Causal where the backbone is. Padding is no key, unless a sequence is padding alone. The view that gives the values
+    keeps its place: view 0 (semantic) stays semantic.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.residual = config.interaction_residual
+        self.causal = config.looks_back_only
         self.towards = nn.ModuleList(Attention(config.width, config.interaction_heads, bias=False) for _ in range(2))
 
     def forward(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
         """[2, T, D] -> [2, T, D]."""
         mixed = [
-            attention(x_VTD[1 - view, None], x_VTD[view, None], x_VTD[view, None], tokens, causal=True)
+            attention(
+                x_VTD[1 - view, None],
+                x_VTD[view, None],
+                x_VTD[view, None],
+                tokens,
+                causal=self.causal,
+                padding="unseen",
+            )
             for view, attention in enumerate(self.towards)
         ]
         mixed_VTD = torch.cat(mixed)

@@ -15,12 +15,13 @@ from llm_esr.config import ModelConfig
 class CollaborativeView(nn.Module):
     """A trainable vector for each item, learnt from interactions alone.
 
-    Rows are ids: 0 pads (never read), 1..I are items, I + 1 is the mask token.
+    Rows are ids: 0 pads (read where padding is tokens), 1..I are items, I + 1 is the mask token.
     """
 
     def __init__(self, config: ModelConfig, n_items: int, initial_ID: Tensor | None = None) -> None:
         super().__init__()
-        self.table = nn.Embedding(n_items + 2, config.width, padding_idx=0)
+        padding_idx = None if config.padding_row == "trained" else 0
+        self.table = nn.Embedding(n_items + 2, config.width, padding_idx=padding_idx)
         with torch.no_grad():
             if config.collaborative_init == "pca":
                 assert initial_ID is not None, "the caller projects the item vectors"
@@ -30,7 +31,8 @@ class CollaborativeView(nn.Module):
                 nn.init.xavier_normal_(self.table.weight)
             else:
                 nn.init.normal_(self.table.weight, std=0.02)
-            self.table.weight[0] = 0
+            if config.padding_row != "drawn":
+                self.table.weight[0] = 0
 
     def forward(self, items_n: Tensor) -> Tensor:
         """Ids [n] -> vectors [n, D]."""
@@ -42,7 +44,8 @@ class SemanticView(nn.Module):
     """Text embeddings of the items, brought to the model's width by a trained adapter.
 
     The table is frozen, shared with the data folder's memory map, and not part of the state dict, unless
-    `config.train_semantic_table`.
+    `config.train_semantic_table`. Padding and the mask token have a vector of zeros before the adapter; in a trained
+    table these are rows 0 and I + 1.
     """
 
     def __init__(self, config: ModelConfig, table_IE: Tensor) -> None:
@@ -50,28 +53,35 @@ class SemanticView(nn.Module):
         width, source = config.width, table_IE.shape[1]
         self.table: Tensor
         if config.train_semantic_table:
-            self.register_parameter("table", nn.Parameter(table_IE.float().clone()))
+            self.register_parameter("table", nn.Parameter(F.pad(table_IE.float(), (0, 0, 1, 1))))
         else:
             self.register_buffer("table", table_IE, persistent=False)
         inner = max(source // 2, 1)
+        self.padding_idx = None if config.padding_row == "trained" else 0
+        self.only_items = config.padding == "none" and not config.masks
+        # Without an activation between them the two layers are one, which is cheaper where items are many. The sums
+        # are those of the two layers up to rounding; a comparison to the last digits can switch it off.
+        self.collapses = config.adapter == "two-linear"
         self.kind = config.adapter
         self.first = nn.Linear(source, width if config.adapter == "linear" else inner)
         self.second = nn.Identity() if config.adapter == "linear" else nn.Linear(inner, width)
 
     def forward(self, items_n: Tensor) -> Tensor:
-        """Ids in 1..I, [n] -> vectors [n, D]."""
-        source_nE = self.table.index_select(0, items_n - 1).float()
-        if isinstance(self.second, nn.Linear) and self.kind == "two-linear":
-            return _two_affine_layers(source_nE, self.first, self.second)
+        """Ids [n] -> vectors [n, D]."""
+        source_nE = self._source(items_n)
+        if self.collapses and isinstance(self.second, nn.Linear) and len(source_nE) > self.first.out_features:
+            weight_DE = self.second.weight @ self.first.weight
+            return F.linear(source_nE, weight_DE, self.second.weight @ self.first.bias + self.second.bias)
         inner_nF = self.first(source_nE)
         vectors_nD: Tensor = self.second(F.gelu(inner_nF) if self.kind == "mlp" else inner_nF)
         return vectors_nD
 
-
-def _two_affine_layers(source_nE: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
-    """second(first(x)). Without an activation between them the two are one layer, cheaper where rows are many."""
-    if len(source_nE) <= first.out_features:
-        composed: Tensor = second(first(source_nE))
-        return composed
-    weight_DE = second.weight @ first.weight
-    return F.linear(source_nE, weight_DE, second.weight @ first.bias + second.bias)
+    def _source(self, items_n: Tensor) -> Tensor:
+        if isinstance(self.table, nn.Parameter):
+            return F.embedding(items_n, self.table, padding_idx=self.padding_idx)
+        if self.only_items:
+            return self.table.index_select(0, items_n - 1).to(self.first.weight.dtype)
+        n_items = len(self.table)
+        known_n = (items_n >= 1) & (items_n <= n_items)
+        source_nE = self.table.index_select(0, (items_n - 1).clamp(0, n_items - 1))
+        return source_nE.to(self.first.weight.dtype) * known_n[:, None]

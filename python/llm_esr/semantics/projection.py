@@ -87,14 +87,14 @@ class Projection:
         return cls(mean, components, float(scale[0]))
 
 
-def fit_projection(vectors: NDArray[Any], width: int, mean_norm: float) -> Projection:
+def fit_projection(vectors: NDArray[Any], width: int, mean_norm: float | None) -> Projection:
     """Fit a PCA by the covariance, gathered in portions: memory is E x E numbers, whatever the number of items.
 
     Args:
         vectors: `[I, E]`, any float type, memory-mapped or not.
         width: D. Where the vectors have fewer than D directions (E < D, or few items), the rest is zeros.
         mean_norm: the mean length that the projected rows of `vectors` get, so that an encoder's scale does not set
-            the first logits.
+            the first logits; None: the length they have.
 
     Returns:
         The projection; the same vectors give the same one, signs included.
@@ -120,6 +120,8 @@ def fit_projection(vectors: NDArray[Any], width: int, mean_norm: float) -> Proje
     components = np.zeros((given, width), dtype=np.float32)
     components[:, : directions.shape[1]] = directions
     unscaled = Projection(mean.astype(np.float32), components, 1.0)
+    if mean_norm is None:
+        return unscaled
     norm = float(np.mean(np.linalg.norm(unscaled.transform(vectors), axis=1)))
     return Projection(unscaled.mean, components, mean_norm / norm if norm > 0 else 1.0)
 

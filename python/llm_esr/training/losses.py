@@ -88,14 +88,31 @@ def mean_teacher(states_ZC: Tensor, teacher_index_SK: Tensor) -> tuple[Tensor, T
     return gathered_SKC.sum(1) / counts_S.clamp(min=1)[:, None], counts_S > 0
 
 
-def distillation(form: str, students_SC: Tensor, teachers_SC: Tensor, taught_S: Tensor) -> Tensor:
+def distillation(
+    form: str, students_SC: Tensor, teachers_SC: Tensor, taught_S: Tensor, temperature: float = 1.0
+) -> Tensor:
     """How far the students are from their teachers; mean over the students that have one.
 
-    `kd` is the mean squared error of the paper; `cosine` is one minus the cosine, which leaves the length free.
+    `kd` is the mean squared error of the paper, `cl` its contrastive form; `cosine` is one minus the cosine, which
+    leaves the length free.
     """
     students, teachers = students_SC[taught_S], teachers_SC[taught_S]
     if len(students) == 0:
         return students_SC.sum() * 0.0
+    if form == "cl":
+        return contrastive(students, teachers, temperature)
     if form == "cosine":
         return (1 - F.cosine_similarity(students, teachers, dim=1)).mean()
     return F.mse_loss(students, teachers)
+
+
+def contrastive(x_nC: Tensor, y_nC: Tensor, temperature: float = 1.0) -> Tensor:
+    """Symmetric cross-entropy between X Y' / tau and the soft targets softmax((X X' + Y Y') / 2 * tau).
+
+    As in the authors' code; mean over the n pairs. The gradient goes through the targets too.
+    """
+    logits_nn = x_nC @ y_nC.T / temperature
+    targets_nn = ((x_nC @ x_nC.T + y_nC @ y_nC.T) / 2 * temperature).softmax(dim=1)
+    by_row = -(targets_nn * logits_nn.log_softmax(dim=1)).sum(dim=1)
+    by_column = -(targets_nn.T * logits_nn.T.log_softmax(dim=1)).sum(dim=1)
+    return ((by_row + by_column) / 2).mean()

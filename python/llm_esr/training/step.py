@@ -15,7 +15,7 @@ from torch import Tensor
 from llm_esr.config import Config
 from llm_esr.models.dual_view import DualView
 from llm_esr.models.tokens import Tokens
-from llm_esr.training.losses import RANKING_LOSSES, distillation, mean_teacher, ranking
+from llm_esr.training.losses import RANKING_LOSSES, contrastive, distillation, mean_teacher, ranking
 
 if TYPE_CHECKING:
     from llm_esr.loading import Batch
@@ -31,7 +31,7 @@ class Losses:
 
 
 def losses_of(model: DualView, batch: Batch, config: Config, *, distil: bool) -> Losses:
-    """Ranking loss plus `distill.weight` times the distillation loss of one batch.
+    """Ranking loss, plus `distill.weight` times the distillation loss, plus the items' regularisation, of one batch.
 
     Every distinct item of the students, their targets and their negatives goes through the views once.
     """
@@ -46,7 +46,8 @@ def losses_of(model: DualView, batch: Batch, config: Config, *, distil: bool) ->
     vectors_nC = model.item_vectors(distinct_n)
     index_T, index_M, index_N = index.split([len(tokens), len(targets_M), negatives.numel()])
 
-    hidden_TC = model.hidden(F.embedding(index_T, vectors_nC), tokens)
+    vectors_TC = F.embedding(index_T, vectors_nC)
+    hidden_TC = model.hidden(vectors_TC, tokens)
     ranking_loss = ranking(
         RANKING_LOSSES[config.train.loss],
         hidden_TC.index_select(0, targeted_M),
@@ -56,13 +57,29 @@ def losses_of(model: DualView, batch: Batch, config: Config, *, distil: bool) ->
         model.n_views,
         config.train.view_loss,
     )
-    if not distil or batch.teachers is None or len(batch.teachers) == 0:
-        return Losses(ranking_loss, ranking_loss.detach(), torch.zeros((), device=device))
-    teachers_BC, taught_B = teachers_of(model, batch, config)
-    students_BC = hidden_TC.index_select(0, tokens.last_S)
-    distillation_loss = distillation(config.distill.form, students_BC, teachers_BC, taught_B)
-    total = ranking_loss + config.distill.weight * distillation_loss
+    total, distillation_loss = ranking_loss, torch.zeros((), device=device)
+    if distil and batch.teachers is not None and len(batch.teachers):
+        teachers_BC, taught_B = teachers_of(model, batch, config)
+        if config.distill.student_pass == "twice":
+            last_BC = model.hidden(vectors_TC, tokens, tokens.last_S)
+        else:
+            last_BC = hidden_TC.index_select(0, tokens.last_S) if len(tokens) else hidden_TC
+        students_BC = model.user_vectors(last_BC, tokens)
+        distillation_loss = distillation(
+            config.distill.form, students_BC, teachers_BC, taught_B, config.distill.temperature
+        )
+        total = total + config.distill.weight * distillation_loss
+    if config.train.item_regularisation:
+        total = total + config.train.item_regularisation * _between_views(model, vectors_TC, tokens)
     return Losses(total, ranking_loss.detach(), distillation_loss.detach())
+
+
+def _between_views(model: DualView, vectors_TC: Tensor, tokens: Tokens) -> Tensor:
+    """The contrastive loss between the semantic and the collaborative vector of every item shown, repeats included."""
+    if tokens.real_T is not None:
+        vectors_TC = vectors_TC[tokens.real_T]
+    by_view = dict(zip(model.views, vectors_TC.chunk(2, dim=1), strict=True))
+    return contrastive(by_view["semantic"], by_view["collaborative"]) if len(vectors_TC) else vectors_TC.sum()
 
 
 @torch.no_grad()

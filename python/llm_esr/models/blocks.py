@@ -1,10 +1,11 @@
-"""SASRec (Kang and McAuley, 2018): a stack of causal self-attention blocks over a sequence of item vectors.
+"""The self-attention blocks that SASRec and BERT4Rec are stacked from.
 
-Shapes: V views, T tokens, D width.
+Shapes: V views, T tokens, D width, F inner width of the feed-forward.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -18,23 +19,57 @@ from llm_esr.models.tokens import Tokens
 _PORTION = 512  # tokens of a view at once: 512 x 4 D floats fit a core's second-level cache at usual widths
 
 
-class PreNormBlock(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)), with a GELU between the two linear layers."""
+class Block(nn.Module):
+    """What both blocks have: layers, and self-attention as the configuration wants it."""
+
+    eps: float
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, inner = config.width, config.width * config.feed_forward
-        self.attention_norm = nn.LayerNorm(width)
+        self.attention_norm = nn.LayerNorm(width, eps=self.eps)
         self.attention = Attention(width, config.heads, dropout=config.dropout)
-        self.forward_norm = nn.LayerNorm(width)
+        self.forward_norm = nn.LayerNorm(width, eps=self.eps)
         self.expand = nn.Linear(width, inner)
         self.contract = nn.Linear(inner, width)
         self.dropout = nn.Dropout(config.dropout)
+        self.causal = config.looks_back_only
+        self.padding_keys = not config.mask_padding_keys
+        self.max_len = config.max_len
+
+    def attend(
+        self, queries_VTD: Tensor, keys_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None, padding_D: Tensor
+    ) -> Tensor:
+        """Self-attention; `padding_D` is what keys are made from at a padding position.
+
+        Where padding takes attention (the authors' code does not mask it), it is tokens or the pseudo-key.
+        """
+        as_key = self.padding_keys and tokens.real_T is None
+        mixed_VTD: Tensor = self.attention(
+            queries_VTD,
+            keys_VTD,
+            keys_VTD,
+            tokens,
+            causal=self.causal,
+            padding="seen" if self.padding_keys else "apart",
+            pseudo_key=(padding_D, self.max_len) if as_key else None,
+            kept_S=kept_S,
+        )
+        return mixed_VTD
+
+    def initialise(self) -> None:
+        """Called after all weights are drawn; for what is drawn otherwise."""
+
+
+class PreNormBlock(Block):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)), with a GELU between the two linear layers."""
+
+    eps = 1e-5
 
     def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
         """[V, T, D] -> [V, T, D], or [V, S, D] for the tokens `kept_S` alone."""
         normed_VTD = self.attention_norm(x_VTD)
-        mixed_VTD = self.attention(normed_VTD, normed_VTD, normed_VTD, tokens, causal=True, kept_S=kept_S)
+        mixed_VTD = self.attend(normed_VTD, normed_VTD, tokens, kept_S, self.attention_norm.bias)
         x_VTD = _kept(x_VTD, kept_S) + self.dropout(mixed_VTD)
         return _in_portions(self._feed_forward, x_VTD)
 
@@ -44,23 +79,15 @@ class PreNormBlock(nn.Module):
         return output_VTD
 
 
-class PaperBlock(nn.Module):
+class PaperBlock(Block):
     """The block of the authors' code: queries and the residual start from the normed input, keys and values do not."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        width, inner = config.width, config.width * config.feed_forward
-        self.attention_norm = nn.LayerNorm(width, eps=1e-8)
-        self.attention = Attention(width, config.heads, dropout=config.dropout)
-        self.forward_norm = nn.LayerNorm(width, eps=1e-8)
-        self.expand = nn.Linear(width, inner)
-        self.contract = nn.Linear(inner, width)
-        self.dropout = nn.Dropout(config.dropout)
+    eps = 1e-8
 
     def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
         """[V, T, D] -> [V, T, D], or [V, S, D] for the tokens `kept_S` alone."""
         queries_VTD = self.attention_norm(x_VTD)
-        mixed_VTD = self.attention(queries_VTD, x_VTD, x_VTD, tokens, causal=True, kept_S=kept_S)
+        mixed_VTD = self.attend(queries_VTD, x_VTD, tokens, kept_S, torch.zeros_like(self.attention_norm.bias))
         return _in_portions(self._feed_forward, _kept(queries_VTD, kept_S) + mixed_VTD)
 
     def _feed_forward(self, x_VTD: Tensor) -> Tensor:
@@ -69,27 +96,13 @@ class PaperBlock(nn.Module):
         output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))
         return output_VTD
 
-
-class SASRec(nn.Module):
-    """The backbone: `blocks` blocks and a last layer norm. Position and scale are the caller's."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        block = PreNormBlock if config.block == "pre-norm" else PaperBlock
-        self.blocks = nn.ModuleList(block(config) for _ in range(config.blocks))
-        self.last_norm = nn.LayerNorm(config.width, eps=1e-5 if config.block == "pre-norm" else 1e-8)
-
-    def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
-        """[V, T, D] -> [V, T, D]; a token's output depends on it and on earlier tokens of its sequence.
-
-        With `kept_S` only these tokens' outputs, [V, S, D]: the last block then skips the others where it can.
-        """
-        *first, last = self.blocks
-        for block in first:
-            x_VTD = block(x_VTD, tokens)
-        x_VTD = last(x_VTD, tokens, kept_S)
-        output_VTD: Tensor = self.last_norm(x_VTD)
-        return output_VTD
+    def initialise(self) -> None:
+        """As `torch.nn.MultiheadAttention`, which draws the three projections as one matrix 3D x D, biases zero."""
+        attention = self.attention
+        for layer in (attention.query, attention.key, attention.value):
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / (4 * layer.in_features)))
+        for layer in (attention.query, attention.key, attention.value, attention.output):
+            nn.init.zeros_(layer.bias)
 
 
 def _in_portions(feed_forward: Callable[[Tensor], Tensor], x_VTD: Tensor) -> Tensor:

@@ -1,0 +1,68 @@
+"""GRU4Rec (Hidasi et al., 2016): a gated recurrent unit over each sequence, without bias as in the authors' code.
+
+Shapes: V views, T tokens, S sequences, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from llm_esr.config import ModelConfig
+from llm_esr.models.tokens import Tokens
+
+
+class GRU4Rec(nn.Module):
+    """The backbone: one recurrent layer.
+
+    The sequences are flat, and the longest come first at each step of time, so that a step is a slice and nothing is
+    computed for padding. (torch's PackedSequence gives the same numbers, with a slow gradient on the CPU.)
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        # The order of the three gates and the names are those of torch.nn.GRU.
+        self.weight_ih = nn.Parameter(torch.empty(3 * width, width))
+        self.weight_hh = nn.Parameter(torch.empty(3 * width, width))
+
+    def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
+        """[V, T, D] -> [V, T, D]; with `kept_S` only these tokens' outputs, [V, S, D]."""
+        n_views, _, width = x_VTD.shape
+        order_T, counts = _by_time(tokens.lengths_S)
+        gates_VTG = x_VTD.index_select(1, order_T) @ self.weight_ih.T
+        state_VSD = x_VTD.new_zeros(n_views, counts[0], width)
+        states = []
+        for gates_VSG in torch.split(gates_VTG, counts, dim=1):
+            state_VSD = self._step(gates_VSG, state_VSD[:, : gates_VSG.shape[1]])
+            states.append(state_VSD)
+        place_T = torch.empty_like(order_T)
+        place_T[order_T] = torch.arange(len(order_T), device=order_T.device)
+        wanted = place_T if kept_S is None else place_T.index_select(0, kept_S)
+        return torch.cat(states, dim=1).index_select(1, wanted)
+
+    def _step(self, gates_VSG: Tensor, state_VSD: Tensor) -> Tensor:
+        reset_i, update_i, new_i = gates_VSG.chunk(3, dim=2)
+        reset_h, update_h, new_h = (state_VSD @ self.weight_hh.T).chunk(3, dim=2)
+        reset, update = torch.sigmoid(reset_i + reset_h), torch.sigmoid(update_i + update_h)
+        new = torch.tanh(new_i + reset * new_h)
+        return torch.lerp(new, state_VSD, update)
+
+    def empty_state(self) -> Tensor:
+        """The state before any item, [D]: zero."""
+        return self.weight_hh.new_zeros(self.weight_hh.shape[1])
+
+    def initialise(self) -> None:
+        """Nothing is drawn otherwise than the rest."""
+
+
+def _by_time(lengths_S: Tensor) -> tuple[Tensor, list[int]]:
+    """Tokens ordered by their place in the sequence, longer sequences first; and how many each place has."""
+    device, lengths_S = lengths_S.device, lengths_S.cpu()
+    start_S = lengths_S.cumsum(0) - lengths_S
+    rank_S = torch.argsort(lengths_S, descending=True, stable=True)
+    falling_S, start_S = lengths_S[rank_S], start_S[rank_S]
+    time_L = torch.arange(int(falling_S[0]))
+    there_LS = falling_S[None, :] > time_L[:, None]
+    order_T = (start_S[None, :] + time_L[:, None])[there_LS]
+    return order_T.to(device), there_LS.sum(1).tolist()
