@@ -60,7 +60,7 @@ class Sequences:
 
     @property
     def positions(self) -> NDArray[np.int32]:
-        """1 for a sequence's oldest token, [T]."""
+        """1 for the oldest item of the window, 0 for padding, [T]."""
 
     @property
     def targets(self) -> NDArray[np.int32]:
@@ -134,6 +134,11 @@ class Loader:
         batch_size: int,
         max_len: int,
         layout: str,
+        sequence: str,
+        targets: str,
+        padding_tokens: bool,
+        mask_probability: float | None,
+        append_mask: bool,
         similar_users: int,
         negatives: str | None,
         n_negatives: int,
@@ -152,6 +157,13 @@ class Loader:
     def n_students(self) -> int: ...
     def batches(self, epoch: int, first_step: int) -> Batches: ...
 
-def build_sequences(items: NDArray[np.int32], offsets: NDArray[np.int64], max_len: int, layout: str) -> Sequences: ...
+def build_sequences(
+    items: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    max_len: int,
+    layout: str,
+    mask_token: int | None,
+    padding_tokens: bool,
+) -> Sequences: ...
 def philox(key: list[int], counter: list[int]) -> NDArray[np.uint64]:
     """One block of Philox4x64-10."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,6 +56,34 @@ def test_padded_rows_are_left_padded(rows: list[list[int]], max_len: int) -> Non
     np.testing.assert_array_equal(padded, np.array(expected).reshape(len(rows), max_len))
 
 
+@given(histories, st.integers(1, 9), st.sampled_from(["packed", "padded"]))
+def test_an_appended_mask_token_takes_the_place_of_the_oldest_item(
+    rows: list[list[int]], max_len: int, layout: Any
+) -> None:
+    built = build_sequences(*flat(rows), max_len=max_len, layout=layout, mask_token=51)
+    kept = [list(enumerate(r[-max_len:], 1))[len(r[-max_len:]) == max_len :] for r in rows]
+    last = [min(len(r), max_len) + 1 for r in rows]
+    items, offsets = flat([[item for _, item in r] + [51] for r in kept])
+    np.testing.assert_array_equal(built.items, items)
+    np.testing.assert_array_equal(built.offsets, offsets)
+    expected = [[p for p, _ in r] + [end] for r, end in zip(kept, last, strict=True)]
+    assert built.positions.tolist() == [p for r in expected for p in r]
+    assert not built.targets.any()
+    if layout == "packed":
+        np.testing.assert_array_equal(built.slots, packed_slots([len(r) for r in expected]))
+
+
+@given(histories, st.integers(1, 9), st.sampled_from([None, 51]))
+def test_padding_tokens_are_real_tokens(rows: list[list[int]], max_len: int, mask_token: int | None) -> None:
+    bare = build_sequences(*flat(rows), max_len=max_len, layout="padded", mask_token=mask_token)
+    full = build_sequences(*flat(rows), max_len=max_len, layout="padded", mask_token=mask_token, padding_tokens=True)
+    assert full.offsets.tolist() == [s * max_len for s in range(len(rows) + 1)]
+    np.testing.assert_array_equal(full.slots, np.arange(len(rows) * max_len).reshape(len(rows), max_len))
+    for name in ("items", "positions", "targets"):
+        expected = np.append(getattr(bare, name), 0)[bare.slots].ravel()
+        np.testing.assert_array_equal(getattr(full, name), expected)
+
+
 def test_arrays_are_of_the_types_that_torch_takes() -> None:
     built = build_sequences([3, 1, 2], [0, 1, 3], max_len=5)
     assert [a.dtype for a in (built.items, built.positions, built.targets, built.slots)] == [np.int32] * 4
@@ -79,3 +109,16 @@ def test_arrays_are_of_the_types_that_torch_takes() -> None:
 def test_what_cannot_be_cut_is_refused(items: object, offsets: object, max_len: int, layout: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         build_sequences(items, offsets, max_len=max_len, layout=layout)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"mask_token": 2}, "entry 1 is 2; item ids lie below the mask token"),
+        ({"mask_token": 2**31}, "mask_token.*int32"),
+        ({"padding_tokens": True}, "layout 'padded'"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_refused(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        build_sequences([1, 2], [0, 2], max_len=5, **options)

@@ -26,15 +26,30 @@ class BatchLoader(IterableDataset[Batch]):
     Each epoch is one permutation of the students, cut into steps of `batch_size`. What a batch holds depends on the
     seed, the epoch and the step alone: not on threads, ranks, or on where a run resumed. A kept batch never changes.
 
-    Students are the users with two training items or more (with `similar_users`, one is enough). A student's sequence
-    is the training sequence, its last `max_len` items; each token's target is the next item, the last token has none.
+    Students are the users with two training items or more (with `similar_users`, `sequence="without-last"` or masked
+    items, one is enough). A student's sequence is the training sequence, its last `max_len` items; each token's target
+    is the next item, the last token has none.
+
+    With `mask_probability` targets are masked items, of the whole training sequence, and an epoch is one permutation of
+    (user, showing): in showing 0 each item is masked with that probability (80 % of those show the mask token
+    `n_items + 1`, 10 % a uniform item, 10 % themselves), in showing 1 the last item alone, as the mask token. A step
+    may hold a user twice, and a random showing may have no target.
 
     Args:
         data: the prepared data.
         seed: names all random streams.
-        batch_size: students of a step, over all ranks; the last step of an epoch may have fewer.
+        batch_size: students (showings) of a step, over all ranks; the last step of an epoch may have fewer.
         max_len: the newest items of a sequence that are shown.
         layout: `packed` or `padded`; the tokens are the same.
+        sequence: `whole`, or `without-last`: students and teachers read the training sequence without its last item,
+            which is the last token's target; a user with one training item is an empty sequence. Masked students read
+            the whole sequence either way.
+        targets: `every` token that has a next item in training predicts it, or the `last` of them alone.
+        padding_tokens: fill every sequence on the left up to `max_len` tokens with item 0, position 0 (layout `padded`
+            alone). With `without-last` and targets `last` an empty sequence's last token predicts the one item.
+        mask_probability: mask items with this probability; None: no items are masked.
+        append_mask: end the sequences of showing 0 and of teachers in a mask token without target. In a window of
+            `max_len` items the oldest makes room for it, and positions stay: 2 to `max_len + 1`.
         similar_users: teachers a student, from `similar_users.npy`; 0: none.
         negatives: `shared` (N for the whole step, with a mask of what each user met), `own` (N for each target,
             never an item of the user's training sequence nor the target), or None.
@@ -64,6 +79,11 @@ class BatchLoader(IterableDataset[Batch]):
         batch_size: int = 80,
         max_len: int = 50,
         layout: Layout = "packed",
+        sequence: Literal["whole", "without-last"] = "whole",
+        targets: Literal["every", "last"] = "every",
+        padding_tokens: bool = False,
+        mask_probability: float | None = None,
+        append_mask: bool = False,
         similar_users: int = 0,
         negatives: Literal["shared", "own"] | None = "shared",
         n_negatives: int = 512,
@@ -88,6 +108,11 @@ class BatchLoader(IterableDataset[Batch]):
             batch_size=self.batch_size,
             max_len=at_least("max_len", max_len, 1),
             layout=layout,
+            sequence=sequence,
+            targets=targets,
+            padding_tokens=bool(padding_tokens),
+            mask_probability=None if mask_probability is None else float(mask_probability),
+            append_mask=bool(append_mask),
             similar_users=at_least("similar_users", similar_users, 0),
             negatives=negatives,
             n_negatives=at_least("n_negatives", n_negatives, 0),
@@ -103,6 +128,15 @@ class BatchLoader(IterableDataset[Batch]):
         self.n_students = self._native.n_students
         # What batches are made from, so that a state is not resumed with something else.
         settings: dict[str, Any] = {"max_len": max_len, "layout": layout, "shuffle": shuffle}
+        # What came later counts only where it is used, so that the states of before can be resumed.
+        if sequence != "whole":
+            settings["sequence"] = sequence
+        if targets != "every":
+            settings["targets"] = targets
+        if padding_tokens:
+            settings["padding_tokens"] = True
+        if mask_probability is not None:
+            settings |= {"mask_probability": float(mask_probability), "append_mask": bool(append_mask)}
         if similar_users:
             settings |= {"similar_users": similar_users, "similar_users.npy": _checksum(data.folder, "similar_users")}
         if negatives is not None:

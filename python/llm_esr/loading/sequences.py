@@ -12,7 +12,15 @@ from llm_esr._native import Sequences
 from llm_esr.config import Layout
 
 
-def build_sequences(items: ArrayLike, offsets: ArrayLike, *, max_len: int, layout: Layout = "packed") -> Sequences:
+def build_sequences(
+    items: ArrayLike,
+    offsets: ArrayLike,
+    *,
+    max_len: int,
+    layout: Layout = "packed",
+    mask_token: int | None = None,
+    padding_tokens: bool = False,
+) -> Sequences:
     """Cut flat histories to their newest items and lay them out in rows.
 
     Args:
@@ -21,12 +29,17 @@ def build_sequences(items: ArrayLike, offsets: ArrayLike, *, max_len: int, layou
         max_len: the newest items of a history that are kept.
         layout: `packed` (several histories share a row as wide as the longest) or `padded` (one row a history,
             `max_len` wide, left-padded).
+        mask_token: an id above all items that ends each sequence. Where a history fills the window of `max_len` items,
+            the oldest makes room for it, and positions stay: 2 to `max_len + 1`.
+        padding_tokens: fill every sequence on the left up to `max_len` tokens with item 0, position 0 (layout `padded`
+            alone).
 
     Returns:
-        S sequences, positions 1, 2, ... from the oldest item kept, no targets.
+        S sequences, positions 1, 2, ... from the oldest item of the window, no targets.
 
     Raises:
-        ValueError: ids below 1, offsets that do not cut `items`, a `max_len` below 1, or an unknown layout.
+        ValueError: ids below 1 or from `mask_token` up, offsets that do not cut `items`, a `max_len` below 1, an
+            unknown layout, or padding tokens in packed rows.
 
     """
     return _native.build_sequences(
@@ -34,6 +47,8 @@ def build_sequences(items: ArrayLike, offsets: ArrayLike, *, max_len: int, layou
         integers("offsets", offsets, np.int64),
         at_least("max_len", max_len, 1),
         layout,
+        None if mask_token is None else int(integers("mask_token", [mask_token], np.int32)[0]),
+        bool(padding_tokens),
     )
 
 

@@ -1,153 +1,14 @@
 //! One training step's inputs: students, teachers and negatives.
 
-use std::sync::Arc;
-
-use crate::negatives::Catalogue;
-use crate::rng::{Draws, Stream, permutation};
+use crate::packing::Packer;
+use crate::recipe::{Kind, Recipe};
+use crate::rng::Stream;
 use crate::seen::{Collisions, Seen};
-use crate::sequences::{Layout, Packer, Sequences, Span};
-use crate::smoothing::Smoothing;
-use crate::store::{SimilarUsers, Store};
-use crate::{Error, Result};
-
-/// Which negatives a batch carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// None.
-    None,
-    /// N for the whole step, and which of them each user met.
-    Shared(usize),
-    /// N for each target, never an item that the user met.
-    Own(usize),
-}
-
-/// What a batch is made from; shared by all threads.
-#[derive(Debug)]
-pub struct Recipe {
-    /// The interactions.
-    pub store: Arc<Store>,
-    /// Seed of every stream.
-    pub seed: u64,
-    /// A sequence's last items that are shown.
-    pub max_len: usize,
-    /// How rows are laid out.
-    pub layout: Layout,
-    /// Teachers of each student, if any.
-    pub similar: Option<SimilarUsers>,
-    /// Negatives.
-    pub kind: Kind,
-    /// What negatives are drawn from; there unless the kind is `None` or nobody trains.
-    pub catalogue: Option<Catalogue>,
-    /// Semantic smoothing, if any.
-    pub smoothing: Option<Smoothing>,
-    students: Vec<u32>,
-}
-
-/// The options of a [`Recipe`].
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Seed of every stream.
-    pub seed: u64,
-    /// A sequence's last items that are shown.
-    pub max_len: usize,
-    /// How rows are laid out.
-    pub layout: Layout,
-    /// Negatives.
-    pub kind: Kind,
-    /// Draw negatives by training count to this power; none: uniformly.
-    pub exponent: Option<f64>,
-    /// Draw only items that training met.
-    pub only_met: bool,
-}
+use crate::sequences::{Sequences, Span};
+use crate::store::SimilarUsers;
 
 impl Recipe {
-    /// Checks that every batch can be made.
-    ///
-    /// # Errors
-    /// A `max_len` of 0, an exponent that is no number from 0 up, or a user who met every item that own negatives
-    /// are drawn from.
-    pub fn new(
-        store: Arc<Store>,
-        options: Options,
-        similar: Option<SimilarUsers>,
-        smoothing: Option<Smoothing>,
-    ) -> Result<Self> {
-        if options.max_len == 0 {
-            return Err(Error::argument(
-                "max_len",
-                "0; a sequence holds at least 1 item",
-            ));
-        }
-        if options
-            .exponent
-            .is_some_and(|power| !(0.0..=100.0).contains(&power))
-        {
-            let message = format!("{:?}; expected a number from 0 up", options.exponent);
-            return Err(Error::argument("exponent", message));
-        }
-        let shortest = if similar.is_some() { 1 } else { 2 };
-        let students: Vec<u32> = (0..store.n_users() as u32)
-            .filter(|&user| store.training(user as usize).len() >= shortest)
-            .collect();
-        let catalogue = if options.kind == Kind::None || students.is_empty() {
-            None
-        } else {
-            let counts = store.training_counts();
-            Some(Catalogue::new(&counts, options.only_met, options.exponent)?)
-        };
-        let recipe = Self {
-            store,
-            seed: options.seed,
-            max_len: options.max_len,
-            layout: options.layout,
-            similar,
-            kind: options.kind,
-            catalogue,
-            smoothing,
-            students,
-        };
-        recipe.check_complements()?;
-        Ok(recipe)
-    }
-
-    /// Own negatives need an item that the user did not meet, and one more where smoothing may make it the target.
-    fn check_complements(&self) -> Result<()> {
-        let (Kind::Own(_), Some(catalogue)) = (self.kind, &self.catalogue) else {
-            return Ok(());
-        };
-        let needed = 1 + usize::from(self.smoothing.is_some());
-        let mut seen = Seen::new(self.store.n_items());
-        for &user in &self.students {
-            let history = self.store.training(user as usize);
-            if history.len() + needed <= catalogue.len() {
-                continue;
-            }
-            let unmet = catalogue.count_unmet(history, &mut seen);
-            if unmet < needed {
-                let message = format!(
-                    "user {user} met all but {unmet} of the {} items that own negatives are drawn from, and needs \
-                     {needed}; use shared negatives (negatives.kind=shared) or leave the user out",
-                    catalogue.len()
-                );
-                return Err(Error::argument("negatives", message));
-            }
-        }
-        Ok(())
-    }
-
-    /// Users that train: two training items, or one where there are teachers.
-    #[must_use]
-    pub fn students(&self) -> &[u32] {
-        &self.students
-    }
-
-    /// An epoch's order: places in `students`.
-    #[must_use]
-    pub fn order(&self, epoch: u64) -> Vec<u32> {
-        permutation(self.seed, epoch, self.students.len() as u32)
-    }
-
-    /// Makes one step's batch of the students at `places`, in `batch`'s memory.
+    /// Makes one step's batch of the entries at `places`, in `batch`'s memory.
     pub fn fill(
         &self,
         epoch: u64,
@@ -158,12 +19,11 @@ impl Recipe {
     ) {
         batch.clear();
         (batch.epoch, batch.step) = (epoch, step);
-        batch.users.extend(
-            places
-                .iter()
-                .map(|&place| i64::from(self.students[place as usize])),
-        );
-        batch.showings.resize(places.len(), 0);
+        for &place in places {
+            let (user, showing) = self.entry(place);
+            batch.users.push(user);
+            batch.showings.push(showing);
+        }
         self.fill_students(batch, scratch);
         match self.kind {
             Kind::None => {}
@@ -175,52 +35,18 @@ impl Recipe {
         }
     }
 
-    /// The whole training sequence, its last `max_len` items; each token's target is the next one.
-    fn fill_students(&self, batch: &mut Batch, scratch: &mut Scratch) {
-        let Scratch {
-            spans,
-            counting,
-            packer,
-            ..
-        } = scratch;
-        spans.clear();
-        spans.extend(batch.users.iter().map(|&user| self.span(user as usize)));
-        let students = &mut batch.students;
-        students.gather(self.store.items().as_slice(), spans, counting);
-        for (row, &user) in batch.users.iter().enumerate() {
-            let (start, end) = (
-                students.offsets[row] as usize,
-                students.offsets[row + 1] as usize,
-            );
-            let next = &students.items[start + 1..end];
-            let targets = &mut students.targets[start..end - 1];
-            match &self.smoothing {
-                None => targets.copy_from_slice(next),
-                Some(smoothing) => {
-                    let draws = self.draws(batch.epoch, Stream::Smoothing, user as u64);
-                    smoothing.smooth(&draws, next, targets);
-                }
-            }
-        }
-        students.lay_out(self.layout, self.max_len, packer);
-    }
-
-    fn span(&self, user: usize) -> Span {
-        self.store.training_span(user, self.max_len)
-    }
-
     fn fill_own(&self, n: usize, batch: &mut Batch, scratch: &mut Scratch) {
         batch.negatives_width = n;
         let Some(catalogue) = &self.catalogue else {
             return;
         };
         let students = &batch.students;
-        for (row, &user) in batch.users.iter().enumerate() {
+        for (row, (&user, &showing)) in batch.users.iter().zip(&batch.showings).enumerate() {
             let history = self.store.training(user as usize);
-            let draws = self.draws(batch.epoch, Stream::OwnNegatives, user as u64);
-            let tokens = students.offsets[row] as usize..students.offsets[row + 1] as usize;
-            let rows = (0..)
-                .zip(students.targets[tokens].iter().copied())
+            let draws = self.draws(batch.epoch, Stream::OwnNegatives, showing, user);
+            let rows = students
+                .tokens(row)
+                .map(|token| (students.place(token), students.targets[token]))
                 .filter(|&(_, target)| target > 0);
             scratch.seen.mark(history);
             catalogue.draw_own(
@@ -240,7 +66,7 @@ impl Recipe {
         let Some(catalogue) = &self.catalogue else {
             return;
         };
-        let draws = self.draws(batch.epoch, Stream::SharedNegatives, batch.step);
+        let draws = self.draws(batch.epoch, Stream::SharedNegatives, 0, batch.step as i64);
         catalogue.draw_shared(&draws, n, &mut batch.negatives);
         let histories = batch
             .users
@@ -282,22 +108,25 @@ impl Recipe {
             let (user, place) = (pair >> 32, pair as u32 as usize);
             if user != before {
                 before = user;
-                let span = self.span(user as usize);
                 index = -1;
-                if span.length > 0 {
+                if !self.store.training(user as usize).is_empty() {
                     index = spans.len() as i64;
-                    spans.push(span);
+                    spans.push(self.span(user as usize));
                 }
             }
             batch.teacher_index[place] = index;
         }
         let teachers = &mut batch.teachers;
-        teachers.gather(self.store.items().as_slice(), spans, counting);
-        teachers.lay_out(self.layout, self.max_len, packer);
-    }
-
-    fn draws(&self, epoch: u64, stream: Stream, owner: u64) -> Draws {
-        Draws::new(self.seed, epoch, stream, 0, owner)
+        let items = self.store.items().as_slice();
+        if self.frame.is_bare() {
+            teachers.gather(items, spans, counting);
+        } else {
+            teachers.clear();
+            for span in &*spans {
+                teachers.push(&items[span.start..span.start + span.length], self.frame);
+            }
+        }
+        teachers.lay_out(self.layout, self.frame.max_len, packer);
     }
 }
 
@@ -331,12 +160,12 @@ fn sort_by_user(pairs: &mut Vec<u64>, other: &mut Vec<u64>) {
 #[derive(Debug)]
 pub struct Scratch {
     seen: Seen,
-    packer: Packer,
+    pub(crate) packer: Packer,
     collisions: Collisions,
-    counting: Vec<i32>,
+    pub(crate) counting: Vec<i32>,
     wanted: Vec<u64>,
     sorting: Vec<u64>,
-    spans: Vec<Span>,
+    pub(crate) spans: Vec<Span>,
 }
 
 impl Scratch {

@@ -5,14 +5,18 @@ pub mod candidates;
 pub mod errors;
 pub mod loader;
 pub mod mapped;
+pub mod masking;
 pub mod negatives;
+pub mod packing;
 pub mod pool;
+pub mod recipe;
 pub mod rng;
 pub mod seen;
 pub mod sequences;
 pub mod similar;
 pub mod smoothing;
 pub mod store;
+mod students;
 pub mod tables;
 
 pub use errors::{Error, Result};

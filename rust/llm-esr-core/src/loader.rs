@@ -11,14 +11,15 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::batches::{Recipe, Scratch};
+use crate::batches::Scratch;
 use crate::pool::{Pool, Pooled, lock};
+use crate::recipe::Recipe;
 use crate::{Error, Result};
 
-/// Who takes which share of the users.
+/// Who takes which share of an epoch's order.
 #[derive(Debug, Clone, Copy)]
 pub struct Shares {
-    /// Students of a step, over all ranks.
+    /// Entries of an epoch's order in a step, over all ranks.
     pub batch_size: usize,
     /// This process.
     pub rank: usize,
@@ -31,11 +32,9 @@ pub struct Shares {
 impl Shares {
     /// The part of an epoch's order that this rank takes in a step: the ranks' parts follow each other and differ by
     /// at most one.
-    fn range(&self, step: u64, students: usize) -> Range<usize> {
-        let start = (step as usize)
-            .saturating_mul(self.batch_size)
-            .min(students);
-        let count = self.batch_size.min(students - start);
+    fn range(&self, step: u64, entries: usize) -> Range<usize> {
+        let start = (step as usize).saturating_mul(self.batch_size).min(entries);
+        let count = self.batch_size.min(entries - start);
         let (each, more) = (count / self.world_size, count % self.world_size);
         let from = start + self.rank * each + self.rank.min(more);
         from..from + each + usize::from(self.rank < more)
@@ -87,10 +86,7 @@ impl Loader {
     /// Steps an epoch; the same on all ranks.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.recipe
-            .students()
-            .len()
-            .div_ceil(self.shares.batch_size) as u64
+        (self.recipe.entries() as usize).div_ceil(self.shares.batch_size) as u64
     }
 
     /// An epoch's batches from `first_step` on.
@@ -99,7 +95,7 @@ impl Loader {
         let order = if self.shares.shuffle {
             self.recipe.order(epoch)
         } else {
-            (0..self.recipe.students().len() as u32).collect()
+            (0..self.recipe.entries()).collect()
         };
         let mut pool = lock(&self.pool);
         if pool.is_of_another_process() {

@@ -27,6 +27,8 @@ pub enum Stream {
     Smoothing = 3,
     /// Evaluation candidates; the split stands in place of the epoch.
     Candidates = 4,
+    /// Which tokens are masked, and what is shown in their place.
+    Masking = 5,
 }
 
 /// One block of Philox4x64-10.

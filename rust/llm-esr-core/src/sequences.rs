@@ -1,5 +1,8 @@
 //! Flat tokens with offsets, and where each stands in the attention's rows.
 
+use std::ops::Range;
+
+use crate::packing::Packer;
 use crate::{Error, Result};
 
 /// How sequences are laid out in the rows that attention works on.
@@ -11,12 +14,62 @@ pub enum Layout {
     Padded,
 }
 
+/// How a history is shown: its newest items, and what stands around them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// The most tokens there are.
+    pub max_len: usize,
+    /// A token behind the newest item. Where the window is full the oldest item makes room for it; positions stay
+    /// what they were, so that its own is up to `max_len + 1`.
+    pub mask_token: Option<i32>,
+    /// Padding (item 0, position 0) before the oldest item, up to `max_len` tokens.
+    pub padding_tokens: bool,
+}
+
+impl Frame {
+    /// The newest `max_len` items and nothing else.
+    #[must_use]
+    pub fn bare(max_len: usize) -> Self {
+        Self {
+            max_len,
+            mask_token: None,
+            padding_tokens: false,
+        }
+    }
+
+    /// Whether items alone are shown.
+    #[must_use]
+    pub fn is_bare(self) -> bool {
+        self.mask_token.is_none() && !self.padding_tokens
+    }
+
+    /// Checks what the frame asks of the rows.
+    ///
+    /// # Errors
+    /// A `max_len` of 0, or padding tokens in packed rows.
+    pub fn check(self, layout: Layout) -> Result<()> {
+        if self.max_len == 0 {
+            return Err(Error::argument(
+                "max_len",
+                "0; a sequence holds at least 1 item",
+            ));
+        }
+        if self.padding_tokens && layout == Layout::Packed {
+            return Err(Error::argument(
+                "padding_tokens",
+                "sequences filled up to max_len cannot share rows; use layout 'padded' (train.layout=padded)",
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// Sequences as flat tokens, oldest first: T tokens in S sequences, R rows of width W.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequences {
     /// Item ids, `[T]`.
     pub items: Vec<i32>,
-    /// 1 for a sequence's oldest token, `[T]`.
+    /// 1 for the oldest item of the window, 0 for padding, `[T]`.
     pub positions: Vec<i32>,
     /// The item to predict at each token, 0 for none, `[T]`.
     pub targets: Vec<i32>,
@@ -64,6 +117,20 @@ impl Sequences {
         (self.offsets[sequence + 1] - self.offsets[sequence]) as usize
     }
 
+    /// Where a sequence's tokens lie.
+    #[must_use]
+    #[inline]
+    pub fn tokens(&self, sequence: usize) -> Range<usize> {
+        self.offsets[sequence] as usize..self.offsets[sequence + 1] as usize
+    }
+
+    /// The number of a token's draws: its place in the window, whatever stands around it; 0 for padding.
+    #[must_use]
+    #[inline]
+    pub fn place(&self, token: usize) -> u64 {
+        self.positions[token].max(1) as u64 - 1
+    }
+
     /// Takes the sequences that lie at `spans` of `source`: fills items, positions and offsets, makes all targets 0.
     ///
     /// Sequences are short, so a call of `memcpy` for each would cost more than the copy: whole chunks are copied, and
@@ -106,29 +173,73 @@ impl Sequences {
         self.targets.resize(tokens, 0);
     }
 
-    /// Cuts flat histories to their last `max_len` items; no token has a target.
+    /// Forgets all sequences, keeps the memory.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.positions.clear();
+        self.targets.clear();
+        self.offsets.clear();
+        self.offsets.push(0);
+    }
+
+    /// Adds a history as `frame` shows it, without targets; returns where the items that are kept lie among the tokens.
+    pub fn push(&mut self, history: &[i32], frame: Frame) -> Range<usize> {
+        let window = &history[history.len().saturating_sub(frame.max_len)..];
+        let appended = usize::from(frame.mask_token.is_some());
+        let dropped = usize::from(appended + window.len() > frame.max_len);
+        let kept = &window[dropped..];
+        let length = kept.len() + appended;
+        if frame.padding_tokens {
+            let first = self.items.len() + frame.max_len - length;
+            self.items.resize(first, 0);
+            self.positions.resize(first, 0);
+        }
+        let start = self.items.len();
+        self.items.extend_from_slice(kept);
+        self.items.extend(frame.mask_token);
+        let position = dropped as i32 + 1;
+        self.positions.extend(position..position + length as i32);
+        self.targets.resize(self.items.len(), 0);
+        self.offsets.push(self.items.len() as i64);
+        start..start + kept.len()
+    }
+
+    /// Shows flat histories as `frame` says; no token has a target.
     ///
     /// # Errors
-    /// A `max_len` of 0, ids below 1, or offsets that do not cut `items`.
-    pub fn build(items: &[i32], offsets: &[i64], max_len: usize, layout: Layout) -> Result<Self> {
-        if max_len == 0 {
-            return Err(Error::argument(
-                "max_len",
-                "0; a sequence holds at least 1 item",
-            ));
-        }
+    /// A `max_len` of 0, ids below 1 or from the mask token up, offsets that do not cut `items`, or padding tokens in
+    /// packed rows.
+    pub fn build(items: &[i32], offsets: &[i64], frame: Frame, layout: Layout) -> Result<Self> {
+        frame.check(layout)?;
         check_cut(items.len(), offsets)?;
         if let Some(at) = items.iter().position(|&item| item < 1) {
             let message = format!("entry {at} is {}; item ids start at 1", items[at]);
             return Err(Error::argument("items", message));
         }
-        let spans: Vec<Span> = offsets
-            .windows(2)
-            .map(|pair| Span::last(pair[0] as usize, pair[1] as usize, max_len))
-            .collect();
+        if let Some(token) = frame.mask_token
+            && let Some(at) = items.iter().position(|&item| item >= token)
+        {
+            let message = format!(
+                "entry {at} is {}; item ids lie below the mask token, {token}",
+                items[at]
+            );
+            return Err(Error::argument("items", message));
+        }
         let mut built = Self::default();
-        built.gather(items, &spans, &mut Vec::new());
-        built.lay_out(layout, max_len, &mut Packer::default());
+        let cuts = offsets
+            .windows(2)
+            .map(|pair| (pair[0] as usize, pair[1] as usize));
+        if frame.is_bare() {
+            let spans: Vec<Span> = cuts
+                .map(|(start, end)| Span::last(start, end, frame.max_len))
+                .collect();
+            built.gather(items, &spans, &mut Vec::new());
+        } else {
+            for (start, end) in cuts {
+                built.push(&items[start..end], frame);
+            }
+        }
+        built.lay_out(layout, frame.max_len, &mut Packer::default());
         Ok(built)
     }
 
@@ -178,7 +289,7 @@ impl Span {
 }
 
 /// Numbers copied at once.
-const CHUNK: usize = 16;
+pub(crate) const CHUNK: usize = 16;
 
 /// Copies whole chunks; both are equally long.
 #[inline]
@@ -209,111 +320,9 @@ fn check_cut(n_items: usize, offsets: &[i64]) -> Result<()> {
 
 /// Writes `first`, `first + 1`, ... into all slots.
 #[inline]
-fn write_run(slots: &mut [i32], first: i32) {
+pub(crate) fn write_run(slots: &mut [i32], first: i32) {
     for (slot, token) in slots.iter_mut().zip(first..) {
         *slot = token;
-    }
-}
-
-/// As `write_run`, for `length` slots; whole chunks of `row` are written where they fit.
-#[inline]
-fn write_run_in_chunks(row: &mut [i32], length: usize, mut first: i32) {
-    let room = length.next_multiple_of(CHUNK);
-    let Some(chunks) = row.get_mut(..room) else {
-        write_run(&mut row[..length], first);
-        return;
-    };
-    for chunk in chunks.as_chunks_mut::<CHUNK>().0 {
-        *chunk = std::array::from_fn(|k| first + k as i32);
-        first += CHUNK as i32;
-    }
-}
-
-/// First-fit-decreasing, with its working memory.
-///
-/// Sequences are placed longest first, ties in their order, each into the first row with room for it. Among sequences
-/// of one length that row never goes back (a row without room for one has none for the next), so a length costs one
-/// walk over the rows.
-#[derive(Debug, Default)]
-pub struct Packer {
-    /// Sequences of each length, then where each length starts in `order`.
-    starts: Vec<u32>,
-    order: Vec<u32>,
-    /// Slots left in each row.
-    room: Vec<u32>,
-    /// Row and first slot of each sequence of `order`.
-    place: Vec<(u32, u32)>,
-}
-
-impl Packer {
-    fn pack(&mut self, sequences: &mut Sequences) {
-        let count = sequences.len();
-        let width = (0..count).map(|s| sequences.length(s)).max().unwrap_or(0);
-        self.sort(sequences, width);
-        self.room.clear();
-        self.place.clear();
-        let (mut length, mut row) = (usize::MAX, 0);
-        for &sequence in &self.order {
-            let next = sequences.length(sequence as usize);
-            if next == 0 {
-                break; // The longest come first: only empty ones are left.
-            }
-            if next != length {
-                (length, row) = (next, 0);
-            }
-            while row < self.room.len() && (self.room[row] as usize) < length {
-                row += 1;
-            }
-            if row == self.room.len() {
-                self.room.push(width as u32);
-            }
-            let filled = width as u32 - self.room[row];
-            self.place.push((row as u32, filled));
-            self.room[row] -= length as u32;
-        }
-        sequences.rows = self.room.len();
-        sequences.width = width;
-        self.write(sequences);
-    }
-
-    /// Writes the slots: a row from left to right, so that what a chunk writes too far is overwritten.
-    fn write(&self, sequences: &mut Sequences) {
-        let width = sequences.width;
-        sequences.slots.resize(sequences.rows * width, -1);
-        for (&sequence, &(row, filled)) in self.order.iter().zip(&self.place) {
-            let (row, sequence) = (row as usize * width, sequence as usize);
-            let (first, length) = (
-                sequences.offsets[sequence] as i32,
-                sequences.length(sequence),
-            );
-            let right = &mut sequences.slots[row + filled as usize..row + width];
-            write_run_in_chunks(right, length, first);
-        }
-        for (row, &room) in self.room.iter().enumerate() {
-            let end = (row + 1) * width;
-            sequences.slots[end - room as usize..end].fill(-1);
-        }
-    }
-
-    /// Counting sort by falling length; stable.
-    fn sort(&mut self, sequences: &Sequences, width: usize) {
-        let count = sequences.len();
-        self.starts.clear();
-        self.starts.resize(width + 2, 0);
-        // A length's start is the number of longer sequences.
-        for sequence in 0..count {
-            self.starts[width - sequences.length(sequence) + 1] += 1;
-        }
-        for rank in 1..self.starts.len() {
-            self.starts[rank] += self.starts[rank - 1];
-        }
-        self.order.clear();
-        self.order.resize(count, 0);
-        for sequence in 0..count {
-            let start = &mut self.starts[width - sequences.length(sequence)];
-            self.order[*start as usize] = sequence as u32;
-            *start += 1;
-        }
     }
 }
 
@@ -333,7 +342,7 @@ mod tests {
     #[test]
     fn the_longest_sequences_come_first_into_the_first_row_with_room() {
         let (items, offsets) = of_lengths(&[2, 5, 3, 1]);
-        let built = Sequences::build(&items, &offsets, 9, Layout::Packed).unwrap();
+        let built = Sequences::build(&items, &offsets, Frame::bare(9), Layout::Packed).unwrap();
         assert_eq!((built.rows, built.width), (3, 5));
         assert_eq!(
             built.slots,
@@ -345,7 +354,7 @@ mod tests {
     #[test]
     fn padded_rows_end_with_the_newest_item() {
         let (items, offsets) = of_lengths(&[2, 0, 4]);
-        let built = Sequences::build(&items, &offsets, 3, Layout::Padded).unwrap();
+        let built = Sequences::build(&items, &offsets, Frame::bare(3), Layout::Padded).unwrap();
         assert_eq!(built.items, [1, 2, 4, 5, 6]);
         assert_eq!(built.offsets, [0, 2, 2, 5]);
         assert_eq!(built.slots, [-1, 0, 1, -1, -1, -1, 2, 3, 4]);
@@ -353,16 +362,18 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_laid_out_too() {
-        let built = Sequences::build(&[], &[0], 3, Layout::Packed).unwrap();
+        let built = Sequences::build(&[], &[0], Frame::bare(3), Layout::Packed).unwrap();
         assert_eq!((built.len(), built.rows, built.width), (0, 0, 0));
     }
 
     #[test]
     fn offsets_that_do_not_cut_the_items_are_refused() {
         for offsets in [vec![], vec![0, 2], vec![1, 3], vec![0, 3, 2, 3]] {
-            assert!(Sequences::build(&[1, 2, 3], &offsets, 3, Layout::Packed).is_err());
+            assert!(
+                Sequences::build(&[1, 2, 3], &offsets, Frame::bare(3), Layout::Packed).is_err()
+            );
         }
-        assert!(Sequences::build(&[1, 0, 3], &[0, 3], 3, Layout::Packed).is_err());
+        assert!(Sequences::build(&[1, 0, 3], &[0, 3], Frame::bare(3), Layout::Packed).is_err());
     }
 
     proptest! {
@@ -372,7 +383,7 @@ mod tests {
         ) {
             let (items, offsets) = of_lengths(&lengths);
             for layout in [Layout::Packed, Layout::Padded] {
-                let built = Sequences::build(&items, &offsets, max_len, layout).unwrap();
+                let built = Sequences::build(&items, &offsets, Frame::bare(max_len), layout).unwrap();
                 let mut tokens: Vec<i32> = built.slots.iter().copied().filter(|&t| t >= 0).collect();
                 tokens.sort_unstable();
                 prop_assert_eq!(tokens, (0..built.items.len() as i32).collect::<Vec<_>>());

@@ -68,12 +68,25 @@ impl Smoothing {
         for (group, (targets, out)) in (0..).zip(blocks) {
             let words = draws.block(group, 0);
             for ((pair, &target), out) in words.chunks_exact(2).zip(targets).zip(out) {
-                *out = if u64::from(pair[0]) < self.chance {
-                    self.neighbour(target, pair[1])
-                } else {
-                    target
-                };
+                *out = self.choose(pair[0], pair[1], target);
             }
+        }
+    }
+
+    /// As `smooth`, for the target at one position.
+    #[must_use]
+    pub fn smooth_one(&self, draws: &Draws, position: u64, target: i32) -> i32 {
+        let words = draws.block(2 * position / WORDS, 0);
+        let coin = (2 * position % WORDS) as usize;
+        self.choose(words[coin], words[coin + 1], target)
+    }
+
+    #[inline]
+    fn choose(&self, coin: u32, word: u32, target: i32) -> i32 {
+        if u64::from(coin) < self.chance {
+            self.neighbour(target, word)
+        } else {
+            target
         }
     }
 

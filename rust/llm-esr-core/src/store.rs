@@ -1,9 +1,9 @@
 //! A data folder's interactions, users' training sequences, and neighbours: checked when opened, then shared.
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::mapped::Mapped;
-use crate::sequences::Span;
 use crate::{Error, Result};
 
 /// Interactions in CSR form: user u's items are `items[offsets[u]..offsets[u + 1]]`, oldest first.
@@ -111,21 +111,15 @@ impl Store {
     #[must_use]
     #[inline]
     pub fn training(&self, user: usize) -> &[i32] {
-        let start = self.offsets.as_slice()[user] as usize;
-        let length = self.splits.as_slice()[2 * user] as usize;
-        &self.items.as_slice()[start..start + length]
+        &self.items.as_slice()[self.training_range(user)]
     }
 
-    /// Where the last `max_len` items of a training sequence lie in `items`.
+    /// Where a training sequence lies in `items`.
     #[must_use]
     #[inline]
-    pub fn training_span(&self, user: usize, max_len: usize) -> Span {
+    pub fn training_range(&self, user: usize) -> Range<usize> {
         let start = self.offsets.as_slice()[user] as usize;
-        Span::last(
-            start,
-            start + self.splits.as_slice()[2 * user] as usize,
-            max_len,
-        )
+        start..start + self.splits.as_slice()[2 * user] as usize
     }
 
     /// What a user met before the end of validation, oldest first.

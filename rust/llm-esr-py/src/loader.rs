@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use llm_esr_core::Error;
-use llm_esr_core::batches::{Kind, Options, Recipe};
 use llm_esr_core::loader::{Batches, Loader, Shares, Waited};
 use llm_esr_core::pool::Pooled;
+use llm_esr_core::recipe::{Kind, Options, Recipe, Shown, Targets};
 use llm_esr_core::smoothing::Smoothing;
 use llm_esr_core::store::SimilarUsers;
 use numpy::{PyArray1, PyArray2};
@@ -29,10 +29,11 @@ pub struct PyLoader(Loader);
 #[pymethods]
 impl PyLoader {
     // Python names them all; one struct of options would be taken apart again right here.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
     #[new]
-    #[pyo3(signature = (store, folder, *, seed, batch_size, max_len, layout, similar_users, negatives, n_negatives,
-                        exponent, only_met, smoothing, smoothing_temperature, threads, rank, world_size, shuffle))]
+    #[pyo3(signature = (store, folder, *, seed, batch_size, max_len, layout, sequence, targets, padding_tokens,
+                        mask_probability, append_mask, similar_users, negatives, n_negatives, exponent, only_met,
+                        smoothing, smoothing_temperature, threads, rank, world_size, shuffle))]
     fn new(
         py: Python<'_>,
         store: &PyStore,
@@ -41,6 +42,11 @@ impl PyLoader {
         batch_size: usize,
         max_len: usize,
         layout: &str,
+        sequence: &str,
+        targets: &str,
+        padding_tokens: bool,
+        mask_probability: Option<f64>,
+        append_mask: bool,
         similar_users: usize,
         negatives: Option<&str>,
         n_negatives: usize,
@@ -57,6 +63,11 @@ impl PyLoader {
             seed,
             max_len,
             layout: layout_of(layout)?,
+            sequence: shown_of(sequence)?,
+            targets: targets_of(targets)?,
+            padding_tokens,
+            mask_probability,
+            append_mask,
             kind: kind_of(negatives, n_negatives)?,
             exponent,
             only_met,
@@ -100,6 +111,28 @@ impl PyLoader {
     fn batches(&self, py: Python<'_>, epoch: u64, first_step: u64) -> PyResult<PyBatches> {
         let batches = without_gil(py, || Ok(self.0.batches(epoch, first_step)))?;
         Ok(PyBatches(Mutex::new(batches)))
+    }
+}
+
+fn shown_of(name: &str) -> PyResult<Shown> {
+    match name {
+        "whole" => Ok(Shown::Whole),
+        "without-last" => Ok(Shown::WithoutLast),
+        _ => Err(to_py(Error::argument(
+            "sequence",
+            format!("'{name}'; expected 'whole' or 'without-last'"),
+        ))),
+    }
+}
+
+fn targets_of(name: &str) -> PyResult<Targets> {
+    match name {
+        "every" => Ok(Targets::Every),
+        "last" => Ok(Targets::Last),
+        _ => Err(to_py(Error::argument(
+            "targets",
+            format!("'{name}'; expected 'every' or 'last'"),
+        ))),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use llm_esr_core::Error;
 use llm_esr_core::pool::Pooled;
-use llm_esr_core::sequences::{Layout, Sequences};
+use llm_esr_core::sequences::{Frame, Layout, Sequences};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 
@@ -48,7 +48,7 @@ impl PySequences {
         Self::vector(this, &this.get().sequences().items)
     }
 
-    /// 1 for a sequence's oldest token, int32 [T].
+    /// 1 for the oldest item of the window, 0 for padding, int32 [T].
     #[getter]
     fn positions<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i32>> {
         Self::vector(this, &this.get().sequences().positions)
@@ -101,18 +101,26 @@ pub fn layout_of(name: &str) -> PyResult<Layout> {
     }
 }
 
-/// Cuts flat histories to their last `max_len` items.
+/// Cuts flat histories to their last `max_len` items, and puts mask and padding tokens around them.
 #[pyfunction]
+#[pyo3(signature = (items, offsets, max_len, layout, mask_token, padding_tokens))]
 fn build_sequences<'py>(
     py: Python<'py>,
     items: PyReadonlyArray1<'py, i32>,
     offsets: PyReadonlyArray1<'py, i64>,
     max_len: usize,
     layout: &str,
+    mask_token: Option<i32>,
+    padding_tokens: bool,
 ) -> PyResult<PySequences> {
     let layout = layout_of(layout)?;
+    let frame = Frame {
+        max_len,
+        mask_token,
+        padding_tokens,
+    };
     let (items, offsets) = (items.as_slice()?, offsets.as_slice()?);
-    let built = without_gil(py, || Sequences::build(items, offsets, max_len, layout))?;
+    let built = without_gil(py, || Sequences::build(items, offsets, frame, layout))?;
     Ok(PySequences(Owner::Alone(built)))
 }
 

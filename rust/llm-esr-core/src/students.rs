@@ -1,0 +1,113 @@
+//! What students show and what they predict.
+
+use crate::batches::{Batch, Scratch};
+use crate::masking::Masking;
+use crate::recipe::{Recipe, Targets};
+use crate::rng::{Draws, Stream, Words};
+
+impl Recipe {
+    pub(crate) fn fill_students(&self, batch: &mut Batch, scratch: &mut Scratch) {
+        if let Some(masking) = &self.masking {
+            self.mask_students(masking, batch);
+        } else if self.frame.is_bare() {
+            self.gather_students(batch, scratch);
+        } else {
+            self.push_students(batch);
+        }
+        batch
+            .students
+            .lay_out(self.layout, self.frame.max_len, &mut scratch.packer);
+    }
+
+    /// The newest items of each student.
+    fn gather_students(&self, batch: &mut Batch, scratch: &mut Scratch) {
+        let Scratch {
+            spans, counting, ..
+        } = scratch;
+        spans.clear();
+        spans.extend(batch.users.iter().map(|&user| self.span(user as usize)));
+        let students = &mut batch.students;
+        students.gather(self.store.items().as_slice(), spans, counting);
+        for (row, &user) in batch.users.iter().enumerate() {
+            let tokens = students.tokens(row);
+            let draws = self.draws(batch.epoch, Stream::Smoothing, 0, user);
+            let next = self.next_items(user as usize, tokens.len());
+            self.aim(&draws, next, &mut students.targets[tokens]);
+        }
+    }
+
+    /// The newest items of each student, filled up with padding tokens.
+    fn push_students(&self, batch: &mut Batch) {
+        let students = &mut batch.students;
+        students.clear();
+        for &user in &batch.users {
+            let draws = self.draws(batch.epoch, Stream::Smoothing, 0, user);
+            let tokens = students.push(self.read(user as usize), self.frame);
+            if !tokens.is_empty() {
+                let next = self.next_items(user as usize, tokens.len());
+                self.aim(&draws, next, &mut students.targets[tokens]);
+            } else if self.targets == Targets::Last
+                && let Some(&only) = self.store.training(user as usize).last()
+                && let Some(newest) = students.targets.last_mut()
+            {
+                // The one item that such a student has is predicted from its padding.
+                *newest = self.target(&draws, 0, only);
+            }
+        }
+    }
+
+    /// Showing 0: the whole training sequence with items masked at random; showing 1: with its last item masked.
+    fn mask_students(&self, masking: &Masking, batch: &mut Batch) {
+        let students = &mut batch.students;
+        students.clear();
+        for (&user, &showing) in batch.users.iter().zip(&batch.showings) {
+            let smoothing = self.draws(batch.epoch, Stream::Smoothing, showing, user);
+            let mut frame = self.frame;
+            if showing != 0 {
+                frame.mask_token = None;
+            }
+            let tokens = students.push(self.store.training(user as usize), frame);
+            if showing == 0 {
+                let draws = self.draws(batch.epoch, Stream::Masking, showing, user);
+                let mut words = Words::new(draws);
+                for token in tokens {
+                    let (item, place) = (students.items[token], students.place(token));
+                    if let Some(shown) = masking.show(&draws, &mut words, place, item) {
+                        students.items[token] = shown;
+                        students.targets[token] = self.target(&smoothing, place, item);
+                    }
+                }
+            } else if let Some(last) = tokens.last() {
+                let (item, place) = (students.items[last], students.place(last));
+                students.items[last] = masking.token();
+                students.targets[last] = self.target(&smoothing, place, item);
+            }
+        }
+    }
+
+    /// The items behind the last `shown` ones that a user's sequence shows, as far as training goes.
+    fn next_items(&self, user: usize, shown: usize) -> &[i32] {
+        let first = self.read(user).len() - shown;
+        &self.store.training(user)[first + 1..]
+    }
+
+    /// Sets what the tokens predict of the items that follow them.
+    fn aim(&self, draws: &Draws, next: &[i32], targets: &mut [i32]) {
+        match (self.targets, &self.smoothing) {
+            (Targets::Every, None) => targets[..next.len()].copy_from_slice(next),
+            (Targets::Every, Some(smoothing)) => smoothing.smooth(draws, next, targets),
+            (Targets::Last, _) => {
+                if let Some((&last, before)) = next.split_last() {
+                    targets[before.len()] = self.target(draws, before.len() as u64, last);
+                }
+            }
+        }
+    }
+
+    fn target(&self, draws: &Draws, place: u64, item: i32) -> i32 {
+        match &self.smoothing {
+            None => item,
+            Some(smoothing) => smoothing.smooth_one(draws, place, item),
+        }
+    }
+}
