@@ -59,6 +59,7 @@ def test_groups_are_means_over_their_own_users(make_random_data, fixed_scorer):
         "new_target": lambda u: targets[u] not in data.history(u, "test"),
     }
     assert set(members) | {"all"} == set(GROUPS)
+    assert [row["group"] for row in report.rows if (row["metric"], row["k"]) == ("hr", 10)][: len(GROUPS)] == [*GROUPS]
     for group, belongs in members.items():
         hits = [rank <= 10 for user, rank in ranks.items() if belongs(user)]
         row = figure(report, "hr", 10, group)
@@ -97,6 +98,36 @@ def test_quick_ndcg_is_the_ndcg_of_the_full_evaluation(make_random_data, fixed_s
     assert made.refreshed == 1
     report = evaluate(made, data, part="validation")
     assert value == pytest.approx(report.value("ndcg", 10))
+
+
+@pytest.mark.parametrize("ties", ["expected", "strict"])
+def test_quick_ndcg_against_candidates_is_that_of_plain_numpy(make_random_data, fixed_scorer, ties):
+    data = make_random_data(14)
+    rng = np.random.default_rng(0)
+    matrix = rng.integers(0, 5, (data.n_users, data.n_items)).astype(np.float32)
+    users, targets = early_stopping_users(data), data.targets("validation")
+    candidates = np.stack([
+        rng.choice([i for i in range(1, data.n_items + 1) if i != targets[u]], 12, replace=False) for u in users
+    ]).astype(np.int32)  # fmt: skip
+    gains = []
+    for user, rivals in zip(users, candidates, strict=True):
+        mine, theirs = matrix[user, targets[user] - 1], matrix[user, rivals - 1]
+        above, tied = (theirs > mine).sum(), (theirs == mine).sum() if ties == "expected" else 0
+        gains.append(np.mean([(r <= 3) / np.log2(r + 1) for r in range(above + 1, above + tied + 2)]))
+    made = fixed_scorer(data, "validation", matrix)
+    value = quick_ndcg(made, data, "validation", 3, users, candidates=candidates, ties=ties)
+    assert value == pytest.approx(np.mean(gains))
+    assert value == quick_ndcg(made, data, "validation", 3, candidates=candidates, ties=ties)
+
+
+def test_candidates_that_are_not_of_the_users_are_refused(make_random_data):
+    data = make_random_data(15)
+    users = early_stopping_users(data)
+    candidates = np.ones((len(users), 2), np.int32)
+    with pytest.raises(ValueError, match="a row for each of"):
+        quick_ndcg(Popularity(data), data, "validation", candidates=candidates[1:])
+    with pytest.raises(ValueError, match="rising"):
+        quick_ndcg(Popularity(data), data, "validation", users=users[::-1], candidates=candidates)
 
 
 def test_early_stopping_takes_everybody_or_always_the_same_sample(make_random_data):
@@ -171,6 +202,9 @@ def test_only_the_users_asked_for_are_evaluated(make_random_data, fixed_scorer):
         ({"targets": "known"}, "full-known"),
         ({"keep_seen": True, "targets": "known"}, "full-keep-seen-known"),
         ({"candidates": 100}, "sampled-100"),
+        ({"candidates": 100, "group_rule": "paper"}, "paper-100"),
+        ({"group_rule": "paper"}, "paper-full"),
+        ({"group_rule": "paper", "targets": "known"}, "paper-full-known"),
     ],
 )
 def test_a_protocol_has_its_name(settings, name):

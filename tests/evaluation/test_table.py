@@ -6,7 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
+from llm_esr.config import EvaluateConfig
 from llm_esr.evaluation import Popularity, Report, drop_rows, evaluate, merge_rows, print_tables, read_rows, render
+from llm_esr.evaluation.report import merged
 
 
 @pytest.fixture
@@ -43,6 +45,50 @@ def test_figures_of_a_group_go_when_its_threshold_moves(tmp_path, rows):
     assert ("tail_item", 5) in left and ("head_item", 5) in left
     assert ("tail_item", 10) not in left and ("head_item", 10) not in left
     assert ("tail_user", 10) in left and ("all", 10) in left
+
+
+def setting(rows, group, metric, value):
+    return [row | {"value": value} if (row["group"], row["metric"]) == (group, metric) else row for row in rows]
+
+
+def test_figures_go_when_ties_are_counted_otherwise(rows):
+    at_5 = [row for row in rows if row["k"] in (None, 5)]
+    assert merged(rows, setting(at_5, "all", "strict_ties", 1)) == setting(at_5, "all", "strict_ties", 1)
+    # A file from before this setting holds expectations over ties.
+    old = [row for row in rows if row["metric"] != "strict_ties"]
+    assert {row["k"] for row in merged(old, at_5)} == {None, 5, 10, 20}
+    assert {row["k"] for row in merged(old, setting(at_5, "all", "strict_ties", 1))} == {None, 5}
+
+
+def test_figures_of_item_groups_go_when_the_first_user_is_passed_over(rows):
+    at_5 = setting([row for row in rows if row["k"] in (None, 5)], "tail_item", "skips_first", 1)
+    left = {(row["group"], row["k"]) for row in merged(rows, at_5)}
+    assert ("head_item", 10) not in left and ("tail_item", 10) not in left
+    assert ("tail_user", 10) in left
+
+
+def test_another_protocol_or_seed_keeps_its_figures(rows):
+    other = [row | {"protocol": "paper-100"} for row in rows] + as_model(rows, "popularity", 7)
+    at_5 = setting([row for row in rows if row["k"] in (None, 5)], "all", "strict_ties", 1)
+    assert all(row in merged(rows + other, at_5) for row in other)
+
+
+def test_a_table_of_the_papers_protocol_says_its_rules(make_random_data):
+    data = make_random_data(2)
+    config = EvaluateConfig(group_rule="paper", tail_item_below=4, tail_user_below=3, ties="strict")
+    mine = [row | {"protocol": "paper-100"} for row in evaluate(Popularity(data), data, config=config).rows]
+    text = render(mine, "markdown")
+    assert "target against 100 sampled items that the user never met, groups as in the paper (paper-100)" in text
+    assert "tail item: met by fewer than 4 users over all parts; tail user: fewer than 3 items in the input" in text
+    assert "only higher scores count against a target, ties do not  \n" in text
+    assert "never as a hit" not in text
+    skipping = setting(as_model(mine, "sasrec", 42), "tail_item", "skips_first", 1)
+    assert "the first user counts, but never as a hit (sasrec)" in render(mine + skipping, "markdown")
+    full = [row | {"protocol": "paper-full-known"} for row in mine]
+    assert (
+        "full catalogue, the user's earlier items left out, targets known from training only, groups as in"
+        in render(full, "markdown")
+    )
 
 
 def test_a_model_trained_anew_loses_its_rows(tmp_path, rows):

@@ -44,7 +44,12 @@ def evaluate(
     seed: SeedOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Evaluate a model, or all models of a run, beside popularity; the figures go into metrics.json."""
+    """Evaluate a model, or all models of a run, beside popularity; the figures go into metrics.json.
+
+    The paper's protocol: --candidates 100 --set evaluate.group_rule=paper --set evaluate.tail_item_below=4
+    --set evaluate.tail_user_below=3, with the thresholds of the data set (here Fashion's), and
+    --set evaluate.ties=strict --set evaluate.tail_item_skips_first=true to the letter of the authors' code.
+    """
     changes: dict[str, Any] = {"k": numbers(k, "--k"), "candidates": candidates, "targets": targets}
     changes = {name: value for name, value in changes.items() if value is not None}
     if keep_seen:

@@ -1,6 +1,13 @@
 """How good a scorer is: ranks by counting, metrics, groups, intervals, tables."""
 
-from llm_esr.evaluation.evaluate import early_stopping_users, evaluate, protocol_name, quick_ndcg, rankable_users
+from llm_esr.evaluation.evaluate import (
+    early_stopping_candidates,
+    early_stopping_users,
+    evaluate,
+    protocol_name,
+    quick_ndcg,
+    rankable_users,
+)
 from llm_esr.evaluation.popularity import Popularity
 from llm_esr.evaluation.report import Report, drop_rows, merge_rows, read_rows
 from llm_esr.evaluation.scorer import ModelScorer, Scorer
@@ -12,6 +19,7 @@ __all__ = [
     "Report",
     "Scorer",
     "drop_rows",
+    "early_stopping_candidates",
     "early_stopping_users",
     "evaluate",
     "merge_rows",

@@ -5,14 +5,14 @@ scorer, histories --ranking--> above, tied --metrics--> a value a user --groups,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_esr.config import EvaluateConfig
-from llm_esr.evaluation.groups import GROUPS, Thresholds, group_masks, thresholds
-from llm_esr.evaluation.intervals import bootstrap_interval
+from llm_esr.evaluation.groups import GroupCounts, Thresholds, make_groups, thresholds
+from llm_esr.evaluation.measures import group_rows
 from llm_esr.evaluation.metrics import expected_metrics
 from llm_esr.evaluation.ranking import HeldOut, Ranks, rank_targets
 from llm_esr.evaluation.report import Report, Row
@@ -42,7 +42,7 @@ def evaluate(
         scorer: what is judged.
         data: the data set.
         part: `validation` or `test`.
-        config: cut-offs, protocol, thresholds, resamples.
+        config: cut-offs, protocol, groups, ties, resamples.
         seed: the training seed that the rows carry; None where there is none, as for popularity.
         model_name: the name that the rows carry; default: the scorer's.
         users: only these users (numbers 0..U-1); default: all.
@@ -73,32 +73,63 @@ def evaluate(
         candidates=candidates,
         list_length=0 if config.candidates else ks[-1],
     )
-    limits = thresholds(data, config)
+    counts = GroupCounts.of(data, part, config.group_rule)
+    limits = thresholds(counts, config)
     common = {
         "model": model_name or scorer.name,
         "seed": seed,
         "split": part,
         "protocol": protocol,
     }
-    rows = _measures(ranks, group_masks(data, ranks, limits), ks, config.resamples)
-    rows += _coverage(ranks, ks) + _notes(data, ranks, limits, n_not_ranked)
+    rows = group_rows(
+        ranks.above,
+        ranks.tied,
+        make_groups(data, ranks, counts, limits, config),
+        ks,
+        ties=config.ties,
+        skips_first=config.tail_item_skips_first,
+        empty=0.0 if config.group_rule == "paper" else None,
+        resamples=config.resamples,
+    )
+    rows += _coverage(ranks, ks) + _notes(ranks, limits, n_not_ranked, config)
     return Report([common | row for row in rows])
 
 
 def quick_ndcg(
-    scorer: Scorer, data: Dataset, part: HeldOut, k: int = 10, users: NDArray[np.int64] | None = None
+    scorer: Scorer,
+    data: Dataset,
+    part: HeldOut,
+    k: int = 10,
+    users: NDArray[np.int64] | None = None,
+    *,
+    candidates: NDArray[np.int32] | None = None,
+    ties: Literal["expected", "strict"] = "expected",
 ) -> float:
-    """NDCG@k over the whole catalogue, earlier items left out, and nothing else: for early stopping.
+    """NDCG@k and nothing else: for early stopping. Earlier items are left out, unless there are candidates.
 
-    `users` without a target or without input are passed over; None: `early_stopping_users`.
+    Args:
+        scorer: what is judged.
+        data: the data set.
+        part: `validation` or `test`.
+        k: the cut-off.
+        users: int64 [U]; those without target or input are passed over. None: `early_stopping_users`.
+        candidates: int32 [U, N], the only rivals of each user, as `early_stopping_candidates` draws them once for a
+            whole training. None: the whole catalogue.
+        ties: as `evaluate.ties`.
 
     Raises:
-        ValueError: no user can be ranked, or NaN scores.
+        ValueError: no user can be ranked, another number of candidate rows than of users, or NaN scores.
     """
-    users = early_stopping_users(data, part) if users is None else rankable_users(data, part, users)[0]
+    ranked = early_stopping_users(data, part) if users is None else rankable_users(data, part, users)[0]
+    if candidates is not None:
+        if users is not None and not np.array_equal(users, ranked):
+            raise ValueError("users: with candidates, expected rising numbers of users with a target and some input")
+        if len(candidates) != len(ranked):
+            raise ValueError(f"candidates: expected a row for each of {len(ranked)} users, got {len(candidates)}")
     refresh(scorer)
-    ranks = rank_targets(scorer, data, part, users)
-    return float(expected_metrics(ranks.above, ranks.tied, [k])["ndcg", k].mean())
+    ranks = rank_targets(scorer, data, part, ranked, candidates=candidates)
+    tied = np.zeros_like(ranks.tied) if ties == "strict" else ranks.tied
+    return float(expected_metrics(ranks.above, tied, [k])["ndcg", k].mean())
 
 
 def early_stopping_users(data: Dataset, part: HeldOut = "validation", limit: int = 20_000) -> NDArray[np.int64]:
@@ -107,6 +138,17 @@ def early_stopping_users(data: Dataset, part: HeldOut = "validation", limit: int
     if len(users) <= limit:
         return users
     return np.sort(np.random.default_rng(_SAMPLE_SEED).choice(users, limit, replace=False))
+
+
+def early_stopping_candidates(
+    data: Dataset, users: NDArray[np.int64], count: int, part: HeldOut = "validation"
+) -> NDArray[np.int32]:
+    """The rivals of each of `users` in early stopping, int32 [U, count]: those that `evaluate` draws, too.
+
+    Raises:
+        ValueError: a user who met so much that fewer items are left.
+    """
+    return sample_candidates(data, part, count, CANDIDATE_SEED, users)
 
 
 def rankable_users(
@@ -142,39 +184,19 @@ def rankable_users(
 
 
 def protocol_name(config: EvaluateConfig) -> str:
-    """The name that `metrics.json` gives to a protocol: `full`, `full-keep-seen`, `full-known`, `sampled-100`, ..."""
+    """The name that `metrics.json` gives to a protocol: `full`, `full-keep-seen`, `sampled-100`, `paper-100`, ...
+
+    `paper-100` and `paper-full` have the paper's groups. Ties and `tail_item_skips_first` are not in the name; rows
+    of their own tell them (see `Report`).
+    """
     if config.candidates is not None and config.keep_seen:
         raise ValueError(
             "evaluate.keep_seen says nothing about evaluate.candidates, which the user never met; leave one of them out"
         )
     name = "full" if config.candidates is None else f"sampled-{config.candidates}"
+    if config.group_rule == "paper":
+        name = f"paper-{config.candidates or 'full'}"
     return name + ("-keep-seen" if config.keep_seen else "") + ("-known" if config.targets == "known" else "")
-
-
-def _measures(ranks: Ranks, masks: dict[str, NDArray[np.bool_]], ks: list[int], resamples: int) -> list[Row]:
-    # Users of one class share every metric; see intervals.py. A rank behind the largest k is worth nothing.
-    outside = ranks.above >= ks[-1]
-    pairs = np.stack([np.where(outside, ks[-1], ranks.above), np.where(outside, 0, ranks.tied)], axis=1)
-    classes_C2, class_U = np.unique(pairs, axis=0, return_inverse=True)
-    class_U = class_U.reshape(-1)
-    metrics = expected_metrics(classes_C2[:, 0], classes_C2[:, 1], ks)
-    values_CM = np.stack(list(metrics.values()), axis=1)
-    rows: list[Row] = []
-    for stream, group in enumerate(GROUPS):
-        counts_C = np.bincount(class_U[masks[group]], minlength=len(classes_C2))
-        n_users = int(counts_C.sum())
-        empty: list[float | None] = [None] * len(metrics)
-        means, lows, highs = empty, empty, empty
-        if n_users:
-            means = list(counts_C @ values_CM / n_users)
-        if n_users and resamples:
-            low, high = bootstrap_interval(values_CM, counts_C, resamples, stream)
-            lows, highs = list(low), list(high)
-        rows += [
-            _row(group, metric, k, mean, n_users, low, high)
-            for (metric, k), mean, low, high in zip(metrics, means, lows, highs, strict=True)
-        ]
-    return rows
 
 
 def _coverage(ranks: Ranks, ks: list[int]) -> list[Row]:
@@ -184,24 +206,16 @@ def _coverage(ranks: Ranks, ks: list[int]) -> list[Row]:
     return [_row("all", "coverage", k, float((best <= k).mean()), len(ranks.users)) for k in ks]
 
 
-def _notes(data: Dataset, ranks: Ranks, limits: Thresholds, n_not_ranked: int) -> list[Row]:
-    return [
-        _row("tail_item", "below", None, limits.tail_item, len(ranks.users)),
-        _row("tail_user", "below", None, limits.tail_user, len(ranks.users)),
-        _row("all", "not_ranked", None, n_not_ranked, len(ranks.users)),
+def _notes(ranks: Ranks, limits: Thresholds, n_not_ranked: int, config: EvaluateConfig) -> list[Row]:
+    notes = [
+        ("tail_item", "below", limits.tail_item),
+        ("tail_user", "below", limits.tail_user),
+        ("all", "not_ranked", n_not_ranked),
+        ("all", "strict_ties", int(config.ties == "strict")),
+        ("tail_item", "skips_first", int(config.tail_item_skips_first)),
     ]
+    return [_row(group, name, None, value, len(ranks.users)) for group, name, value in notes]
 
 
-def _row(
-    group: str,
-    metric: str,
-    k: int | None,
-    value: float | None,
-    users: int,
-    low: float | None = None,
-    high: float | None = None,
-) -> Row:
-    figures = {name: None if x is None else float(x) for name, x in (("value", value), ("low", low), ("high", high))}
-    if metric in ("below", "not_ranked"):
-        figures["value"] = value
-    return {"group": group, "metric": metric, "k": k, **figures, "users": users}
+def _row(group: str, metric: str, k: int | None, value: float, users: int) -> Row:
+    return {"group": group, "metric": metric, "k": k, "value": value, "low": None, "high": None, "users": users}

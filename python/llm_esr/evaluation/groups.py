@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_esr.evaluation.counts import meeting_users
+
 if TYPE_CHECKING:
     from llm_esr.config import EvaluateConfig
     from llm_esr.data import Dataset
-    from llm_esr.evaluation.ranking import Ranks
+    from llm_esr.evaluation.ranking import HeldOut, Ranks
 
 GROUPS = (
     "all",
@@ -25,11 +28,54 @@ GROUPS = (
     "repeat_target",
     "new_target",
 )
+ITEM_GROUPS = ("tail_item", "head_item")
+# Bootstrap streams: those of `GROUPS` are their places; ranges have their lower end beyond a start of their own, so
+# that a range keeps its interval whatever other ranges there are.
+_RANGE_STREAMS = {"length": 1 << 32, "popularity": 2 << 32}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some of the ranked users.
+
+    Attributes:
+        name: as in `metrics.json`.
+        members: bool [U], over the ranked users.
+        stream: number of the bootstrap's random stream.
+    """
+
+    name: str
+    members: NDArray[np.bool_]
+    stream: int
+
+
+@dataclass(frozen=True)
+class GroupCounts:
+    """What tells head from tail.
+
+    Attributes:
+        items: int64 [I + 1], how popular each item is; entry 0 means nothing.
+        users: int64 [U], the length of every user's sequence.
+    """
+
+    items: NDArray[np.int64]
+    users: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, data: Dataset, part: HeldOut, rule: str) -> GroupCounts:
+        """The counts of `evaluate.group_rule`.
+
+        `training`: interactions in the training parts, and training lengths. `paper` (PAPER.md, section 4a): the
+        distinct users who met an item in any part, and the lengths of the inputs for `part`.
+        """
+        if rule == "paper":
+            return cls(meeting_users(data), np.asarray(data.input_ends(part)))
+        return cls(np.asarray(data.training_counts), np.asarray(data.training_lengths))
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """An item (a user) is tail if its training count (training length) is below the number."""
+    """An item (a user) is tail if its count (length) is below the number."""
 
     tail_item: int
     tail_user: int
@@ -44,29 +90,66 @@ def tail_threshold(counts: NDArray[np.int64], share: float) -> int:
     return int(np.partition(counts, needed - 1)[needed - 1]) + 1
 
 
-def thresholds(data: Dataset, config: EvaluateConfig) -> Thresholds:
+def thresholds(counts: GroupCounts, config: EvaluateConfig) -> Thresholds:
     """The numbers given in `config`, else those of the rule over all items and all users."""
     item, user = config.tail_item_below, config.tail_user_below
     return Thresholds(
-        tail_threshold(np.asarray(data.training_counts[1:]), config.tail_share) if item is None else item,
-        tail_threshold(np.asarray(data.training_lengths), config.tail_share) if user is None else user,
+        tail_threshold(counts.items[1:], config.tail_share) if item is None else item,
+        tail_threshold(counts.users, config.tail_share) if user is None else user,
     )
 
 
-def group_masks(data: Dataset, ranks: Ranks, limits: Thresholds) -> dict[str, NDArray[np.bool_]]:
-    """Which of the ranked users (bool [U]) belong to each of `GROUPS`."""
-    target_count = np.asarray(data.training_counts)[ranks.targets]
-    tail_item = target_count < limits.tail_item
-    tail_user = np.asarray(data.training_lengths)[ranks.users] < limits.tail_user
-    masks = (
+def make_groups(
+    data: Dataset, ranks: Ranks, counts: GroupCounts, limits: Thresholds, config: EvaluateConfig
+) -> list[Group]:
+    """`GROUPS`, then the ranges of length and of popularity that `config` asks for, over the ranked users.
+
+    Raises:
+        ValueError: bounds of ranges that do not rise.
+    """
+    popularity_U = counts.items[ranks.targets]
+    length_U = counts.users[ranks.users]
+    known_U = np.asarray(data.training_counts)[ranks.targets] > 0
+    tail_item_U = popularity_U < limits.tail_item
+    tail_user_U = length_U < limits.tail_user
+    members = (
         np.ones(len(ranks.users), np.bool_),
-        tail_item,
-        ~tail_item,
-        tail_user,
-        ~tail_user,
-        target_count > 0,
-        target_count == 0,
+        tail_item_U,
+        ~tail_item_U,
+        tail_user_U,
+        ~tail_user_U,
+        known_U,
+        ~known_U,
         ranks.repeat,
         ~ranks.repeat,
     )
-    return dict(zip(GROUPS, masks, strict=True))
+    groups = [Group(name, mask, stream) for stream, (name, mask) in enumerate(zip(GROUPS, members, strict=True))]
+    groups += range_groups("length", length_U, config.length_groups)
+    return groups + range_groups("popularity", popularity_U, config.popularity_groups)
+
+
+def range_groups(kind: str, values_U: NDArray[np.int64], bounds: list[int]) -> list[Group]:
+    """Users by the range that their value lies in.
+
+    Args:
+        kind: `length` or `popularity`.
+        values_U: int64 [U], not negative.
+        bounds: the lower ends of all ranges but the first, which begins at 0; empty: no groups.
+
+    Returns:
+        For the bounds 5 and 10: `length_0_4`, `length_5_9`, `length_10_up`.
+
+    Raises:
+        ValueError: bounds that do not rise, or one below 1.
+    """
+    if not bounds:
+        return []
+    if any(low >= high for low, high in pairwise([0, *bounds])):
+        raise ValueError(f"evaluate.{kind}_groups: expected rising numbers from 1, such as [5, 10], got {bounds}")
+    edges = [0, *bounds, None]
+    place_U = np.searchsorted(bounds, values_U, side="right")
+    return [
+        Group(f"{kind}_{low}_{'up' if high is None else high - 1}", place_U == place, _RANGE_STREAMS[kind] + low)
+        for place, (low, high) in enumerate(pairwise(edges))
+        if low is not None
+    ]

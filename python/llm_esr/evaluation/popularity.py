@@ -1,4 +1,4 @@
-"""The baseline that stands in every table: the items met most often in training."""
+"""The baseline that stands in every table: the items met most often."""
 
 from __future__ import annotations
 
@@ -9,17 +9,37 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llm_esr.evaluation.counts import input_counts
+
 if TYPE_CHECKING:
+    from llm_esr.config import EvaluateConfig
     from llm_esr.data import Dataset
+    from llm_esr.data.dataset import Part
+    from llm_esr.evaluation.ranking import HeldOut
 
 
 class Popularity:
-    """Scores each item by its count in the training parts, for everybody alike. Equal counts are ties."""
+    """Scores each item by how often it was met, for everybody alike. Equal counts are ties.
+
+    Args:
+        data: the data set.
+        part: what is counted: all users' inputs for this part. `train`, the default: the training parts alone;
+            `test`: train and validation.
+    """
 
     name = "popularity"
 
-    def __init__(self, data: Dataset) -> None:
-        self._counts_I = torch.from_numpy(np.asarray(data.training_counts[1:], dtype=np.float32))
+    def __init__(self, data: Dataset, part: Part = "train") -> None:
+        self._counts_I = torch.from_numpy(np.asarray(input_counts(data, part)[1:], dtype=np.float32))
+
+    @classmethod
+    def baseline(cls, data: Dataset, part: HeldOut, config: EvaluateConfig) -> Popularity:
+        """The baseline that belongs to an evaluation.
+
+        It counts the training parts. Under `group_rule=paper` it counts every input of that evaluation, as the
+        published figures of the most popular items do.
+        """
+        return cls(data, part if config.group_rule == "paper" else "train")
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`; the histories do not matter, and may be empty."""

@@ -22,9 +22,10 @@ class Report:
 
     Attributes:
         rows: one a figure, with the fields `model`, `seed`, `split`, `protocol`, `group`, `metric`, `k`, `value`,
-            `low`, `high`, `users`. A group without users has the value None. Two metrics are no measures:
-            `below` of `tail_item` and `tail_user` is the threshold, `not_ranked` of `all` the number of users with a
-            target but no input; their `k` is None.
+            `low`, `high`, `users`. A group without users has the value None (0 in the paper's protocols). Some
+            metrics are no measures; their `k` is None: `below` of `tail_item` and `tail_user` is the threshold,
+            `not_ranked` of `all` the number of users with a target but no input, `strict_ties` of `all` and
+            `skips_first` of `tail_item` are 1 where `evaluate.ties` is strict and `evaluate.tail_item_skips_first` on.
     """
 
     def __init__(self, rows: list[Row]) -> None:
@@ -72,19 +73,57 @@ class Report:
 def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     """The old rows, those with the key of a new one replaced in place, then the rest of the new ones.
 
-    Where a threshold between head and tail moves, the old figures of both groups mean other users or items: they go.
+    Old figures go where they would mean something else than the new ones beside them: of both groups, where a
+    threshold between head and tail moves; of ranges that are no longer asked for, where others are; of every group,
+    where ties are counted otherwise.
     """
-    new = list(new)
-    limits = {_key(row): row["value"] for row in new if row["metric"] == "below"}
-    rows = {_key(row): row for row in old}
-    moved = {
-        (*key[:4], row["group"].removeprefix("tail_"))
-        for key, row in rows.items()
-        if row["metric"] == "below" and limits.get(key, row["value"]) != row["value"]
-    }
-    rows = {key: row for key, row in rows.items() if (*key[:4], str(row["group"]).partition("_")[2]) not in moved}
+    old, new = list(old), list(new)
+    before, now = _by_evaluation(old), _by_evaluation(new)
+    outdated = {name: _outdated_groups(before[name], now[name]) for name in before.keys() & now.keys()}
+    rows = {_key(row): row for row in old if row["group"] not in outdated.get(_evaluation(row), ())}
     rows.update({_key(row): row for row in new})
     return list(rows.values())
+
+
+def _evaluation(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in KEY[:4])
+
+
+def _by_evaluation(rows: list[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(_evaluation(row), []).append(row)
+    return found
+
+
+def _outdated_groups(old: list[Row], new: list[Row]) -> set[str]:
+    """The groups of one evaluation whose old figures do not fit beside the new ones."""
+    groups = {row["group"] for row in old}
+    if _moved(old, new, "all", "strict_ties"):
+        return groups
+    outdated: set[str] = set()
+    if _moved(old, new, "tail_item", "below") or _moved(old, new, "tail_item", "skips_first"):
+        outdated |= {"tail_item", "head_item"}
+    if _moved(old, new, "tail_user", "below"):
+        outdated |= {"tail_user", "head_user"}
+    asked = {row["group"] for row in new}
+    for kind in ("length_", "popularity_"):
+        ranges = {group for group in asked if group.startswith(kind)}
+        if ranges:
+            outdated |= {group for group in groups if group.startswith(kind)} - ranges
+    return outdated
+
+
+def _moved(old: list[Row], new: list[Row], group: str, setting: str) -> bool:
+    before, now = (
+        next((row["value"] for row in rows if (row["group"], row["metric"]) == (group, setting)), None)
+        for rows in (old, new)
+    )
+    if now is None:
+        return False
+    if before is None:  # a file from before the setting was there
+        return bool(now) and setting != "below"
+    return bool(before != now)
 
 
 def read_rows(path: str | Path) -> list[Row]:

@@ -50,7 +50,8 @@ def render(
         form: `text` or `markdown`.
         k: the cut-off of the main table; default: 10, or the next smaller there is, or the smallest.
         metrics: the metrics of the main table.
-        details: also every cut-off, coverage, and the groups of known, cold, repeated and new targets.
+        details: also every cut-off, coverage, the groups of known, cold, repeated and new targets, and the ranges of
+            sequence length and of the target's popularity.
 
     Raises:
         ValueError: no rows.
@@ -86,20 +87,53 @@ def _sheets(rows: list[Row], k: int | None, metrics: tuple[str, ...], details: b
         raise ValueError("no figures to show; `llm-esr evaluate` makes them")
     sheets = []
     for split, protocol in dict.fromkeys((row["split"], row["protocol"]) for row in rows):
-        part = _Part([row for row in rows if (row["split"], row["protocol"]) == (split, protocol)])
+        part = _Part([row for row in rows if (row["split"], row["protocol"]) == (split, protocol)], protocol)
         shown = k if k is not None else part.usual_k()
         title = f"{split}, {_in_words(protocol)}"
         sheets.append(part.main_sheet(title, shown, metrics))
         if details:
             sheets.append(part.group_sheet(f"{split}, {protocol}: by kind of target, @{shown}", shown, metrics))
+            for kind, words in part.rule.ranges.items():
+                if groups := part.ranges(kind):
+                    sheets.append(part.range_sheet(f"{split}, {protocol}: {words}, @{shown}", groups, shown, metrics))
             sheets.append(part.cut_off_sheet(f"{split}, {protocol}: overall, at every k"))
     return sheets
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How `evaluate.group_rule` is told in words."""
+
+    tail_item: str
+    tail_user: str
+    ranges: dict[str, str]
+
+
+_RULES = {
+    "training": _Rule(
+        tail_item="met fewer than {} times in training",
+        tail_user="fewer than {} items in training",
+        ranges={
+            "length": "by the user's items in training",
+            "popularity": "by how often training met the target",
+        },
+    ),
+    "paper": _Rule(
+        tail_item="met by fewer than {} users over all parts",
+        tail_user="fewer than {} items in the input",
+        ranges={
+            "length": "by the user's items in the input",
+            "popularity": "by the users who met the target, over all parts",
+        },
+    ),
+}
 
 
 class _Part:
     """The rows of one split and protocol, found by what they measure."""
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: list[Row], protocol: str) -> None:
+        self.rule = _RULES["paper" if protocol.startswith("paper-") else "training"]
         self._found: dict[tuple[str, str, str, int | None], list[Row]] = {}
         for row in rows:
             key = (row["model"], row["group"], row["metric"], row["k"])
@@ -120,6 +154,16 @@ class _Part:
     def group_sheet(self, title: str, k: int, metrics: tuple[str, ...]) -> _Sheet:
         return self._by_group(title, OTHER_GROUPS, k, metrics)
 
+    def ranges(self, kind: str) -> tuple[str, ...]:
+        """The groups that are ranges of `kind`, the lowest first."""
+        groups = {group for _, group, _, _ in self._found if group.startswith(f"{kind}_")}
+        return tuple(sorted(groups, key=lambda group: int(group.split("_")[1])))
+
+    def range_sheet(self, title: str, groups: tuple[str, ...], k: int, metrics: tuple[str, ...]) -> _Sheet:
+        sheet = self._by_group(title, groups, k, metrics)
+        sheet.notes = ["users, from left to right: " + "; ".join(self._users(group) for group in groups)]
+        return sheet
+
     def cut_off_sheet(self, title: str) -> _Sheet:
         lines = []
         for model in self.models:
@@ -137,17 +181,16 @@ class _Part:
             for metric in metrics:
                 cells = [_cell(self._found.get((model, group, metric, k), [])) for group in groups]
                 lines.append([name, f"{_metric_title(metric)}@{k}", *cells])
-        heads = [_TITLES.get(group, group.replace("_", " ")) for group in groups]
+        heads = [_group_title(group) for group in groups]
         return _Sheet(title, ["model", "metric", *heads], lines)
 
     def _notes(self) -> list[str]:
         notes = [self._users_note()]
         limits = [self._span("tail_item", "below"), self._span("tail_user", "below")]
         if all(limits):
-            notes.append(
-                f"tail item: met fewer than {limits[0]} times in training; tail user: fewer than {limits[1]} items in "
-                "training"
-            )
+            item, user = self.rule.tail_item.format(limits[0]), self.rule.tail_user.format(limits[1])
+            notes.append(f"tail item: {item}; tail user: {user}")
+        notes += self._setting_notes()
         several = any(len(rows) > 1 for rows in self._found.values())
         single = any(row["low"] is not None for rows in self._found.values() if len(rows) == 1 for row in rows)
         kinds = ["95 % bootstrap interval over users"] if single else []
@@ -161,15 +204,34 @@ class _Part:
     def _users_note(self) -> str:
         counts = []
         for group in MAIN_GROUPS:
-            users = sorted({r["users"] for (_, g, _, k), rows in self._found.items() for r in rows if g == group and k})
-            if users:
-                text = f"{users[0]:,}" if len(users) == 1 else f"{users[0]:,} to {users[-1]:,}"
+            if text := self._users(group):
                 counts.append(f"{text} users" if group == "all" else f"{text} {group.replace('_', ' ')}")
         note = ", ".join(counts)
         left_out = self._span("all", "not_ranked")
         return note + (
             f"; {left_out} not ranked, having no items before the target" if left_out not in ("", "0") else ""
         )
+
+    def _users(self, group: str) -> str:
+        users = sorted({r["users"] for (_, g, _, k), rows in self._found.items() for r in rows if g == group and k})
+        if not users:
+            return ""
+        return f"{users[0]:,}" if len(users) == 1 else f"{users[0]:,} to {users[-1]:,}"
+
+    def _setting_notes(self) -> list[str]:
+        notes = []
+        for group, setting, words in (
+            ("all", "strict_ties", "only higher scores count against a target, ties do not"),
+            ("tail_item", "skips_first", "tail and head item: the first user counts, but never as a hit"),
+        ):
+            having = [
+                model
+                for model in self.models
+                if any(row["value"] for row in self._found.get((model, group, setting, None), []))
+            ]
+            if having:
+                notes.append(words if having == self.models else f"{words} ({', '.join(having)})")
+        return notes
 
     def _span(self, group: str, metric: str) -> str:
         values = {
@@ -200,16 +262,29 @@ def _metric_title(metric: str) -> str:
     return metric if metric == "coverage" else metric.upper()
 
 
+def _group_title(group: str) -> str:
+    kind, _, span = group.partition("_")
+    if kind not in ("length", "popularity"):
+        return _TITLES.get(group, group.replace("_", " "))
+    low, _, high = span.partition("_")
+    if high == "up":
+        return f"{low} and more"
+    if low == "0":
+        return f"under {int(high) + 1}"
+    return low if low == high else f"{low} to {high}"
+
+
 def _in_words(protocol: str) -> str:
     kind, _, rest = protocol.partition("-")
-    if kind != "full":
-        count, _, rest = rest.partition("-")
-        words = f"target against {count} sampled items that the user never met"
-    else:
+    rivals = kind if kind == "full" else rest.partition("-")[0]
+    if rivals == "full":
         seen = "earlier items kept" if "keep-seen" in rest else "the user's earlier items left out"
         words = f"full catalogue, {seen}"
+    else:
+        words = f"target against {rivals} sampled items that the user never met"
     known = ", targets known from training only" if rest.endswith("known") else ""
-    return f"{words}{known} ({protocol})"
+    groups = ", groups as in the paper" if kind == "paper" else ""
+    return f"{words}{known}{groups} ({protocol})"
 
 
 def _draw(sheet: _Sheet, console: Console) -> None:

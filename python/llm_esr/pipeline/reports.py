@@ -62,7 +62,7 @@ def evaluate_folder(
         setting = (data.fingerprint, config.model_dump_json())
         if setting not in judged:
             judged.add(setting)
-            rows += evaluate(Popularity(data), data, part=part, config=config).rows
+            rows += evaluate(Popularity.baseline(data, part, config), data, part=part, config=config).rows
         rows += evaluate(model, data, part=part, config=config, seed=model.seed).rows
     if run is not None:
         merge_rows(run.metrics, rows)

@@ -113,6 +113,11 @@ class Recommender:
         resamples: int | None = None,
         tail_item_below: int | None = None,
         tail_user_below: int | None = None,
+        group_rule: Literal["training", "paper"] | None = None,
+        ties: Literal["expected", "strict"] | None = None,
+        tail_item_skips_first: bool | None = None,
+        length_groups: list[int] | None = None,
+        popularity_groups: list[int] | None = None,
         users: Any = None,
         popularity: bool = True,
     ) -> Report:
@@ -126,8 +131,14 @@ class Recommender:
             targets: `known` leaves out users whose target training never met.
             candidates: rank against so many sampled items instead of the whole catalogue.
             resamples: bootstrap resamples; 0: no intervals.
-            tail_item_below: items met less often in training are tail items.
-            tail_user_below: users with a shorter training sequence are tail users.
+            tail_item_below: items met less often are tail items.
+            tail_user_below: users with a shorter sequence are tail users.
+            group_rule: what the groups go by. `training`: interactions in the training parts. `paper`: an item's
+                distinct users over all parts, and the length of the input; popularity counts the inputs, too.
+            ties: `expected`: means over every order of tied items; `strict`: only higher scores count.
+            tail_item_skips_first: as the authors' code, let the first user be no hit in tail and head items.
+            length_groups: lower ends of the ranges of sequence length; `[]`: none.
+            popularity_groups: lower ends of the ranges of the target's popularity; `[]`: none.
             users: only these, by outside id.
             popularity: evaluate the baseline too.
 
@@ -150,6 +161,11 @@ class Recommender:
             "resamples": resamples,
             "tail_item_below": tail_item_below,
             "tail_user_below": tail_user_below,
+            "group_rule": group_rule,
+            "ties": ties,
+            "tail_item_skips_first": tail_item_skips_first,
+            "length_groups": length_groups,
+            "popularity_groups": popularity_groups,
         }
         values = self.config.evaluate.model_dump() | {key: value for key, value in given.items() if value is not None}
         try:
@@ -162,7 +178,8 @@ class Recommender:
         report = Report([])
         if popularity:
             # The baseline of the data that are ranked, so that it equals that of every other model in the table.
-            report += evaluate(Popularity(data), data, part=part, config=config, users=chosen)
+            baseline = Popularity.baseline(data, part, config)
+            report += evaluate(baseline, data, part=part, config=config, users=chosen)
         return report + evaluate(self, data, part=part, config=config, seed=self.seed, users=chosen)
 
     def recommend(
