@@ -70,7 +70,8 @@ def test_figures_of_item_groups_go_when_the_first_user_is_passed_over(rows):
 def test_another_protocol_or_seed_keeps_its_figures(rows):
     other = [row | {"protocol": "paper-100"} for row in rows] + as_model(rows, "popularity", 7)
     at_5 = setting([row for row in rows if row["k"] in (None, 5)], "all", "strict_ties", 1)
-    assert all(row in merged(rows + other, at_5) for row in other)
+    kept = merged(rows + other, at_5)
+    assert all(row in kept for row in other)
 
 
 def test_a_table_of_the_papers_protocol_says_its_rules(make_random_data):

@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 import torch
 
+from llm_esr.cli import main
 from llm_esr.config import Config, EvaluateConfig, dump_config
 from llm_esr.data import Dataset
-from llm_esr.evaluation import Popularity, evaluate
+from llm_esr.evaluation import Popularity, evaluate, read_rows
 from llm_esr.files import read_json, write_json
 from llm_esr.models import DualView
 from llm_esr.models.storage import FORMAT, save_weights
@@ -35,7 +36,8 @@ def run(tmp_path: Path, data: Dataset) -> Path:
     (folder / "config.yaml").write_text(dump_config(config))
     record = {"format": FORMAT, "name": "sasrec", "seed": 7, "n_items": data.n_items, "data": str(data.folder)}
     write_json(folder / "model.json", record | {"made_from": {"data": data.fingerprint}, "finished": True})
-    write_json(tmp_path / "run.json", {"format": 1, "primary": {"name": "sasrec", "seed": 7}})
+    primary = {"name": "sasrec", "seed": 7}
+    write_json(tmp_path / "run.json", {"format": 1, "primary": primary, "settings": {}, "evaluated": {}})
     return tmp_path
 
 
@@ -52,6 +54,32 @@ def test_a_loaded_run_evaluates_and_recommends(run, data):
     assert not seen & set(frame["item_id"])
     titles = dict(zip(data.item_ids, data.titles() or [], strict=True))
     assert frame["title"].to_list() == [titles[name] for name in frame["item_id"]]
+
+
+def test_a_model_is_judged_by_the_papers_protocol_in_python_and_on_the_command_line(run, data, capsys):
+    settings = {"group_rule": "paper", "tail_item_below": 6, "tail_user_below": 5, "ties": "strict"}
+    settings |= {"tail_item_skips_first": True}
+    report = Recommender.load(run, device="cpu").evaluate(
+        candidates=10, length_groups=[4], popularity_groups=[], **settings
+    )
+    assert {row["protocol"] for row in report.rows} == {"paper-10"}
+    ranges = {row["group"] for row in report.rows if row["group"].startswith(("length", "popularity"))}
+    assert ranges == {"length_0_3", "length_4_up"}
+    whole_inputs = Popularity(data, "test")
+    config = EvaluateConfig.model_validate(settings | {"candidates": 10})
+    expected = evaluate(whole_inputs, data, config=config).rows
+    assert [row for row in expected if not row["group"].startswith(("length", "popularity"))] == [
+        row for row in report.rows if row["model"] == "popularity" and not row["group"].startswith("length")
+    ]
+
+    options = [f"--set=evaluate.{name}={str(value).lower()}" for name, value in settings.items()]
+    with pytest.raises(SystemExit) as left:
+        main(["evaluate", str(run), "--candidates", "10", *options])
+    assert not left.value.code
+    written = read_rows(run / "metrics.json")
+    assert expected == [row for row in written if row["model"] == "popularity"]
+    assert {row["model"] for row in written} == {"popularity", "sasrec"}
+    assert "tail item: met by fewer than 6 users over all parts" in capsys.readouterr().out
 
 
 def test_everybody_at_once_gets_what_each_alone_gets(run, data, tmp_path):

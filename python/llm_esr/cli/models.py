@@ -46,9 +46,15 @@ def evaluate(
 ) -> None:
     """Evaluate a model, or all models of a run, beside popularity; the figures go into metrics.json.
 
-    The paper's protocol: --candidates 100 --set evaluate.group_rule=paper --set evaluate.tail_item_below=4
-    --set evaluate.tail_user_below=3, with the thresholds of the data set (here Fashion's), and
-    --set evaluate.ties=strict --set evaluate.tail_item_skips_first=true to the letter of the authors' code.
+    The paper's protocol, with the thresholds of the data set (here Fashion's):
+
+        --candidates 100 --set evaluate.group_rule=paper
+
+        --set evaluate.tail_item_below=4 --set evaluate.tail_user_below=3
+
+    To the letter of the authors' code also:
+
+        --set evaluate.ties=strict --set evaluate.tail_item_skips_first=true
     """
     changes: dict[str, Any] = {"k": numbers(k, "--k"), "candidates": candidates, "targets": targets}
     changes = {name: value for name, value in changes.items() if value is not None}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_esr.config import EvaluateConfig
-from llm_esr.evaluation.groups import GroupCounts, Thresholds, make_groups, thresholds
+from llm_esr.evaluation.groups import GroupCounts, Thresholds, check_ranges, make_groups, thresholds
 from llm_esr.evaluation.measures import group_rows
 from llm_esr.evaluation.metrics import expected_metrics
 from llm_esr.evaluation.ranking import HeldOut, Ranks, rank_targets
@@ -48,12 +48,13 @@ def evaluate(
         users: only these users (numbers 0..U-1); default: all.
 
     Raises:
-        ValueError: no user has a target, a cut-off below 1, settings that exclude each other, or NaN scores.
+        ValueError: no user has a target, a cut-off below 1, ranges that do not rise, settings that exclude each other, or NaN scores.
     """
     config = config or EvaluateConfig()
     ks = sorted(set(config.k))
     if not ks or ks[0] < 1:
         raise ValueError(f"evaluate.k: expected cut-offs of at least 1, such as [5, 10, 20], got {config.k}")
+    check_ranges(config)
     protocol = protocol_name(config)
     ranked, n_not_ranked = rankable_users(data, part, users)
     if config.targets == "known":

@@ -102,11 +102,7 @@ def thresholds(counts: GroupCounts, config: EvaluateConfig) -> Thresholds:
 def make_groups(
     data: Dataset, ranks: Ranks, counts: GroupCounts, limits: Thresholds, config: EvaluateConfig
 ) -> list[Group]:
-    """`GROUPS`, then the ranges of length and of popularity that `config` asks for, over the ranked users.
-
-    Raises:
-        ValueError: bounds of ranges that do not rise.
-    """
+    """`GROUPS`, then the ranges of length and of popularity that `config` asks for, over the ranked users."""
     popularity_U = counts.items[ranks.targets]
     length_U = counts.users[ranks.users]
     known_U = np.asarray(data.training_counts)[ranks.targets] > 0
@@ -128,24 +124,31 @@ def make_groups(
     return groups + range_groups("popularity", popularity_U, config.popularity_groups)
 
 
+def check_ranges(config: EvaluateConfig) -> None:
+    """Refuse ranges that cannot be, before anything is ranked.
+
+    Raises:
+        ValueError: bounds that do not rise, or one below 1.
+    """
+    for name in ("length_groups", "popularity_groups"):
+        bounds = getattr(config, name)
+        if any(low >= high for low, high in pairwise([0, *bounds])):
+            raise ValueError(f"evaluate.{name}: expected rising numbers from 1, such as [5, 10], got {bounds}")
+
+
 def range_groups(kind: str, values_U: NDArray[np.int64], bounds: list[int]) -> list[Group]:
     """Users by the range that their value lies in.
 
     Args:
         kind: `length` or `popularity`.
         values_U: int64 [U], not negative.
-        bounds: the lower ends of all ranges but the first, which begins at 0; empty: no groups.
+        bounds: rising, the lower ends of all ranges but the first, which begins at 0; empty: no groups.
 
     Returns:
         For the bounds 5 and 10: `length_0_4`, `length_5_9`, `length_10_up`.
-
-    Raises:
-        ValueError: bounds that do not rise, or one below 1.
     """
     if not bounds:
         return []
-    if any(low >= high for low, high in pairwise([0, *bounds])):
-        raise ValueError(f"evaluate.{kind}_groups: expected rising numbers from 1, such as [5, 10], got {bounds}")
     edges = [0, *bounds, None]
     place_U = np.searchsorted(bounds, values_U, side="right")
     return [
