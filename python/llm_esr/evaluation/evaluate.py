@@ -48,7 +48,8 @@ def evaluate(
         users: only these users (numbers 0..U-1); default: all.
 
     Raises:
-        ValueError: no user has a target, a cut-off below 1, ranges that do not rise, settings that exclude each other, or NaN scores.
+        ValueError: no user has a target, a cut-off below 1, ranges that do not rise, settings that exclude each other,
+            or NaN scores.
     """
     config = config or EvaluateConfig()
     ks = sorted(set(config.k))
