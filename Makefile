@@ -9,6 +9,8 @@ PYTHON ?= python3
 VENV ?= .venv
 LOWEST := .venv-lowest
 DEMO ?= runs/demo
+# Options of benches/report.py, such as BENCH="--only loading".
+BENCH ?=
 CONSTRAINTS := requirements/constraints.txt
 BIN := $(VENV)/bin
 
@@ -58,8 +60,8 @@ test-lowest: setup ## the Python tests with the lowest versions that pyproject.t
 	@env -u UV_CONSTRAINT VIRTUAL_ENV=$(abspath $(LOWEST)) $(BIN)/uv pip install -q --no-deps --reinstall target/lowest/*.whl
 	@$(call stage,pytest,VIRTUAL_ENV=$(abspath $(LOWEST)) $(LOWEST)/bin/python -m pytest)
 
-bench: setup ## kernels and loaders beside their peers; writes docs/benchmarks.md
-	@$(call stage,bench,$(BIN)/python benches/report.py)
+bench: setup ## loaders, negatives and the training step beside their peers; writes docs/benchmarks.md and .json
+	@$(call stage,bench,$(BIN)/python benches/report.py $(BENCH))
 
 quality: setup ## train what docs/quality.md reports, skipping what is finished, and write it
 	@$(call stage,quality,$(BIN)/python benches/quality.py)

@@ -1,88 +1,106 @@
-"""`make bench`: measure everything beside its peers and write docs/benchmarks.md.
+"""`make bench`: measure everything beside its peers; write docs/benchmarks.md, docs/benchmarks.json and docs/plots.
 
-A figure is the median of alternating repeats in one run, on one thread; ratios are what counts, since absolute figures
-drift with the machine and with what else it does.
+`--only SECTION` (may be repeated) measures some sections, `--render` none; the page is made of what each section found
+last. `--small` tries everything in seconds and writes to runs/bench-small; its figures mean nothing.
 """
 
 from __future__ import annotations
 
-import datetime
-import platform
-import tempfile
-from pathlib import Path
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
 
-import bench_loading
-import bench_negatives
-import torch
-from workload import BATCH_SIZE, MAX_LEN, SIMILAR_USERS
+from measuring import Results, Row
+from sections import SECTIONS, USUAL
+from store import load, output_folder, save
+from svg import draw
+from workload import ROOT, Size
 
-from llm_esr import __version__
-from llm_esr.files import atomic_file
+from llm_esr.files import atomic_file, write_json
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-
-
-def loading_section(folder: Path) -> list[str]:
-    """Batches a second."""
-    lines = [
-        "## Loading",
-        "",
-        f"50,000 users of mean length 10.55, 30,000 Zipf items, at most {MAX_LEN} items a user, {BATCH_SIZE} students "
-        f"a batch, {SIMILAR_USERS} similar users each, one negative a target that the user never met. The peer is a "
-        "straightforward `Dataset` with `DataLoader` and rejection sampling (`benches/peers.py`); before it is "
-        "measured, both are checked to give the same students, targets and similar users. A row is a sequence that a "
-        "student is given, its own or a similar user's; the peer copies a similar user into each student's row, ours "
-        "stores the distinct ones of a batch once and gives their places.",
-        "",
-        "| loader | batches/s | rows/s | times the peer |",
-        "|---|---:|---:|---:|",
-    ]
-    for loader, row in bench_loading.measure(folder).items():
-        ratio = "" if loader.startswith("pure") else f"{row['ratio']:.0f}"
-        lines.append(f"| {loader} | {row['batches']:,.0f} | {row['rows']:,.0f} | {ratio} |")
-    return lines
+ROW_KEYS = ("name", "ours", "peer", "peer_name", "ratio", "unit", "threads")
 
 
-def negatives_section(folder: Path) -> list[str]:
-    """Negatives a second."""
-    lines = [
-        "## Negatives",
-        "",
-        f"{bench_negatives.N} negatives a target; ours are never an item that the user met, and their time includes "
-        "the sequences.",
-        "",
-        "| sampler | million/s |",
-        "|---|---:|",
-    ]
-    rates = bench_negatives.measure(folder).items()
-    return lines + [f"| {sampler} | {rate / 1e6:,.1f} |" for sampler, rate in rates]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is asked for and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", choices=list(SECTIONS), help="may be repeated")
+    parser.add_argument("--render", action="store_true", help="measure nothing; write the page from what is there")
+    parser.add_argument("--small", action="store_true", help="a trial in seconds, into runs/bench-small")
+    given = parser.parse_args(arguments)
+    if given.small:
+        os.environ["LLM_ESR_BENCH_SMALL"] = "1"  # for processes that are started from here
+    size = Size.from_environment()
+    for name in () if given.render else given.only or USUAL:
+        print(f"== {name}", file=sys.stderr)
+        save(size, name, SECTIONS[name].measure(size))
+    write(size)
 
 
-def processor() -> str:
-    """The processor's name, as the system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def main() -> None:
-    """Measure and write the page."""
-    with tempfile.TemporaryDirectory() as folder:
-        sections = [loading_section(Path(folder)), negatives_section(Path(folder))]
-    today = datetime.datetime.now(datetime.UTC).date()
+def write(size: Size) -> None:
+    """The page, its figures as data, and the plots."""
+    found = {name: values for name in SECTIONS if (values := load(size, name)) is not None}
+    if not found:
+        raise SystemExit("nothing was measured yet; run `make bench`")
+    folder = output_folder(size)
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
     page = [
         "# Benchmarks",
         "",
-        f"Made by `make bench` on {today}: llm-esr {__version__}, torch {torch.__version__}, Python "
-        f"{platform.python_version()}, {processor()}, one thread. Medians of {bench_loading.REPEATS} alternating "
-        "repeats in one run; compare ratios, not absolute figures.",
+        "Made by `make bench` (and `make bench-peers`, for those that need an environment of their own); do not edit. "
+        "Figures are medians of alternating repeats in one run; a ratio is the median over repeats of ours against "
+        "the peer's in the same repeat, and above 1 where ours is better. Compare ratios: absolute figures drift with "
+        "the machine. *asked* is what the project set out to reach.",
     ]
-    for section in sections:
-        page += ["", *section]
-    with atomic_file(PAGE, "w") as file:
+    rows: list[dict[str, Any]] = []
+    for name, values in found.items():
+        results = Results.from_json(values)
+        page += ["", *section_lines(SECTIONS[name], size, results, values)]
+        for row in results.rows:
+            line = {key: getattr(row, key) for key in ROW_KEYS}
+            rows.append(line | {"section": name} | ({"note": row.note} if row.note else {}))
+        for plot in results.plots:
+            with atomic_file(folder / "plots" / f"{plot.name}.svg", "w") as file:
+                file.write(draw(plot))
+    with atomic_file(folder / "benchmarks.md", "w") as file:
         file.write("\n".join(page) + "\n")
-    print("\n".join(page))
+    measured = {name: {key: values[key] for key in ("date", "machine", "versions")} for name, values in found.items()}
+    write_json(folder / "benchmarks.json", {"rows": rows, "measured": measured})
+    print(f"wrote {(folder / 'benchmarks.md').relative_to(ROOT)}")
+
+
+def section_lines(section: Any, size: Size, results: Results, values: dict[str, Any]) -> list[str]:
+    """A section's text, table and plots."""
+    versions = ", ".join(f"{name} {version}" for name, version in values["versions"].items())
+    lines = [f"## {section.TITLE}", "", section.about(size), "", f"{values['date']}, {values['machine']}; {versions}."]
+    if results.rows:
+        lines += [
+            "",
+            "| | ours | beside | theirs | ratio | asked | threads | |",
+            "|---|---:|---|---:|---:|---:|---:|---|",
+        ]
+        lines += [table_line(row) for row in results.rows]
+    for plot in results.plots:
+        lines += ["", f"![{plot.title}](plots/{plot.name}.svg)"]
+    return lines
+
+
+def table_line(row: Row) -> str:
+    """One row of a section's table."""
+    ours = "" if row.ours is None else f"{shown(row.ours)} {row.unit}"
+    peer = "" if row.peer is None else f"{shown(row.peer)} {row.unit}"
+    ratio = "" if row.ratio is None else shown(row.ratio)
+    cells = [row.name, ours, row.peer_name, peer, ratio, row.asked, str(row.threads), row.note]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def shown(value: float) -> str:
+    """Three digits that count."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
 
 
 if __name__ == "__main__":
