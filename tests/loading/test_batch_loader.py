@@ -22,9 +22,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from llm_esr.files import key_of
 from llm_esr.loading import Batch, BatchLoader, Sequences
 
 ALL: dict[str, Any] = {"similar_users": 4, "n_negatives": 7, "smoothing": 0.3, "batch_size": 16, "max_len": 9}
+MASKED: dict[str, Any] = ALL | {"mask_probability": 0.6, "append_mask": True, "sequence": "without-last"}
+PADDED: dict[str, Any] = ALL | {
+    "sequence": "without-last", "targets": "last", "layout": "padded", "padding_tokens": True,
+}  # fmt: skip
+kinds = pytest.mark.parametrize("kind", [ALL, MASKED, PADDED], ids=["every item", "masked", "padded"])
 
 
 def arrays(batch: Batch) -> dict[str, np.ndarray]:
@@ -66,10 +72,21 @@ def test_any_number_of_threads_gives_the_same_batches(shop: Any, negatives: str,
             assert_same(one, other)
 
 
+@kinds
+def test_masked_and_padded_batches_do_not_depend_on_threads_either(shop: Any, kind: dict[str, Any]) -> None:
+    options = kind | {"negatives": "own", "batch_size": 5}
+    here = list(BatchLoader(shop, threads=0, **options))
+    for one, other in zip(here, BatchLoader(shop, threads=3, **options), strict=True):
+        assert_same(one, other)
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 @pytest.mark.parametrize("batch_size", [3, 16])
-def test_the_shares_of_all_ranks_together_are_the_step_of_one(shop: Any, world_size: int, batch_size: int) -> None:
-    options = ALL | {"batch_size": batch_size, "negatives": "own"}
+@kinds
+def test_the_shares_of_all_ranks_together_are_the_step_of_one(
+    shop: Any, kind: dict[str, Any], world_size: int, batch_size: int
+) -> None:
+    options = kind | {"batch_size": batch_size, "negatives": "own"}
     whole = BatchLoader(shop, **options)
     ranks = [BatchLoader(shop, rank=r, world_size=world_size, **options) for r in range(world_size)]
     assert {len(r) for r in ranks} == {len(whole)}
@@ -79,6 +96,7 @@ def test_the_shares_of_all_ranks_together_are_the_step_of_one(shop: Any, world_s
         assert max(sizes) - min(sizes) <= 1
         joined = [s for s in shares if len(s.users)]
         np.testing.assert_array_equal(one.users, np.concatenate([s.users for s in shares]))
+        np.testing.assert_array_equal(one.showings, np.concatenate([s.showings for s in shares]))
         np.testing.assert_array_equal(one.students.items, np.concatenate([s.students.items for s in shares]))
         np.testing.assert_array_equal(one.students.targets, np.concatenate([s.students.targets for s in shares]))
         np.testing.assert_array_equal(one.negatives, np.concatenate([s.negatives for s in shares]))
@@ -118,12 +136,17 @@ def test_a_rank_without_users_gets_an_empty_batch_of_the_usual_shapes(
         assert batch.collision.shape == (0, 3)
 
 
-@given(stop=st.integers(0, 8), epoch=st.integers(0, 3), threads=st.sampled_from([0, 1, 3]))
+@given(
+    stop=st.integers(0, 8),
+    epoch=st.integers(0, 3),
+    threads=st.sampled_from([0, 1, 3]),
+    kind=st.sampled_from([ALL, MASKED, PADDED]),
+)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_resumed_epoch_goes_on_with_the_batches_that_were_not_yielded(
-    shop: Any, stop: int, epoch: int, threads: int
+    shop: Any, stop: int, epoch: int, threads: int, kind: dict[str, Any]
 ) -> None:
-    loader = BatchLoader(shop, threads=2, **ALL)
+    loader = BatchLoader(shop, threads=2, **kind)
     loader.set_epoch(epoch)
     whole = list(loader)
     loader.set_epoch(epoch)
@@ -132,7 +155,7 @@ def test_a_resumed_epoch_goes_on_with_the_batches_that_were_not_yielded(
     for _ in range(stop):
         next(running)
     state = json.loads(json.dumps(loader.state_dict()))
-    resumed = BatchLoader(shop, threads=threads, **ALL)
+    resumed = BatchLoader(shop, threads=threads, **kind)
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
     rest = list(resumed)
@@ -310,12 +333,33 @@ def test_a_loader_is_freed(shop: Any) -> None:
         ({"seed": 1}, "seed"),
         ({"max_len": 3}, "settings"),
         ({"smoothing": 0.0}, "settings"),
+        ({"sequence": "without-last"}, "settings"),
+        ({"targets": "last"}, "settings"),
+        ({"mask_probability": 0.6}, "settings"),
     ],
 )
 def test_another_loaders_state_is_refused(shop: Any, change: dict[str, Any], named: str) -> None:
     state = BatchLoader(shop, **ALL).state_dict()
     with pytest.raises(ValueError, match=named):
         BatchLoader(shop, **ALL | change).load_state_dict(state)
+
+
+@pytest.mark.parametrize("change", [{"padding_tokens": False}, {"targets": "every"}, {"sequence": "whole"}])
+def test_a_state_of_padded_batches_is_theirs_alone(shop: Any, change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="settings"):
+        BatchLoader(shop, **PADDED | change).load_state_dict(BatchLoader(shop, **PADDED).state_dict())
+
+
+@pytest.mark.parametrize("change", [{"mask_probability": 0.5}, {"append_mask": False}])
+def test_a_state_of_masked_batches_is_theirs_alone(shop: Any, change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="settings"):
+        BatchLoader(shop, **MASKED | change).load_state_dict(BatchLoader(shop, **MASKED).state_dict())
+
+
+def test_settings_left_as_they_are_keep_the_fingerprint_of_before_they_existed(shop: Any) -> None:
+    before = {"max_len": 50, "layout": "packed", "shuffle": True, "negatives": "shared", "n_negatives": 512}
+    before |= {"catalogue": "all", "exponent": None}
+    assert BatchLoader(shop).state_dict()["config"] == key_of(before)
 
 
 def test_a_state_of_another_data_set_is_refused(shop: Any, make_folder: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -11,124 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from llm_esr.loading import Batch, BatchLoader
-
-ORDER, OWN, SHARED, SMOOTHING = range(4)
-ATTEMPTS = 16
-
-
-class Oracle:
-    """What each batch should hold, written for clarity."""
-
-    def __init__(self, data: Any, *, seed: int, batch_size: int, max_len: int, **options: Any) -> None:
-        self.data, self.seed, self.batch_size, self.max_len = data, seed, batch_size, max_len
-        self.options = options
-        shortest = 1 if options.get("similar_users") else 2
-        self.students = [u for u, h in enumerate(data.training) if len(h) >= shortest]
-        counts = np.bincount([i for h in data.training for i in h], minlength=data.n_items + 1)
-        everything = options.get("catalogue") == "all"
-        self.drawable = [i for i in range(1, data.n_items + 1) if everything or counts[i] > 0]
-
-    def word(self, epoch: int, owner: int, stream: int, draw: int, attempt: int = 0) -> int:
-        counter = owner + (draw // 8 << 64) + (stream << 8 << 128) + (attempt << 192)
-        bits = np.random.Philox(key=self.seed + (epoch << 64), counter=(counter - 1) % 2**256).random_raw(4)
-        return int(bits[draw % 8 // 2]) >> (32 * (draw % 2)) & 0xFFFFFFFF
-
-    @staticmethod
-    def accept(word: int, n: int) -> int | None:
-        return word * n >> 32 if (word * n) % 2**32 >= 2**32 % n else None
-
-    def below(self, n: int, *key: int, attempt: int = 0) -> int:
-        tries = (self.accept(self.word(*key, attempt=a), n) for a in itertools.count(attempt))
-        return next(t for t in tries if t is not None)
-
-    def order(self, epoch: int) -> list[int]:
-        places = list(range(len(self.students)))
-        for last in range(len(places) - 1, 0, -1):
-            other = self.below(last + 1, epoch, 0, ORDER, last)
-            places[last], places[other] = places[other], places[last]
-        return [self.students[p] for p in places]
-
-    def users(self, epoch: int, step: int) -> list[int]:
-        return self.order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
-
-    def targets(self, epoch: int, user: int) -> list[int]:
-        shown = self.data.training[user][-self.max_len :]
-        return [self.smooth(epoch, user, p, t) for p, t in enumerate(shown[1:])] + [0]
-
-    def smooth(self, epoch: int, user: int, position: int, target: int) -> int:
-        probability = self.options.get("smoothing", 0.0)
-        if self.word(epoch, user, SMOOTHING, 2 * position) >= probability * 2**32:
-            return target
-        near = [(i, s) for i, s in zip(self.data.similar_items[target - 1], self.data.scores[target - 1], strict=True)]
-        near = [(i, np.float32(s)) for i, s in near if i > 0]
-        if not near:
-            return target
-        scores = np.array([s for _, s in near], np.float64) / self.options["smoothing_temperature"]
-        weights = np.exp(scores - scores.max())
-        share = self.word(epoch, user, SMOOTHING, 2 * position + 1) / 2**32
-        return int(
-            near[min(int(np.searchsorted(np.cumsum(weights) / weights.sum(), share, "right")), len(near) - 1)][0]
-        )
-
-    def own(self, epoch: int, user: int, position: int, k: int, target: int) -> int:
-        draw = position * self.options["n_negatives"] + k
-        banned = {*self.data.training[user], target}
-        for attempt in range(ATTEMPTS):
-            rank = self.accept(self.word(epoch, user, OWN, draw, attempt), len(self.drawable))
-            if rank is not None and self.drawable[rank] not in banned:
-                return self.drawable[rank]
-        left = [i for i in self.drawable if i not in banned]
-        return left[self.below(len(left), epoch, user, OWN, draw, attempt=ATTEMPTS)]
-
-    def shared(self, epoch: int, step: int) -> list[int]:
-        n = len(self.drawable)
-        return [self.drawable[self.below(n, epoch, step, SHARED, d)] for d in range(self.options["n_negatives"])]
-
-
-def check(batch: Batch, oracle: Oracle) -> None:
-    data, epoch = oracle.data, batch.epoch
-    users = oracle.users(epoch, batch.step)
-    assert batch.users.tolist() == users
-    assert batch.showings.tolist() == [0] * len(users)
-    shown = [data.training[u][-oracle.max_len :] for u in users]
-    assert batch.students.items.tolist() == [i for s in shown for i in s]
-    assert batch.students.positions.tolist() == [p + 1 for s in shown for p in range(len(s))]
-    assert np.diff(batch.students.offsets).tolist() == [len(s) for s in shown]
-    targets = [oracle.targets(epoch, u) for u in users]
-    assert batch.students.targets.tolist() == [t for row in targets for t in row]
-    if oracle.options.get("similar_users"):
-        check_teachers(batch, oracle, users)
-    else:
-        assert batch.teachers is None
-        assert batch.teacher_index is None
-    if oracle.options.get("negatives", "shared") == "own":
-        expected = [
-            [oracle.own(epoch, user, position, k, target) for k in range(oracle.options["n_negatives"])]
-            for user, row in zip(users, targets, strict=True)
-            for position, target in enumerate(row)
-            if target
-        ]
-        assert batch.negatives.tolist() == expected
-        assert batch.collision is None
-    elif oracle.options["negatives"] == "shared":
-        assert batch.negatives.tolist() == oracle.shared(epoch, batch.step)
-        assert batch.collision is not None
-        assert batch.collision.tolist() == [[i in data.training[u] for i in batch.negatives.tolist()] for u in users]
-
-
-def check_teachers(batch: Batch, oracle: Oracle, users: list[int]) -> None:
-    similar = oracle.data.similar_users[:, : oracle.options["similar_users"]]
-    wanted = sorted({int(v) for u in users for v in similar[u] if v >= 0 and oracle.data.training[v]})
-    shown = [oracle.data.training[v][-oracle.max_len :] for v in wanted]
-    assert batch.teachers is not None
-    assert batch.teacher_index is not None
-    assert batch.teachers.items.tolist() == [i for s in shown for i in s]
-    assert np.diff(batch.teachers.offsets).tolist() == [len(s) for s in shown]
-    assert not batch.teachers.targets.any()
-    expected = [[wanted.index(v) if v in wanted else -1 for v in similar[u]] for u in users]
-    assert batch.teacher_index.tolist() == expected
-
+from llm_esr.loading import BatchLoader
 
 CASES: dict[str, dict[str, Any]] = {
     "shared": {"negatives": "shared", "n_negatives": 30, "similar_users": 4},
@@ -137,25 +19,38 @@ CASES: dict[str, dict[str, Any]] = {
         "negatives": "own", "n_negatives": 1, "smoothing": 0.5, "smoothing_temperature": 0.1, "similar_users": 6,
     },
     "own of the whole catalogue": {"negatives": "own", "n_negatives": 9, "catalogue": "all"},
+    "the paper's SASRec": {
+        "negatives": "own", "n_negatives": 1, "similar_users": 3, "sequence": "without-last", "catalogue": "all",
+    },
+    "last targets, smoothed": {
+        "negatives": "own", "n_negatives": 2, "targets": "last", "smoothing": 0.5, "smoothing_temperature": 0.1,
+    },
+    "masked, own negatives, smoothed": {
+        "negatives": "own", "n_negatives": 2, "mask_probability": 0.6, "smoothing": 0.3, "smoothing_temperature": 0.1,
+        "similar_users": 3, "sequence": "without-last",
+    },
+    "masked, mask tokens appended": {
+        "negatives": "shared", "n_negatives": 9, "mask_probability": 0.3, "append_mask": True, "similar_users": 3,
+    },
     "none, all smoothed": {"negatives": None, "smoothing": 1.0, "smoothing_temperature": 0.5, "similar_users": 1},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("layout", ["packed", "padded"])
-def test_batches_equal_the_oracle(shop: Any, case: str, layout: str) -> None:
+def test_batches_equal_the_oracle(shop: Any, make_oracle: Any, case: str, layout: str) -> None:
     settings: dict[str, Any] = {"seed": 2**40 + 9, "batch_size": 17, "max_len": 8, **CASES[case]}
-    oracle = Oracle(shop, **settings)
+    oracle = make_oracle(shop, **settings)
     loader = BatchLoader(shop, layout=layout, **settings)
     assert loader.n_students == len(oracle.students)
-    assert len(loader) == -(-len(oracle.students) // 17)
+    assert len(loader) == -(-len(oracle.entries) // 17)
     for epoch in (0, 3):
         loader.set_epoch(epoch)
         batches = list(loader)
         assert [b.step for b in batches] == list(range(len(loader)))
         for batch in batches[:: 2 if epoch else 1]:
             assert batch.epoch == epoch
-            check(batch, oracle)
+            oracle.check(batch)
 
 
 @st.composite
@@ -183,18 +78,30 @@ def anything(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
         "catalogue": draw(st.sampled_from(["training", "all"])),
         "smoothing": draw(st.sampled_from([0.0, 0.5, 1.0])),
         "smoothing_temperature": draw(st.sampled_from([0.1, 1.0])),
+        "sequence": draw(st.sampled_from(["whole", "without-last"])),
     }
-    return files, options
+    if draw(st.booleans()):
+        options["mask_probability"] = draw(st.sampled_from([1e-6, 0.2, 0.6, 1.0]))
+        options["append_mask"] = draw(st.booleans())
+    else:
+        options["targets"] = draw(st.sampled_from(["every", "last"]))
+    layouts = {"packed": {"layout": "packed"}, "padded": {"layout": "padded"}}
+    layouts["tokens"] = {"layout": "padded", "padding_tokens": True}
+    return files, options | layouts[draw(st.sampled_from(sorted(layouts)))]
 
 
 @given(anything(), st.integers(0, 3))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_batches_of_any_data_equal_the_oracle(
-    tmp_path_factory: pytest.TempPathFactory, make: Any, case: tuple[dict[str, Any], dict[str, Any]], epoch: int
+    tmp_path_factory: pytest.TempPathFactory,
+    make: Any,
+    make_oracle: Any,
+    case: tuple[dict[str, Any], dict[str, Any]],
+    epoch: int,
 ) -> None:
     files, options = case
     data = make(tmp_path_factory.mktemp("any"), **files)
-    oracle = Oracle(data, **options)
+    oracle = make_oracle(data, **options)
     needed = 1 + (options["smoothing"] > 0)
     if options["negatives"] == "own" and any(
         len(set(oracle.drawable) - set(data.training[u])) < needed for u in oracle.students
@@ -205,17 +112,17 @@ def test_batches_of_any_data_equal_the_oracle(
     loader = BatchLoader(data, **options)
     loader.set_epoch(epoch)
     batches = list(loader)
-    assert len(batches) == -(-len(oracle.students) // options["batch_size"])
+    assert len(batches) == -(-len(oracle.entries) // options["batch_size"])
     for batch in batches:
-        check(batch, oracle)
+        oracle.check(batch)
 
 
-def test_a_user_who_saw_nearly_everything_gets_the_exact_draw(make_folder: Any) -> None:
+def test_a_user_who_saw_nearly_everything_gets_the_exact_draw(make_folder: Any, make_oracle: Any) -> None:
     histories = [[i for i in range(1, 401) if i not in (5, 399)] * 2, [5, 399, 7]]
     data = make_folder(histories, 400)
     settings: dict[str, Any] = {"seed": 1, "batch_size": 2, "max_len": 1000, "negatives": "own", "n_negatives": 1}
     batch = next(iter(BatchLoader(data, **settings)))
-    check(batch, Oracle(data, **settings))
+    make_oracle(data, **settings).check(batch)
     assert set(batch.negatives[:700].ravel().tolist()) >= {5, 399}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llm_esr.loading import Batch, BatchLoader, Sequences
@@ -110,6 +111,84 @@ def test_a_mask_token_is_appended_in_the_random_showing_and_to_teachers(only_bat
     assert rows(batch.teachers, "items") == [[7, 10], [2, 3, 10], [7, 8, 10]]
     short = only_batch(mask_probability=1e-9, append_mask=True, sequence="without-last")
     assert rows(short.teachers, "items") == [[10], [1, 2, 10], [6, 7, 10]]
+
+
+def test_known_answers_of_the_masking_stream(make_folder: Any) -> None:
+    data = make_folder([[*range(11, 27)], [*range(31, 43)]], 50)
+    options: dict[str, Any] = {"seed": 42, "mask_probability": 0.6, "shuffle": False}
+    loader = BatchLoader(data, negatives="own", n_negatives=2, **options)
+    loader.set_epoch(3)
+    (batch,) = loader
+    items, targets = rows(batch.students, "items"), rows(batch.students, "targets")
+    assert items[0] == [51, 12, 13, 14, 51, 2, 51, 18, 51, 51, 51, 22, 51, 24, 51, 26]
+    assert targets[0] == [11, 0, 0, 0, 15, 16, 17, 0, 19, 20, 21, 22, 23, 0, 25, 0]
+    assert items[2] == [51, 32, 51, 34, 51, 36, 37, 38, 51, 40, 51, 42]
+    assert targets[2] == [31, 0, 33, 0, 35, 0, 0, 0, 39, 0, 41, 0]
+    assert batch.negatives[:4].tolist() == [[7, 44], [28, 33], [9, 28], [31, 27]]
+    loader = BatchLoader(data, negatives=None, **options | {"shuffle": True})
+    loader.set_epoch(3)
+    (batch,) = loader
+    assert (batch.users.tolist(), batch.showings.tolist()) == ([1, 1, 0, 0], [0, 1, 0, 1])
+
+
+def test_masked_tokens_show_the_mask_a_uniform_item_or_themselves(make_folder: Any) -> None:
+    n_items, probability = 20, 0.3
+    history = [i % n_items + 1 for i in range(200)]
+    data = make_folder([history] * 300, n_items)
+    loader = BatchLoader(data, max_len=200, batch_size=600, mask_probability=probability, negatives=None, shuffle=False)
+    (batch,) = loader
+    shown = batch.students.items.reshape(300, 2, 200)[:, 0].ravel()
+    targets = batch.students.targets.reshape(300, 2, 200)[:, 0].ravel()
+    items = np.tile(history, 300)
+    masked = targets > 0
+    np.testing.assert_array_equal(targets[masked], items[masked])
+    np.testing.assert_array_equal(shown[~masked], items[~masked])
+    assert abs(masked.mean() - probability) < 0.01
+    shown, items = shown[masked], items[masked]
+    assert abs((shown == n_items + 1).mean() - 0.8) < 0.01
+    # A random item may be the item itself.
+    assert abs((shown == items).mean() - (0.1 + 0.1 / n_items)) < 0.01
+    others = np.bincount(shown[(shown != items) & (shown <= n_items)], minlength=n_items + 1)[1:]
+    assert len(others) == n_items
+    np.testing.assert_allclose(others / others.sum(), 1 / n_items, atol=0.015)
+
+
+def test_every_epoch_shows_each_user_twice_and_masks_anew(shop: Any) -> None:
+    loader = BatchLoader(shop, mask_probability=0.6, batch_size=7, negatives=None)
+    students = [u for u, history in enumerate(shop.training) if history]
+    assert len(loader) == -(-2 * len(students) // 7)
+    shown = []
+    for epoch in (0, 1):
+        loader.set_epoch(epoch)
+        batches = list(loader)
+        found = [pair for b in batches for pair in zip(b.users.tolist(), b.showings.tolist(), strict=True)]
+        assert sorted(found) == [(u, s) for u in students for s in (0, 1)]
+        assert any(len(set(b.users.tolist())) < len(b) for b in batches)
+        sequences = [row for b in batches for row in rows(b.students, "items")]
+        shown.append(dict(zip(found, sequences, strict=True)))
+    first, second = shown
+    assert all(first[u, 1] == second[u, 1] for u in students)
+    assert any(first[u, 0] != second[u, 0] for u in students)
+
+
+def test_a_masked_user_never_gets_a_seen_item_as_negative(shop: Any) -> None:
+    options: dict[str, Any] = {"mask_probability": 0.6, "negatives": "own", "n_negatives": 5, "smoothing": 0.5}
+    differ = False
+    for batch in BatchLoader(shop, batch_size=10, **options):
+        targets = rows(batch.students, "targets")
+        ends = np.cumsum([np.count_nonzero(row) for row in targets])
+        assert ends[-1] == len(batch.negatives)
+        drawn: dict[int, list[int]] = {}
+        for user, row, negatives in zip(
+            batch.users.tolist(), targets, np.split(batch.negatives, ends[:-1]), strict=True
+        ):
+            assert not set(negatives.ravel().tolist()) & set(shop.training[user])
+            for target, of_target in zip([t for t in row if t], negatives.tolist(), strict=True):
+                assert target not in of_target
+            if row[-1]:
+                last = negatives[-1].tolist()
+                differ |= drawn.setdefault(user, last) != last
+    assert differ, "both showings of a user have the same negatives"
 
 
 @pytest.mark.parametrize(

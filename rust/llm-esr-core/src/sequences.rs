@@ -361,6 +361,27 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_around_the_items_fits_into_the_window() {
+        let frame = |mask_token, padding_tokens| Frame {
+            max_len: 3,
+            mask_token,
+            padding_tokens,
+        };
+        let mut pushed = Sequences::default();
+        assert_eq!(pushed.push(&[4, 5, 6, 7], frame(Some(9), true)), 0..2);
+        assert_eq!(pushed.push(&[5], frame(Some(9), true)), 4..5);
+        assert_eq!(pushed.push(&[], frame(Some(9), false)), 6..6);
+        assert_eq!(pushed.push(&[], frame(None, true)), 10..10);
+        assert_eq!(pushed.items, [6, 7, 9, 0, 5, 9, 9, 0, 0, 0]);
+        assert_eq!(pushed.positions, [2, 3, 4, 0, 1, 2, 1, 0, 0, 0]);
+        assert_eq!(pushed.offsets, [0, 3, 6, 7, 10]);
+        assert_eq!(pushed.targets, [0; 10]);
+        assert_eq!([0, 2, 3, 6].map(|token| pushed.place(token)), [1, 3, 0, 0]);
+        pushed.clear();
+        assert_eq!(pushed, Sequences::default());
+    }
+
+    #[test]
     fn nothing_at_all_is_laid_out_too() {
         let built = Sequences::build(&[], &[0], Frame::bare(3), Layout::Packed).unwrap();
         assert_eq!((built.len(), built.rows, built.width), (0, 0, 0));
