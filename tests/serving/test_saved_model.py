@@ -12,7 +12,14 @@ import torch
 from llm_esr.cli import main
 from llm_esr.config import Config, EvaluateConfig, dump_config
 from llm_esr.data import Dataset
-from llm_esr.evaluation import Popularity, evaluate, read_rows
+from llm_esr.evaluation import (
+    Popularity,
+    early_stopping_candidates,
+    early_stopping_users,
+    evaluate,
+    quick_ndcg,
+    read_rows,
+)
 from llm_esr.files import read_json, write_json
 from llm_esr.models import DualView
 from llm_esr.models.storage import FORMAT, save_weights
@@ -109,6 +116,15 @@ def test_other_data_than_those_of_the_training_are_refused(run):
     write_json(path, record | {"finished": False})
     with pytest.raises(ValueError, match="not finished"):
         Recommender.load(run)
+
+
+def test_early_stopping_against_candidates_is_the_evaluation_against_as_many(data):
+    users = early_stopping_users(data)
+    candidates = early_stopping_candidates(data, users, 10)
+    quick = quick_ndcg(Popularity(data), data, "validation", 5, users, candidates=candidates)
+    config = EvaluateConfig(candidates=10, k=[5])
+    report = evaluate(Popularity(data), data, part="validation", config=config)
+    assert quick == pytest.approx(report.value("ndcg", 5))
 
 
 def test_sampled_candidates_are_the_same_for_every_model_and_every_time(data):
