@@ -39,7 +39,11 @@ class Scorer(Protocol):
 
 
 class SequenceModel(Protocol):
-    """The part of a model that scoring needs; `llm_esr.models.DualView` has it."""
+    """The part of a model that scoring needs; `llm_esr.models.DualView` has it.
+
+    A model that reads more than the newest items (a mask token behind them, padding before them) also has
+    `sequences(items, offsets)`, which gives what `encode` takes.
+    """
 
     training: bool
 
@@ -105,7 +109,7 @@ class ModelScorer:
             vectors = []
             for start in range(0, len(kept), _ENCODE_CHUNK):
                 part = take_histories(items, offsets, kept[start : start + _ENCODE_CHUNK])
-                vectors.append(self.model.encode(build_sequences(*part, max_len=self.max_len)).float())
+                vectors.append(self.model.encode(self._sequences(*part)).float())
             if not vectors:
                 scores_SI = self._items_CI.new_empty(len(empty_S), self._items_CI.shape[1])
             else:
@@ -120,6 +124,10 @@ class ModelScorer:
         popular_SI = self.fallback.scores(np.empty(0, np.int32), np.zeros(len(empty) + 1, np.int64))
         whole_SI[torch.from_numpy(empty).to(whole_SI.device)] = popular_SI.to(whole_SI)
         return whole_SI
+
+    def _sequences(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Any:
+        build = getattr(self.model, "sequences", None)
+        return build_sequences(items, offsets, max_len=self.max_len) if build is None else build(items, offsets)
 
 
 def take_histories(

@@ -94,7 +94,7 @@ class Attention(nn.Module):
         k0_RH1d = self.key(input_D).view(shape).expand(n_rows, -1, -1, -1)
         v0_RH1d = self.value(input_D).view(shape).expand(n_rows, -1, -1, -1)
         bias_R1WW = torch.zeros_like(mask_R1WW, dtype=q_RHWd.dtype).masked_fill(~mask_R1WW, -torch.inf)
-        bias_R1WX = torch.cat([bias_R1WW, counts_R1W.log().to(q_RHWd.dtype)[..., None]], dim=3)
+        bias_R1WX = torch.cat([bias_R1WW, counts_R1W.to(q_RHWd.dtype).log()[..., None]], dim=3)
         keys, values = torch.cat([k_RHWd, k0_RH1d], dim=2), torch.cat([v_RHWd, v0_RH1d], dim=2)
         if not (self.training and self.dropout):
             return F.scaled_dot_product_attention(q_RHWd, keys, values, attn_mask=bias_R1WX)

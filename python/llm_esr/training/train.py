@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from llm_esr.config import STAGES, Config, Section, dump_config, load_config, model_name
-from llm_esr.evaluation import ModelScorer, early_stopping_users, quick_ndcg
+from llm_esr.evaluation import ModelScorer, early_stopping_candidates, early_stopping_users, quick_ndcg
 from llm_esr.files import atomic_file, key_of, read_json, write_json
 from llm_esr.loading import BatchLoader
 from llm_esr.models.dual_view import DualView
@@ -108,7 +108,7 @@ def build_model(data: Dataset, config: Config) -> tuple[DualView, Projection | N
 
 def build_loader(data: Dataset, config: Config) -> BatchLoader:
     """The batches that the configuration asks for."""
-    settings, negatives = config.train, config.negatives
+    settings, negatives, masks = config.train, config.negatives, config.model.masks
     if settings.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
         raise ValueError("one shared negative for a whole step teaches nothing; set negatives.kind to own or raise "
                          "negatives.count")  # fmt: skip
@@ -127,6 +127,12 @@ def build_loader(data: Dataset, config: Config) -> BatchLoader:
         smoothing=config.smoothing.probability,
         smoothing_temperature=config.smoothing.temperature,
         threads=settings.loader_threads,
+        sequence=settings.sequence,
+        targets=settings.targets,
+        padding_tokens=config.model.padding == "tokens",
+        mask_probability=settings.mask_probability if masks else None,
+        # Where nothing is left out, BERT4Rec's sequences end in the mask token that evaluation and serving append.
+        append_mask=masks and settings.sequence == "whole",
     )
 
 
@@ -176,16 +182,22 @@ def _train(
 
 
 def _validation(data: Dataset, config: Config) -> Validate | None:
-    """Full-ranking NDCG@10 on validation: all users up to `train.validation_users`, else a fixed sample."""
+    """NDCG@10 on validation, over the whole catalogue or against `train.validation_candidates` sampled items.
+
+    All users up to `train.validation_users`, else a fixed sample.
+    """
     if data.split == "none":
         return None
     users = early_stopping_users(data, "validation", config.train.validation_users)
     if len(users) == 0:
         return None
+    count = config.train.validation_candidates
+    candidates = None if count is None else early_stopping_candidates(data, users, count)
 
     def validate(model: DualView) -> float:
         scorer = ModelScorer(model, "validation", config.model.max_len, str(model.device))
-        return quick_ndcg(scorer, data, "validation", 10, users)
+        ties = config.evaluate.ties
+        return quick_ndcg(scorer, data, "validation", 10, users, candidates=candidates, ties=ties)
 
     return validate
 
