@@ -19,11 +19,7 @@ impl Recipe {
     ) {
         batch.clear();
         (batch.epoch, batch.step) = (epoch, step);
-        for &place in places {
-            let (user, showing) = self.entry(place);
-            batch.users.push(user);
-            batch.showings.push(showing);
-        }
+        self.entries_at(places, &mut batch.users, &mut batch.showings);
         self.fill_students(batch, scratch);
         match self.kind {
             Kind::None => {}

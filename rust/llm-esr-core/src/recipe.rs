@@ -195,11 +195,21 @@ impl Recipe {
         self.masking.map_or(1, |_| Masking::SHOWINGS)
     }
 
-    /// The user and the showing at a place of an epoch that is not shuffled.
-    pub(crate) fn entry(&self, place: u32) -> (i64, i8) {
-        let showings = self.showings();
-        let user = self.students[(place / showings) as usize];
-        (i64::from(user), (place % showings) as i8)
+    /// The users and showings at places of an epoch that is not shuffled.
+    pub(crate) fn entries_at(&self, places: &[u32], users: &mut Vec<i64>, showings: &mut Vec<i8>) {
+        let student = |place: u32| i64::from(self.students[place as usize]);
+        if self.masking.is_none() {
+            users.extend(places.iter().map(|&place| student(place)));
+            showings.resize(places.len(), 0);
+        } else {
+            let showing = |place: u32| (place % Masking::SHOWINGS) as i8;
+            users.extend(
+                places
+                    .iter()
+                    .map(|&place| student(place / Masking::SHOWINGS)),
+            );
+            showings.extend(places.iter().map(|&place| showing(place)));
+        }
     }
 
     /// An epoch's order: places of entries.

@@ -2,7 +2,7 @@
 
 use crate::batches::{Batch, Scratch};
 use crate::masking::Masking;
-use crate::recipe::{Recipe, Targets};
+use crate::recipe::{Recipe, Shown, Targets};
 use crate::rng::{Draws, Stream, Words};
 
 impl Recipe {
@@ -26,12 +26,14 @@ impl Recipe {
         } = scratch;
         spans.clear();
         spans.extend(batch.users.iter().map(|&user| self.span(user as usize)));
-        let students = &mut batch.students;
-        students.gather(self.store.items().as_slice(), spans, counting);
-        for (row, &user) in batch.users.iter().enumerate() {
-            let tokens = students.tokens(row);
+        let (students, items) = (&mut batch.students, self.store.items().as_slice());
+        students.gather(items, spans, counting);
+        // A student has a training item, and so one behind what is read without the last.
+        let behind = usize::from(self.sequence == Shown::WithoutLast);
+        for (row, (&user, span)) in batch.users.iter().zip(&*spans).enumerate() {
             let draws = self.draws(batch.epoch, Stream::Smoothing, 0, user);
-            let next = self.next_items(user as usize, tokens.len());
+            let next = &items[span.start + 1..span.start + span.length + behind];
+            let tokens = students.tokens(row);
             self.aim(&draws, next, &mut students.targets[tokens]);
         }
     }
@@ -41,13 +43,14 @@ impl Recipe {
         let students = &mut batch.students;
         students.clear();
         for &user in &batch.users {
+            let (whole, read) = (self.store.training(user as usize), self.read(user as usize));
             let draws = self.draws(batch.epoch, Stream::Smoothing, 0, user);
-            let tokens = students.push(self.read(user as usize), self.frame);
+            let tokens = students.push(read, self.frame);
             if !tokens.is_empty() {
-                let next = self.next_items(user as usize, tokens.len());
+                let next = &whole[read.len() - tokens.len() + 1..];
                 self.aim(&draws, next, &mut students.targets[tokens]);
             } else if self.targets == Targets::Last
-                && let Some(&only) = self.store.training(user as usize).last()
+                && let Some(&only) = whole.last()
                 && let Some(newest) = students.targets.last_mut()
             {
                 // The one item that such a student has is predicted from its padding.
@@ -83,12 +86,6 @@ impl Recipe {
                 students.targets[last] = self.target(&smoothing, place, item);
             }
         }
-    }
-
-    /// The items behind the last `shown` ones that a user's sequence shows, as far as training goes.
-    fn next_items(&self, user: usize, shown: usize) -> &[i32] {
-        let first = self.read(user).len() - shown;
-        &self.store.training(user)[first + 1..]
     }
 
     /// Sets what the tokens predict of the items that follow them.
