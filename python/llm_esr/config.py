@@ -29,6 +29,8 @@ class Section(BaseModel):
 class DataConfig(Section):
     """`prepare`: which columns, which rows, which split."""
 
+    # Whose files: sets the columns below where none is named, and how items become texts (docs/paper-data.md).
+    source: Literal["table", "yelp", "amazon"] = "table"
     user_column: str = "user_id"
     item_column: str = "item_id"
     timestamp_column: str | None = "timestamp"  # absent from the table: file order (or order_column)
@@ -52,8 +54,9 @@ class EmbedConfig(Section):
     """`embed`: from texts to vectors."""
 
     encoder: str | None = None  # `lsa`, `sentence-transformers:NAME_OR_FOLDER`, `file:PATH`; None: what fits
-    item_template: str | None = None  # e.g. "{title}. Brand: {brand}."; default: every text column, named
-    user_template: str | None = None  # with {history}
+    # "{title}. Brand: {brand}.", or the name of a ready one: yelp, fashion, beauty; default: every text column, named
+    item_template: str | None = None
+    user_template: str | None = None  # with {history}, or a name likewise
     user_vectors: Literal["prompt", "mean"] = "mean"
     user_history: int = Field(12, ge=1)  # the newest training items in a user's prompt
     max_characters: int = Field(2000, ge=16)  # a longer item text is cut

@@ -31,6 +31,7 @@ DataFolder = Annotated[
 
 # One line for each field of DataConfig; a test holds the two together.
 DATA_HELP = {
+    "source": "Whose files: yelp and amazon (2014, 2018) name columns and item texts as those publish them.",
     "user_column": "Column of the user's id.",
     "item_column": "Column of the item's id.",
     "timestamp_column": "Column of the time; absent from the table: file order.",

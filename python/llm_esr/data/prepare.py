@@ -27,6 +27,7 @@ from llm_esr.data.dataset import FORMAT, Dataset, training_counts
 from llm_esr.data.filtering import below_counts, duplicates_of, sort_order
 from llm_esr.data.items import UNKNOWN, ItemTexts, TextVotes, read_items
 from llm_esr.data.numbering import Numbering
+from llm_esr.data.originals import resolved
 from llm_esr.data.places import Places
 from llm_esr.data.readers import Source, open_sources
 from llm_esr.data.report import RowReport, lines_of
@@ -69,7 +70,7 @@ def prepare(
         FileNotFoundError: an input that does not exist.
         ValueError: a setting, a column or a value that does not fit; nothing is left to train on.
     """
-    settings = data_config(config, options)
+    settings = resolved(data_config(config, options))
     target = Path(out).expanduser()
     target = target if target.name else target.resolve()
     _refuse_foreign_folder(target)
@@ -98,8 +99,9 @@ def prepare(
 
 def prepare_key(interactions: Any, items: Any, config: DataConfig) -> str:
     """The key of a data set made from these inputs with these settings; `dataset.json` holds its own."""
-    sources, item_sources = _open(interactions, items, config)
-    return _key(_provenance(sources, item_sources), config)
+    settings = resolved(config)
+    sources, item_sources = _open(interactions, items, settings)
+    return _key(_provenance(sources, item_sources), settings)
 
 
 def data_config(config: DataConfig | None, options: dict[str, Any]) -> DataConfig:
@@ -124,8 +126,11 @@ def data_config(config: DataConfig | None, options: dict[str, Any]) -> DataConfi
 
 def _open(interactions: Any, items: Any, config: DataConfig) -> tuple[list[Source], list[Source]]:
     names = (config.user_column, config.item_column)
-    sources = open_sources(interactions, config.format, "interactions", names)
-    return sources, [] if items is None else open_sources(items, config.format, "items", names)
+    sources = open_sources(interactions, config.format, "interactions", names, config.source)
+    if items is None:
+        return sources, []
+    item_names = (config.user_column, config.items_id_column or config.item_column)
+    return sources, open_sources(items, config.format, "items", item_names, config.source)
 
 
 def _provenance(sources: list[Source], item_sources: list[Source]) -> dict[str, list[dict[str, Any]]]:
@@ -137,7 +142,10 @@ def _provenance(sources: list[Source], item_sources: list[Source]) -> dict[str, 
 
 def _key(provenance: dict[str, list[dict[str, Any]]], config: DataConfig) -> str:
     inputs = {role: [[part["format"], part["checksum"]] for part in parts] for role, parts in provenance.items()}
-    return key_of({"format": FORMAT, "inputs": inputs, "data": config.model_dump(mode="json")})
+    settings = config.model_dump(mode="json")
+    if config.source == "table":
+        del settings["source"]  # came later: data sets made before it stay fresh
+    return key_of({"format": FORMAT, "inputs": inputs, "data": settings})
 
 
 @dataclass

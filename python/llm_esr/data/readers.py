@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from llm_esr._native import TableReader
 from llm_esr.data.frames import checksum_frame, is_frame, to_polars
+from llm_esr.data.originals import item_reader, parse_json
 from llm_esr.data.values import number_text
 from llm_esr.files import checksum
 
@@ -82,14 +84,17 @@ class Source(Protocol):
         """Where the rows came from: path, size and checksum."""
 
 
-def open_sources(table: Any, file_format: str, role: str, names: tuple[str, str]) -> list[Source]:
+def open_sources(
+    table: Any, file_format: str, role: str, names: tuple[str, str], source: str = "table"
+) -> list[Source]:
     """Open an input: a path, a list of paths (read one after another), or a data frame.
 
     Args:
         table: path(s), or a pandas, polars or Arrow table.
         file_format: a format of `DataConfig.format`; `auto` goes by the file's name.
         role: 'interactions' or 'items', for messages.
-        names: what the two columns of a headerless `user item` file are called.
+        names: what the two columns of a headerless `user item` file are called; the second is the items' id.
+        source: whose files, `DataConfig.source`; JSON lines of items are read as that source writes them.
 
     Raises:
         FileNotFoundError: a path that does not exist.
@@ -100,10 +105,10 @@ def open_sources(table: Any, file_format: str, role: str, names: tuple[str, str]
     paths = list(table) if isinstance(table, list | tuple) else [table]
     if not paths:
         raise ValueError(f"{role}: got an empty list; expected a path, some paths, or a data frame")
-    return [_open_path(path, file_format, role, names) for path in paths]
+    return [_open_path(path, file_format, role, names, source) for path in paths]
 
 
-def _open_path(value: Any, file_format: str, role: str, names: tuple[str, str]) -> Source:
+def _open_path(value: Any, file_format: str, role: str, names: tuple[str, str], source: str) -> Source:
     if not hasattr(value, "__fspath__") and not isinstance(value, str):
         raise ValueError(
             f"{role}: got {type(value).__name__}; expected a path, a list of paths, or a pandas, polars or Arrow table"
@@ -126,7 +131,8 @@ def _open_path(value: Any, file_format: str, role: str, names: tuple[str, str]) 
         case "parquet":
             return ParquetSource(path)
         case "jsonl":
-            return JsonLinesSource(path)
+            original = role == "items" and source != "table"
+            return JsonLinesSource(path, item_reader(source, names[1]) if original else parse_json)
         case "inter":
             if role == "items":
                 raise ValueError(
@@ -191,15 +197,16 @@ class TextSource:
 
 
 class JsonLinesSource:
-    """One JSON object a line, plain or gzip."""
+    """One JSON object a line, plain or gzip; `read` makes a record of a line, or raises a `ValueError`."""
 
     format = "jsonl"
     place = "line"
     typed = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read: Callable[[bytes], Any] = parse_json) -> None:
         self.name = str(path)
         self._path = path
+        self._read = read
         names: dict[str, None] = {}
         for records, _, _ in self._parsed(4096):
             for record in records:
@@ -217,7 +224,9 @@ class JsonLinesSource:
         """Every key of the first 4,096 records."""
         return self._columns
 
-    def _parsed(self, rows: int) -> Iterator[tuple[list[dict[str, Any]], list[int], list[Malformed]]]:
+    def _parsed(
+        self, rows: int, columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[list[dict[str, Any]], list[int], list[Malformed]]]:
         records: list[dict[str, Any]] = []
         lines: list[int] = []
         bad: list[Malformed] = []
@@ -228,19 +237,21 @@ class JsonLinesSource:
                     if not text:
                         continue
                     try:
-                        record = json.loads(text)
-                    except (ValueError, RecursionError) as error:
-                        bad.append(Malformed(line, _shown(text), f"not JSON: {error}"))
+                        record = self._read(text)
+                    except ValueError as error:
+                        bad.append(Malformed(line, _shown(text), str(error)))
                     else:
                         if isinstance(record, dict):
-                            records.append(record)
+                            # A chunk of whole reviews would hold gigabytes of text that nobody asked for.
+                            wanted = record if columns is None else {name: record.get(name) for name in columns}
+                            records.append(wanted)
                             lines.append(line)
                         else:
                             bad.append(Malformed(line, _shown(text), f"a {type(record).__name__}, not an object"))
                     if len(records) + len(bad) >= rows:
                         yield records, lines, bad
                         records, lines, bad = [], [], []
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(
                 f"{self._path}: the gzip stream is damaged or cut off ({error}); fetch the file again"
             ) from None
@@ -250,8 +261,8 @@ class JsonLinesSource:
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         """Read `columns`; a key that a record lacks is a null."""
         before = 0
-        for records, at, malformed in self._parsed(TEXT_ROWS):
-            series = [_json_column(name, [record.get(name) for record in records]) for name in columns]
+        for records, at, malformed in self._parsed(TEXT_ROWS, columns):
+            series = [_json_column(name, [record[name] for record in records]) for name in columns]
             lines = np.asarray(at, dtype=np.int64)
             rows = _record_numbers(lines, malformed, before)
             before += len(at) + len(malformed)

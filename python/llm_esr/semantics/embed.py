@@ -22,6 +22,7 @@ from llm_esr.data.alignment import align_items, align_users
 from llm_esr.files import checksum, key_of
 from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
 from llm_esr.semantics.prompts import item_prompts, user_prompts
+from llm_esr.semantics.templates import ITEM_TEMPLATES, USER_TEMPLATES
 from llm_esr.semantics.vector_files import is_fresh, vector_file
 
 FORMAT = 1
@@ -146,7 +147,12 @@ def _sources(data: Dataset, config: EmbedConfig, name: str, user_embeddings: str
         "user_embeddings": None
         if user_embeddings is None
         else checksum(existing_file(user_embeddings, "user_embeddings")),
-        "settings": config.model_dump(mode="json", exclude=_NOT_IN_KEY | {"encoder"}),
+        "settings": {
+            **config.model_dump(mode="json", exclude=_NOT_IN_KEY | {"encoder"}),
+            # The words themselves: a ready template may read better in a later release.
+            "item_template": ITEM_TEMPLATES.get(config.item_template or "", config.item_template),
+            "user_template": USER_TEMPLATES.get(config.user_template or "", config.user_template),
+        },
     }
 
 

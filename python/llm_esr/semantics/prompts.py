@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from llm_esr.data import Dataset
+from llm_esr.semantics.templates import ITEM_TEMPLATES, USER_TEMPLATES
 
 MISSING = "unknown"
 DEFAULT_USER_TEMPLATE = "The user has chosen these items, oldest first: {history}. Conclude the user's preference."
@@ -49,7 +50,11 @@ def parse_template(template: str, known: Sequence[str], setting: str) -> list[tu
                 f"(there are: {', '.join(known) or 'none'})"
             )
     if not any(field for _, field, _, _ in pieces):
-        raise ValueError(f"{setting} {template!r} names no column; expected one of {{{'}, {'.join(known)}}}")
+        ready = ", ".join(ITEM_TEMPLATES)
+        raise ValueError(
+            f"{setting} {template!r} names no column; expected one of {{{'}, {'.join(known)}}}, "
+            f"or the name of a ready template: {ready}"
+        )
     return [(text, field) for text, field, _, _ in pieces]
 
 
@@ -58,7 +63,8 @@ def item_prompts(data: Dataset, template: str | None = None, max_characters: int
 
     Args:
         data: a data set with text columns.
-        template: text with `{column}` fields; default: `default_item_template`.
+        template: text with `{column}` fields, or the name of a ready one (`ITEM_TEMPLATES`), whose columns may be
+            missing from the data set; default: `default_item_template`.
         max_characters: a longer prompt is cut.
 
     Raises:
@@ -70,14 +76,31 @@ def item_prompts(data: Dataset, template: str | None = None, max_characters: int
             f"{data.folder} has no item texts to make vectors from; prepare it with an items table that has text "
             "columns (items=..., --items), or give vectors: encoder='file:VECTORS.npy'"
         )
-    template = template or default_item_template(columns, data.title_column)
-    pieces = parse_template(template, columns, "embed.item_template")
+    if template in ITEM_TEMPLATES:
+        pieces = _ready_pieces(template, columns)
+    else:
+        template = template or default_item_template(columns, data.title_column)
+        pieces = parse_template(template, columns, "embed.item_template")
     table = data.item_table().select([_clean(name) for name in columns])
-    texts = {name: table[name].to_list() for name in {field for _, field in pieces if field}}
+    absent = [MISSING] * data.n_items
+    fields = {field for _, field in pieces if field}
+    texts = {name: table[name].to_list() if name in columns else absent for name in fields}
     return [
         "".join(text + (texts[field][row] if field else "") for text, field in pieces)[:max_characters]
         for row in range(data.n_items)
     ]
+
+
+def _ready_pieces(name: str, columns: Sequence[str]) -> list[tuple[str, str | None]]:
+    pieces = [(text, field) for text, field, _, _ in string.Formatter().parse(ITEM_TEMPLATES[name])]
+    wanted = [field for _, field in pieces if field]
+    if not set(wanted) & set(columns):
+        # All prompts would be the same, and so would all vectors.
+        raise ValueError(
+            f"embed.item_template {name!r} reads the columns {', '.join(wanted)}, and the data set has none of them "
+            f"(there are: {', '.join(columns)}); write a template of your own"
+        )
+    return pieces
 
 
 def user_prompts(
@@ -91,7 +114,8 @@ def user_prompts(
     """The prompts of `users`: the titles of their `newest` last *training* items, oldest first.
 
     What lies behind the end of train (validation and test items) is never read. A prompt longer than
-    `max_characters` loses its oldest titles. A user without training items gets a prompt with `unknown`.
+    `max_characters` loses its oldest titles. A user without training items gets a prompt with `unknown`. `template`:
+    text with `{history}`, or the name of a ready one (`USER_TEMPLATES`).
 
     Raises:
         ValueError: the data set has no titles, or the template lacks `{history}`.
@@ -102,7 +126,8 @@ def user_prompts(
             f"{data.folder} has no item titles to write user prompts from; name a column with title_column "
             "(--title-column), or set embed.user_vectors=mean"
         )
-    pieces = parse_template(template or DEFAULT_USER_TEMPLATE, ["history"], "embed.user_template")
+    template = USER_TEMPLATES.get(template or "", template) or DEFAULT_USER_TEMPLATE
+    pieces = parse_template(template, ["history"], "embed.user_template")
     room = max_characters - sum(len(text) for text, _ in pieces)
     for user in users:
         items = np.asarray(data.history(int(user), "validation"))[-newest:]
