@@ -155,7 +155,8 @@ def test_popularity_counts_the_inputs_under_the_papers_rule(small_data):
     nobody = np.zeros(2, np.int64)
 
     def counts(part, rule):
-        baseline = Popularity.baseline(data, part, EvaluateConfig(group_rule=rule))
+        baseline, judged = Popularity.baseline(data, part, EvaluateConfig(group_rule=rule, ties="strict"))
+        assert judged.ties == "expected"
         return baseline.scores(np.empty(0, np.int32), nobody).tolist()[0]
 
     assert counts("test", "training") == counts("validation", "paper") == [3, 1, 2, 0]

@@ -14,6 +14,7 @@ from llm_esr.config import EvaluateConfig
 from llm_esr.evaluation.groups import GroupCounts, Thresholds, check_ranges, make_groups, thresholds
 from llm_esr.evaluation.measures import group_rows
 from llm_esr.evaluation.metrics import expected_metrics
+from llm_esr.evaluation.popularity import Popularity
 from llm_esr.evaluation.ranking import HeldOut, Ranks, rank_targets
 from llm_esr.evaluation.report import Report, Row
 from llm_esr.evaluation.scorer import Scorer, refresh
@@ -95,6 +96,18 @@ def evaluate(
     )
     rows += _coverage(ranks, ks) + _notes(ranks, limits, n_not_ranked, config)
     return Report([common | row for row in rows])
+
+
+def evaluate_popularity(
+    data: Dataset,
+    config: EvaluateConfig | None = None,
+    *,
+    part: HeldOut = "test",
+    users: NDArray[np.int64] | None = None,
+) -> Report:
+    """The figures of the popularity baseline that belong to an evaluation; see `Popularity.baseline`."""
+    baseline, settings = Popularity.baseline(data, part, config or EvaluateConfig())
+    return evaluate(baseline, data, part=part, config=settings, users=users)
 
 
 def quick_ndcg(

@@ -33,13 +33,15 @@ class Popularity:
         self._counts_I = torch.from_numpy(np.asarray(input_counts(data, part)[1:], dtype=np.float32))
 
     @classmethod
-    def baseline(cls, data: Dataset, part: HeldOut, config: EvaluateConfig) -> Popularity:
-        """The baseline that belongs to an evaluation.
+    def baseline(cls, data: Dataset, part: HeldOut, config: EvaluateConfig) -> tuple[Popularity, EvaluateConfig]:
+        """The baseline that belongs to an evaluation, and how it is judged there.
 
         It counts the training parts. Under `group_rule=paper` it counts every input of that evaluation, as the
-        published figures of the most popular items do.
+        published figures of the most popular items do. Half its scores are ties, which must not all fall in its
+        favour: they are always settled by expectation.
         """
-        return cls(data, part if config.group_rule == "paper" else "train")
+        scorer = cls(data, part if config.group_rule == "paper" else "train")
+        return scorer, config.model_copy(update={"ties": "expected"})
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`; the histories do not matter, and may be empty."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llm_esr.config import load_config
-from llm_esr.evaluation import Popularity, Report, evaluate, merge_rows, read_rows, render
+from llm_esr.evaluation import Report, evaluate, evaluate_popularity, merge_rows, read_rows, render
 from llm_esr.files import atomic_file
 from llm_esr.pipeline.grid import as_overrides
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
@@ -62,7 +62,7 @@ def evaluate_folder(
         setting = (data.fingerprint, config.model_dump_json())
         if setting not in judged:
             judged.add(setting)
-            rows += evaluate(Popularity.baseline(data, part, config), data, part=part, config=config).rows
+            rows += evaluate_popularity(data, config, part=part).rows
         rows += evaluate(model, data, part=part, config=config, seed=model.seed).rows
     if run is not None:
         merge_rows(run.metrics, rows)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm_esr.config import Config, Section
 from llm_esr.data import Dataset, prepare, prepare_key
 from llm_esr.data.account import account
-from llm_esr.evaluation import Popularity, drop_rows, evaluate, merge_rows
+from llm_esr.evaluation import drop_rows, evaluate, evaluate_popularity, merge_rows
 from llm_esr.files import key_of, read_json
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.retrieval import index, index_fresh, neighbours_match
@@ -147,7 +147,7 @@ class Stages:
         self._evaluate_once(
             "popularity",
             key_of(protocol | {"data": data.fingerprint}),
-            lambda: evaluate(Popularity(data), data, config=settings),
+            lambda: evaluate_popularity(data, settings),
         )
         trained = read_json(self.folder.model(cell) / "model.json")["key"]
         self._evaluate_once(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from llm_esr.config import Config, EvaluateConfig, load_config
-from llm_esr.evaluation import ModelScorer, Popularity, Report, evaluate
+from llm_esr.evaluation import ModelScorer, Popularity, Report, evaluate, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
 from llm_esr.evaluation.scorer import SequenceModel
 from llm_esr.files import read_json
@@ -178,8 +178,7 @@ class Recommender:
         report = Report([])
         if popularity:
             # The baseline of the data that are ranked, so that it equals that of every other model in the table.
-            baseline = Popularity.baseline(data, part, config)
-            report += evaluate(baseline, data, part=part, config=config, users=chosen)
+            report += evaluate_popularity(data, config, part=part, users=chosen)
         return report + evaluate(self, data, part=part, config=config, seed=self.seed, users=chosen)
 
     def recommend(
