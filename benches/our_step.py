@@ -17,26 +17,16 @@ from llm_esr.loading import Batch, BatchLoader
 from llm_esr.models import DualView
 from llm_esr.training.step import losses_of
 
-# What `paper` computes: padding takes attention, nothing is causal, the last item is a target only.
-_PAPER = (
-    "model.views=[collaborative, semantic]",
-    "model.causal=false",
-    "model.mask_padding_keys=false",
-    "model.padding_row=trained",
-    "model.embedding_norm=null",
-    "distill.student_pass=twice",
-    "distill.teacher_dropout=true",
-    "train.sequence=without-last",
-)
+PRESETS = {"paper": "paper-sasrec", "corrected": "corrected"}
 
 
 def step_config(size: Size, *, mode: str = "paper", dropout: float = 0.5) -> Config:
     """`paper`, or `corrected`: the same architecture with its defects mended."""
-    model = (f"model.width={size.width}", f"model.max_len={size.max_len}", f"model.dropout={dropout}")
+    model = [f"model.width={size.width}", f"model.max_len={size.max_len}", f"model.dropout={dropout}"]
     if mode == "paper":
-        model = (*model, *_PAPER, f"model.position_rows={size.max_len + 100}")
-    teachers = (f"distill.similar_users={size.similar_users}", f"train.batch_size={size.batch_size}")
-    return load_config("corrected", [*model, *teachers])
+        model.append(f"model.position_rows={size.max_len + 100}")
+    teachers = [f"distill.similar_users={size.similar_users}", f"train.batch_size={size.batch_size}"]
+    return load_config(PRESETS[mode], [*model, *teachers])
 
 
 def step_loader(work: Workload, size: Size, config: Config) -> BatchLoader:
@@ -47,7 +37,8 @@ def step_loader(work: Workload, size: Size, config: Config) -> BatchLoader:
 def text_embeddings(size: Size, n_items: int) -> Tensor:
     """[I, E], unit length, the same at every call."""
     table = torch.from_numpy(np.random.default_rng(1).standard_normal((n_items, size.text_width), np.float32))
-    return table / table.norm(dim=1, keepdim=True)
+    table /= table.norm(dim=1, keepdim=True)  # in place: peak memory is measured
+    return table
 
 
 def make_model(size: Size, config: Config, table: Tensor) -> DualView:

@@ -6,7 +6,7 @@ Shapes: B students, L positions, K similar users.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -33,3 +33,8 @@ class Dense:
     negatives: torch.Tensor
     teacher_items: torch.Tensor | None = None
     teacher_positions: torch.Tensor | None = None
+
+    def to(self, device: str) -> Dense:
+        """The same batch on another device."""
+        arrays = [getattr(self, field.name) for field in fields(self)]
+        return Dense(*(None if array is None else array.to(device) for array in arrays))

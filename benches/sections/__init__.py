@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sections import curves, loading, negatives
+from sections import beauty5, curves, large, loading, negatives, step
 
-SECTIONS: dict[str, Any] = {"loading": loading, "negatives": negatives, "plots": curves}
+SECTIONS: dict[str, Any] = {
+    "loading": loading,
+    "negatives": negatives,
+    "step": step,
+    "large": large,
+    "beauty5": beauty5,
+    "plots": curves,
+}
 # What `make bench` measures.
-USUAL = ("loading", "negatives", "plots")
+USUAL = ("loading", "negatives", "step", "large", "beauty5", "plots")

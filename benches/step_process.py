@@ -1,0 +1,94 @@
+"""Time training steps in a process of its own, so that its allocator can be set and its peak memory be read.
+
+`python benches/step_process.py ours-paper --steps 10 --threads 2` prints one JSON object: seconds a step, the peak
+memory in bytes, the losses. `authors` is the plain step; `ours-paper` the same computation, `ours-corrected` the one
+with its defects mended. All see the same batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from our_loader import endless
+from our_step import OurStep, dense, make_model, optimizer_of, step_config, step_loader, text_embeddings
+from peers.authors_step import AuthorsModel
+from workload import Size, Workload, full_rows, usual
+
+WHO = ("ours-paper", "ours-corrected", "authors")
+
+
+def main() -> None:
+    """Time the steps and print what they took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("who", choices=WHO)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--warm-up", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dropout", type=float, default=0.5)
+    parser.add_argument("--full-rows", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    size = Size.from_environment()
+    work = full_rows(size) if given.full_rows else usual(size)
+    make = authors_steps if given.who == "authors" else our_steps
+    steps = make(given.who, work, size, given.device, given.dropout)
+    seconds, losses = [], []
+    for number in range(given.warm_up + given.steps):
+        step, batch = next(steps)
+        _wait(given.device)
+        began = time.perf_counter()
+        losses.append(step(batch))
+        _wait(given.device)
+        if number >= given.warm_up:
+            seconds.append(time.perf_counter() - began)
+    found: dict[str, Any] = {"seconds": seconds, "losses": losses}
+    found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if given.device.startswith("cuda"):
+        found["peak_device"] = torch.cuda.max_memory_allocated()
+    print(json.dumps(found))
+
+
+Step = tuple[Callable[[Any], float], Any]
+
+
+def our_steps(who: str, work: Workload, size: Size, device: str, dropout: float) -> Iterator[Step]:
+    """Our step, batch after batch."""
+    config = step_config(size, mode=who.removeprefix("ours-"), dropout=dropout)
+    step = OurStep(make_model(size, config, text_embeddings(size, work.n_items)).to(device), config)
+    return zip(itertools.repeat(step), endless(step_loader(work, size, config)), strict=False)
+
+
+def authors_steps(who: str, work: Workload, size: Size, device: str, dropout: float) -> Iterator[Step]:
+    """The plain step on our batches; making them dense does not count."""
+    table = text_embeddings(size, work.n_items)
+    torch.manual_seed(0)
+    model = AuthorsModel(work.n_items, table, width=size.width, max_len=size.max_len, dropout=dropout).to(device)
+    del table
+    optimizer = optimizer_of(model, fused=False)
+
+    def step(batch: Any) -> float:
+        loss = model(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    loader = step_loader(work, size, step_config(size, mode="paper"))
+    return ((step, dense(batch, size.max_len).to(device)) for batch in endless(loader))
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
