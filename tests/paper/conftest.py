@@ -196,7 +196,8 @@ def names(config: Config) -> dict[str, tuple[str, int | None]]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
-        pairs = [(file, layout) for file in FILES for layout in LAYOUTS if _fits(file, layout)]
+        layouts = getattr(metafunc.module, "ONLY", LAYOUTS)
+        pairs = [(file, layout) for file in FILES for layout in layouts if _fits(file, layout)]
         metafunc.parametrize("case", pairs, ids=[f"{f.stem}-{layout}" for f, layout in pairs], indirect=True)
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import llm_esr
-from llm_esr.config import Config, load_config
+from llm_esr.config import Config, load_config, preset_names
 from llm_esr.training import Callback, Trainer, build_loader, build_model, train
 from llm_esr.training.step import losses_of
 
@@ -39,13 +39,13 @@ def assert_same_bits(one: Path, other: Path) -> None:
         assert torch.equal(tensor, second[name]), name
 
 
-@pytest.mark.parametrize("preset", ["default", "sasrec", "corrected"])
+@pytest.mark.parametrize("preset", preset_names())
 def test_every_preset_trains_and_leaves_the_files_of_the_design(preset: str, tiny_folder: Path, tmp_path: Path) -> None:
-    config = small(preset, "train.epochs=1")
+    config = small(preset, "train.epochs=1", *(["train.validation_candidates=10"] if "paper" in preset else []))
     model = train(tiny_folder, config=config, name=preset, out=tmp_path / "m", progress=False)
     names = {path.name for path in (tmp_path / "m").iterdir()}
     assert {"config.yaml", "model.json", "model.safetensors", "metrics.jsonl"} <= names
-    assert ("projection.safetensors" in names) == (preset == "corrected")
+    assert ("projection.safetensors" in names) == (config.model.collaborative_init == "pca")
     assert load_config(tmp_path / "m" / "config.yaml") == config
     line = json.loads((tmp_path / "m" / "metrics.jsonl").read_text().splitlines()[0])
     assert line["epoch"] == 0 and line["loss"] > 0 and 0 <= line["validation_ndcg_10"] <= 1
