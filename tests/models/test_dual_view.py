@@ -192,6 +192,38 @@ def test_the_presets_differ_where_their_comments_say() -> None:
     }  # fmt: skip
 
 
+def test_paper_mode_differs_from_corrected_in_the_settings_that_the_guide_lists() -> None:
+    def flat(name: str) -> dict[str, object]:
+        dumped = load_config(name).model_dump()
+        return {f"{s}.{k}": v for s, part in dumped.items() for k, v in part.items()}
+
+    corrected, sasrec, bert4rec, gru4rec = (
+        flat(name) for name in ("corrected", "paper-sasrec", "paper-bert4rec", "paper-gru4rec")
+    )
+    differing = {
+        "model.views", "model.causal", "model.mask_padding_keys", "model.padding_row", "model.position_rows",
+        "model.embedding_norm", "distill.student_pass", "distill.teacher_dropout", "train.sequence",
+        "train.validation_candidates", "train.validation_users", "evaluate.k", "evaluate.candidates",
+        "evaluate.group_rule", "evaluate.ties", "evaluate.tail_item_skips_first",
+    }  # fmt: skip
+    assert {k for k in corrected if corrected[k] != sasrec[k]} == differing
+    assert set(corrected["model.views"]) == set(sasrec["model.views"])
+    assert {k for k in sasrec if sasrec[k] != bert4rec[k]} == {"model.backbone"}
+    assert {k for k in sasrec if sasrec[k] != gru4rec[k]} == {
+        "model.backbone", "model.padding", "train.targets", "train.layout",
+    }  # fmt: skip
+
+
+def test_the_baselines_differ_from_plain_sasrec_in_one_setting_each() -> None:
+    def flat(name: str) -> dict[str, object]:
+        dumped = load_config(name).model_dump()
+        return {f"{s}.{k}": v for s, part in dumped.items() for k, v in part.items()}
+
+    sasrec = flat("sasrec")
+    for name, field in (("bert4rec", "backbone"), ("gru4rec", "backbone"), ("llm-init", "collaborative_init")):
+        assert {k for k, v in flat(name).items() if sasrec[k] != v} == {f"model.{field}"}
+
+
 def test_attention_of_the_paper_block_matches_the_formula() -> None:
     """q = LN(x), x = q + MHA(q, x, x), then FFN(LN(x)) with its own residual (PAPER, section 2)."""
     config = config_of(views=["collaborative"], block="paper", feed_forward=1, heads=1, blocks=1)
