@@ -1,4 +1,4 @@
-"""The command line: `llm-esr prepare | embed | index | train | evaluate | recommend | run | demo | doctor`.
+"""The command line: `llm-esr prepare | convert | embed | index | train | evaluate | recommend | run | demo | doctor`.
 
 A mistake of the user is one line, `error: ...`, and exit code 2; `--debug` shows where it came from.
 """

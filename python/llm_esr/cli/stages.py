@@ -1,4 +1,4 @@
-"""The commands of single stages: prepare, embed, index, train."""
+"""The commands of single stages: prepare, convert, embed, index, train."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ItemFiles = Annotated[list[Path] | None, typer.Option("--items", help="The items
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (prepare, embed, index, train):
+    for command in (prepare, convert, embed, index, train):
         app.command()(command)
 
 
@@ -52,6 +52,26 @@ def prepare(
     )
     for line in account(made):
         typer.echo(line)
+
+
+def convert(
+    folder: Annotated[Path, typer.Argument(help="The authors' folder, with inter.txt and the pickles of vectors.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The data folder to make.")],
+    quiet: QuietOption = False,
+) -> None:
+    """Make a data folder of the files that the paper's authors give out; nothing in their pickles is run."""
+    from llm_esr.data import convert as make  # noqa: PLC0415 (brings polars)
+    from llm_esr.data.account import account  # noqa: PLC0415
+    from llm_esr.files import read_json  # noqa: PLC0415 (brings NumPy)
+
+    made = make(folder, out=out, progress=not quiet)
+    typer.echo(f"{made.n_users:,} users, {made.n_items:,} items, {made.n_interactions:,} interactions -> {out}")
+    for line in account(made):
+        typer.echo(line)
+    for name in ("item_embeddings", "user_embeddings", "similar_users", "similar_items", "pca_items"):
+        if (path := out / f"{name}.json").exists():
+            rows, width = read_json(path)["shape"]
+            typer.echo(f"{name}.npy: {rows:,} rows, {width} wide")
 
 
 def embed(

@@ -88,7 +88,7 @@ def _json_or_literal(line: bytes) -> Any:
             return ast.literal_eval(line.decode("utf-8"))
     except SyntaxError as error:
         raise ValueError(f"neither JSON nor a Python literal: {error.msg}") from None
-    except (ValueError, RecursionError, MemoryError) as error:  # MemoryError: the parser's word for nesting
+    except (ValueError, TypeError, RecursionError, MemoryError) as error:  # MemoryError: the parser's word for nesting
         first = re.sub(r" on line \d+| <ast\..*|: <.*", "", str(error).splitlines()[0]) if str(error) else "too deep"
         raise ValueError(f"neither JSON nor a Python literal: {first}") from None
 

@@ -44,7 +44,7 @@ OWN_FILES = (
     "splits.npy",
 )
 # Made by later stages from the files above; worthless, and dangerous, beside others.
-DERIVED = ("item_embeddings", "user_embeddings", "similar_users", "similar_items", "similar_items_scores")
+DERIVED = ("item_embeddings", "user_embeddings", "similar_users", "similar_items", "similar_items_scores", "pca_items")
 YEAR_1971 = 31_536_000 * 1_000_000_000
 
 
@@ -73,7 +73,7 @@ def prepare(
     settings = resolved(data_config(config, options))
     target = Path(out).expanduser()
     target = target if target.name else target.resolve()
-    _refuse_foreign_folder(target)
+    refuse_foreign_folder(target)
     sources, item_sources = _open(interactions, items, settings)
     votes = TextVotes(settings) if not item_sources else None
     cleaner = Cleaner(sources, settings, votes.columns if votes else [])
@@ -388,7 +388,8 @@ def _write(folder: Path, made: _Made, splits: Splits, config: DataConfig, proven
     )
 
 
-def _refuse_foreign_folder(target: Path) -> None:
+def refuse_foreign_folder(target: Path) -> None:
+    """Raise a `ValueError` where writing a data set to `target` would take something else away."""
     if not target.exists():
         return
     if not target.is_dir():
