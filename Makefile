@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-lowest bench quality lint wheel clean
+.PHONY: help setup demo test test-lowest bench bench-peers quality lint wheel clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -62,6 +62,9 @@ test-lowest: setup ## the Python tests with the lowest versions that pyproject.t
 
 bench: setup ## loaders, negatives and the training step beside their peers; writes docs/benchmarks.md and .json
 	@$(call stage,bench,$(BIN)/python benches/report.py $(BENCH))
+
+bench-peers: setup ## loaders of other packages beside ours, each in an environment of its own (gigabytes, runs/bench/envs)
+	@$(call stage,bench-peers,$(BIN)/python benches/report.py --only peers)
 
 quality: setup ## train what docs/quality.md reports, skipping what is finished, and write it
 	@$(call stage,quality,$(BIN)/python benches/quality.py)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sections import beauty5, curves, large, loading, negatives, step
+from sections import beauty5, curves, large, loading, negatives, outside, step
 
 SECTIONS: dict[str, Any] = {
     "loading": loading,
@@ -13,6 +13,7 @@ SECTIONS: dict[str, Any] = {
     "large": large,
     "beauty5": beauty5,
     "plots": curves,
+    "peers": outside,
 }
-# What `make bench` measures.
+# What `make bench` measures; `make bench-peers` measures `peers`.
 USUAL = ("loading", "negatives", "step", "large", "beauty5", "plots")

@@ -20,7 +20,8 @@ def about(size: Size) -> str:
         f"{size.large_users:,} simulated users, {size.large_users * size.large_mean_length:,.0f} interactions, "
         f"{size.items:,} items, {size.similar_users} similar users each from `similar_users.npy`, shuffled, one "
         "thread, page cache warm. Beside it the same loader on the data of *Loading*. The first batch is timed in a "
-        "fresh process from the loader's construction; memory is all that no file backs, interpreter and torch included."
+        "fresh process from the loader's construction; memory is all that no file backs, interpreter and torch "
+        "included."
     )
 
 

@@ -14,6 +14,7 @@ from our_loader import WAITING, endless, our_loader, take, tensors_of
 from peers import Dense
 from peers.authors_loader import AuthorsDataset, authors_batches
 from peers.samplers import Met
+from peers.torch_loader import TorchDataset, torch_batches
 from peers.vectorised_loader import VectorisedLoader
 from peers.warp_sampler import WarpSampler
 from sameness import check_batch, check_rows
@@ -22,6 +23,7 @@ from workload import Histories, Size, Workload, full_rows, usual
 SECTION = "loading"
 TITLE = "Loading"
 AUTHORS = "authors' style Dataset + DataLoader"
+TORCH = "torch's own: DataLoader, pad_sequence"
 VECTORISED = "vectorised NumPy"
 
 OURS: dict[str, dict[str, Any]] = {"packed": {"layout": "packed"}, "padded": {"layout": "padded"}}
@@ -33,11 +35,12 @@ def about(size: Size) -> str:
         f"items a sequence, {size.batch_size} students a batch, one negative a target that the student never met, "
         f"with {size.similar_users} similar users each or without. The peers were written here, in the style of those "
         "they stand for (`benches/peers`): per-user Python with rejection against a set (0 and 2 workers), a queue "
-        "filled by a worker process, whole batches by NumPy indexing. Before anything is timed, all are checked to "
-        "give the same sequences, targets and teachers, and negatives to be valid. Peers copy a similar user into "
-        "each student's rows; ours stores the distinct ones of a batch once and gives their places. Ours uses one core "
-        "and no background thread; processes of peers may use both cores. Copying the same bytes is `numpy.copyto` of "
-        f"a batch's arrays into kept buffers. Full rows: {size.users // 5:,} users with {size.max_len} items each."
+        "filled by a worker process, torch's `DataLoader` with `pad_sequence`, whole batches by NumPy indexing. Before "
+        "anything is timed, all are checked to give the same sequences, targets and teachers, and negatives to be "
+        "valid. Peers copy a similar user into each student's rows; ours stores the distinct ones of a batch once and "
+        "gives their places. Ours uses one core and no background thread; processes of peers may use both cores. "
+        "Copying the same bytes is `numpy.copyto` of a batch's arrays into kept buffers. Full rows: "
+        f"{size.users // 5:,} users with {size.max_len} items each."
     )
 
 
@@ -62,6 +65,8 @@ def _compare(work: Workload, size: Size, k: int, label: str, *, peers_with_proce
         runners[f"{AUTHORS}, 2 workers"] = with_workers(dataset, size)
         runners["process queue (WarpSampler style), 1 worker"] = with_queue(dataset, size)
         threads |= dict.fromkeys(list(runners)[1:], 2)
+    own = TorchDataset(work.folder, work.n_items, size.max_len, k)
+    runners[TORCH] = running(forever(lambda: torch_batches(own, size.batch_size)), size.peer_steps)
     runners[VECTORISED] = running(forever(lambda: iter(vectorised)), size.fast_steps)
     peers = list(runners)
     for name, options in OURS.items():
@@ -121,10 +126,14 @@ def check(work: Workload, size: Size, k: int, dataset: AuthorsDataset, steps: in
     vectorised = VectorisedLoader(work.folder, work.n_items, size.max_len, k, size.batch_size, shuffle=False)
     for options in OURS.values():
         loader = our_loader(work, size, similar_users=k, shuffle=False, **options)
-        together = zip(loader, authors_batches(dataset, size.batch_size, shuffle=False), vectorised, strict=False)
-        for ours, authors, fast in itertools.islice(together, steps):
-            check_batch(ours, authors, size.max_len, met)
-            check_batch(ours, fast, size.max_len, met)
+        peers = [
+            authors_batches(dataset, size.batch_size, shuffle=False),
+            torch_batches(TorchDataset(work.folder, work.n_items, size.max_len, k), size.batch_size, shuffle=False),
+            vectorised,
+        ]
+        for ours, *theirs in itertools.islice(zip(loader, *peers, strict=False), steps):
+            for batch in theirs:
+                check_batch(ours, batch, size.max_len, met)
     sampler = WarpSampler(dataset, size.batch_size)
     try:
         for batch in itertools.islice(sampler, steps):

@@ -13,6 +13,7 @@ import torch
 from our_loader import our_loader
 from peers.authors_loader import AuthorsDataset, authors_batches, unseen_item
 from peers.samplers import Met
+from peers.torch_loader import TorchDataset, torch_batches
 from peers.vectorised_loader import VectorisedLoader
 from peers.warp_sampler import WarpSampler
 from sameness import check_batch, check_distribution, check_rows, check_unseen
@@ -51,9 +52,10 @@ def test_every_loader_shows_the_same_sequences_targets_and_teachers(
     authors = authors_batches(dataset, SIZE.batch_size, shuffle=False)
     vectorised = VectorisedLoader(work.folder, work.n_items, SIZE.max_len, k, SIZE.batch_size, shuffle=False)
     batches = 0
-    for batch, one, two in zip(ours, authors, vectorised, strict=True):
-        check_batch(batch, one, SIZE.max_len, met)
-        check_batch(batch, two, SIZE.max_len, met)
+    by_torch = torch_batches(TorchDataset(work.folder, work.n_items, SIZE.max_len, k), SIZE.batch_size, shuffle=False)
+    for batch, *peers in zip(ours, authors, vectorised, by_torch, strict=True):
+        for peer in peers:
+            check_batch(batch, peer, SIZE.max_len, met)
         batches += 1
     assert batches == len(ours)
 
@@ -117,3 +119,11 @@ def test_torch_draws_the_shapes_that_ours_draws() -> None:
     from peers.samplers import torch_by_popularity, torch_uniform
 
     assert torch_uniform(9, 4, 3).shape == torch_by_popularity(torch.ones(9), 4, 3).shape == (4, 3)
+
+
+def test_the_authors_loader_of_the_paper_shows_what_ours_shows_without_the_last_item(work: Workload, met: Met) -> None:
+    k = SIZE.similar_users
+    ours = our_loader(work, SIZE, similar_users=k, shuffle=False, sequence="without-last", layout="padded")
+    dataset = AuthorsDataset(work.folder, work.n_items, SIZE.max_len, k, whole=False)
+    for batch, authors in zip(ours, authors_batches(dataset, SIZE.batch_size, shuffle=False), strict=True):
+        check_batch(batch, authors, SIZE.max_len, met)
