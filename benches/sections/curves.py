@@ -31,7 +31,7 @@ def measure(size: Size) -> Results:
     small = size == SMALL
     batches = [32, 128, 512, 2048] if not small else [8, 32]
     lengths = [25, 50, 100, 200] if not small else [10, 20]
-    users = [5_000, 50_000, 500_000] if not small else [300, 900]
+    users = [5_000, 50_000, 500_000] if not small else [300, 60_000]
     plots = [
         _plot("batch-size", "batch size", batches, lambda n: replace(size, batch_size=n)),
         _plot("sequence-length", "longest sequence, all full", lengths, lambda n: replace(size, max_len=n), full=True),
@@ -42,11 +42,13 @@ def measure(size: Size) -> Results:
 
 
 def _plot(name: str, label: str, values: Sequence[int], sized: Callable[[int], Size], *, full: bool = False) -> Plot:
-    series: dict[str, list[float]] = {}
+    series: dict[str, Series] = {}
     for value in values:
         for line, rate in _rates(sized(value), full=full).items():
-            series.setdefault(line, []).append(rate)
-    lines = [Series(line, [float(v) for v in values], ys) for line, ys in series.items()]
+            found = series.setdefault(line, Series(line, [], []))
+            found.x.append(float(value))
+            found.y.append(rate)
+    lines = list(series.values())
     return Plot(name, f"Students a second by {label.split(',', maxsplit=1)[0]}", label, STUDENTS, lines)
 
 
@@ -64,7 +66,7 @@ def _rates(size: Size, *, full: bool) -> dict[str, float]:
         runners[f"ours, {layout}"] = rate_of(lambda b=batches, n=steps: take(b, n))  # type: ignore[misc]
     fast = VectorisedLoader(work.folder, work.n_items, size.max_len, k, size.batch_size)
     runners["vectorised NumPy"] = running(forever(lambda: iter(fast)), max(size.fast_steps // (4 * scale), 2))
-    if users <= 50_000:  # lists of more histories take gigabytes
+    if users <= 50_000:  # lists of many more histories take gigabytes
         dataset = AuthorsDataset(work.folder, work.n_items, size.max_len, k)
         authors = forever(lambda: authors_batches(dataset, size.batch_size))
         runners["authors' style"] = running(authors, max(size.peer_steps // (4 * scale), 1))
