@@ -45,7 +45,8 @@ def about(size: Size) -> str:
         "anything is timed, all are checked to give the same sequences, targets and teachers, and negatives to be "
         "valid. Peers copy a similar user into each student's rows; ours stores the distinct ones of a batch once and "
         "gives their places; *padding as tokens* gives every array as whole rows. Ours uses one core and no background "
-        "thread; processes of peers may use both cores. Copying the same bytes is `numpy.copyto` of a batch's arrays into kept buffers. Full rows: "
+        "thread; processes of peers may use both cores. Copying the same bytes is `numpy.copyto` of a batch's arrays "
+        "into kept buffers. Full rows: "
         f"{size.users // 5:,} users with {size.max_len} items each."
     )
 
