@@ -213,10 +213,11 @@ def test_a_hostile_literal_is_a_dirty_line_and_does_not_run(tmp_path: Path, monk
         b"{'a': " + b"9" * 10_000 + b"}",
         b"{'a': '" + b"x" * (1 << 20) + b"'}",
         b"{'a': open('x')}",
+        b"{'a': {[]: 1}}",
         b"{'a': [b for b in ()]}",
         b"{'a': 'b'\x00}",
     ],
-    ids=["signs", "nesting", "sums", "digits", "length", "call", "comprehension", "null byte"],
+    ids=["signs", "nesting", "sums", "digits", "length", "call", "list as a key", "comprehension", "null byte"],
 )
 def test_a_literal_that_asks_too_much_is_a_dirty_line(line: bytes) -> None:
     try:
@@ -319,15 +320,26 @@ def test_from_amazons_files_to_prompts_and_vectors(tmp_path: Path, name: str, me
     assert made.item_embeddings.shape[0] == 4
 
 
-def test_the_three_commands_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(Path("review.json"), YELP_REVIEWS)
     write(Path("business.json"), YELP_BUSINESSES)
     with pytest.raises(SystemExit) as left:
-        main(shlex.split("prepare review.json --items business.json --source yelp --duplicates first --out yelp"))
+        main(
+            shlex.split(
+                "prepare review.json --items business.json --source yelp --duplicates first --out yelp "
+                "--where \"date >= '2000-01-01' AND date <= '2020-01-01 00:00:00'\""
+            )
+        )
     assert left.value.code == 0
     data = Dataset.open("yelp")
-    assert data.metadata["rows"]["interactions"]["kinds"]["duplicate"] == 1
+    # The line with a date of its own kind is dirty before any condition is asked.
+    assert data.metadata["rows"]["interactions"]["kinds"] == {
+        "malformed_record": 1,
+        "missing_id": 1,
+        "bad_timestamp": 1,
+        "where": 1,
+    }
     assert item_prompts(data, "yelp")[1] == (
         "A business on Yelp. Name: Barber Joe. Place: Reno, NV. Categories: unknown. Average stars: unknown. "
         "Attributes: unknown"

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import builtins
 import gzip
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -104,6 +106,26 @@ def _unfinished(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": False}))
 
 
+class _Payload:
+    """What a pickle should not be able to do."""
+
+    def __reduce__(self) -> object:
+        return builtins.eval, ("open('a-pickle-ran', 'w')",)
+
+
+def _authors_folder(vectors: object) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        (folder / "authors").mkdir()
+        (folder / "authors" / "inter.txt").write_text("1 1\n1 2\n1 3\n2 2\n")
+        (folder / "authors" / "itm_emb_np.pkl").write_bytes(pickle.dumps(vectors))
+
+    return write
+
+
+def _as_amazon(folder: Path) -> None:
+    (folder / "review.json").write_text('{"user_id": "u1", "business_id": "b1", "stars": 4.0, "date": "2019-03-01"}\n')
+
+
 @dataclass(frozen=True)
 class Case:
     """A mistake: what is changed in a good folder, the line, and what the message must name."""
@@ -149,6 +171,35 @@ CASES = [
         lambda f: (f / "other.csv").write_text("item_id,title\nzz,Lamp\n") and None,
     ),
     Case("A folder with other files", "prepare events.csv --out thesis", ("thesis",), _foreign_folder),
+    Case("A publisher that is not known", "prepare events.csv --out data --source netflix", ("data.source", "netflix")),
+    Case(
+        "Another publisher's file",
+        "prepare review.json --source amazon --out data",
+        ("review.json", "reviewerID", "user_id"),
+        _as_amazon,
+    ),
+    Case(
+        "A hostile pickle",
+        "convert authors --out data",
+        ("itm_emb_np.pkl", "'builtins.eval'", "numpy.asarray"),
+        _authors_folder(_Payload()),
+    ),
+    Case(
+        "A pickle with more than numbers",
+        "convert authors --out data",
+        ("itm_emb_np.pkl", "Python objects"),
+        _authors_folder(np.array([[None]], dtype=object)),
+    ),
+    Case(
+        "The authors' vectors of another data set",
+        "convert authors --out data",
+        ("itm_emb_np.pkl", "4 rows", "number 3"),
+        _authors_folder(np.ones((4, 2))),
+    ),
+    Case(
+        "The authors' folder without inter.txt", "convert thesis --out data", ("thesis", "inter.txt"), _foreign_folder
+    ),
+    Case("A ready template misspelt", NEW + "--set embed.item_template=beuty", ("beuty", "beauty")),
     Case("An unknown encoder", NEW + "--encoder gpt9", ("gpt9", "sentence-transformers")),
     Case("A model folder that is not there", NEW + "--encoder sentence-transformers:./nowhere", ("nowhere",)),
     Case("A template with an unknown column", NEW + "--set 'embed.item_template=\"{colour}\"'", ("colour",)),
