@@ -130,8 +130,9 @@ def _rows_of(ids: list[str], what: str, path: Path) -> NDArray[np.int64]:
     numbers = pl.Series(ids, dtype=pl.String).cast(pl.Int64, strict=False)
     wrong = numbers.is_null() | (numbers < 1)
     if wrong.any():
+        first = ids[int(np.argmax(wrong.to_numpy()))]
         raise ValueError(
-            f"{path}: {what} '{ids[int(np.argmax(wrong.to_numpy()))]}' is no whole number from 1, so no row of the pickles "
+            f"{path}: {what} '{first}' is no whole number from 1, so no row of the pickles "
             "is known to be its own; give vectors with ids instead (`llm-esr embed --item-embeddings`)"
         )
     return numbers.to_numpy() - 1
