@@ -134,7 +134,7 @@ def test_dropout_of_the_pseudo_key_has_the_mean_and_variance_of_dropping_each_pa
     tokens = every(np.tile(np.arange(1, n_real + 1, dtype=np.int32), draws), np.arange(draws + 1) * n_real)
     with torch.no_grad():
         repeated = x.repeat(draws, 1)[None]
-        arguments = (repeated, repeated, repeated, tokens)
+        arguments = (repeated, repeated, tokens)
         options: dict[str, Any] = {"causal": False, "pseudo_key": (torch.zeros(4), n_real + n_padding)}
         outputs = attention.train()(*arguments, **options).view(draws, n_real, 4)
         undropped = attention.eval()(*arguments, **options).view(draws, n_real, 4)[0]

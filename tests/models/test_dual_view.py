@@ -158,13 +158,24 @@ def test_a_wrong_number_of_vectors_is_an_error_that_counts_them() -> None:
         DualView(config_of(), N_ITEMS, torch.randn(39, TEXT_WIDTH))
 
 
-def test_rows_and_flat_are_inverse_and_their_gradients_too() -> None:
+@pytest.mark.parametrize("by_length", [True, False])
+def test_spread_and_collect_are_inverse_and_their_gradients_too(
+    by_length: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tokens, "by_length", by_length)
     tokens = Tokens(sequences([2, 7, 4, 1]))
+    rows = tokens.rows
     x = torch.randn(2, len(tokens), 4, dtype=torch.float64, requires_grad=True)
-    assert torch.equal(tokens.flat(tokens.rows(x), 2), x)
-    assert torch.autograd.gradcheck(tokens.rows, (x,))
-    rows = torch.randn(2 * tokens.n_rows, tokens.row_width, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda r: tokens.flat(r, 2), (rows,))
+    assert torch.equal(rows.collect(rows.spread(x), 2), x)
+    assert torch.autograd.gradcheck(lambda x: tuple(_filled(tokens, rows.spread(x))), (x,))
+    groups = [torch.randn(2 * r, w, 4, dtype=torch.float64, requires_grad=True) for r, w in rows.shapes]
+    assert torch.autograd.gradcheck(lambda *groups: rows.collect(list(groups), 2), tuple(groups))
+
+
+def _filled(tokens: Tokens, groups: list[torch.Tensor]) -> list[torch.Tensor]:
+    """With the empty slots at zero: what stands there means nothing, and nothing may come back from it."""
+    filled = tokens.rows.of_slots(torch.ones(len(tokens), dtype=torch.float64))
+    return [x * there.repeat(2, 1)[:, :, None] for x, there in zip(groups, filled, strict=True)]
 
 
 def test_dropout_is_on_in_training_and_off_in_evaluation() -> None:

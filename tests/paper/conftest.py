@@ -17,15 +17,15 @@ import pytest
 import torch
 
 from llm_esr.config import Config
-from llm_esr.models import DualView
+from llm_esr.models import DualView, Tokens
 from llm_esr.training.step import Losses, losses_of
 
 FOLDER = Path(os.environ.get("LLM_ESR_PARITY", Path(__file__).parents[1] / "fixtures" / "parity"))
 FILES = sorted(FOLDER.glob("*.npz"))
 
-# How a case is computed: padding as tokens, as the authors do, or flat with the pseudo-key, a sequence a row or all
-# sequences in one row. GRU4Rec runs over its padding.
-LAYOUTS = ("tokens", "rows", "one-row")
+# How a case is computed: padding as tokens, as the authors do, or flat with the pseudo-key: rows by length (as on the
+# CPU), the loader's rows with a sequence in each, or all sequences in one row. GRU4Rec runs over its padding.
+LAYOUTS = ("tokens", "by-length", "rows", "one-row")
 
 
 @dataclass
@@ -207,8 +207,9 @@ def _fits(file: Path, layout: str) -> bool:
 
 
 @pytest.fixture
-def case(request: pytest.FixtureRequest) -> Case:
+def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
     """Each file of the folder `LLM_ESR_PARITY`, in each layout that its backbone has."""
     file, layout = request.param
+    monkeypatch.setattr(Tokens, "by_length", layout == "by-length")
     with np.load(file, allow_pickle=False) as arrays:
         return Case(file.stem, layout, dict(arrays))

@@ -1,6 +1,7 @@
 """Multi-head attention over the rows of a batch.
 
-Shapes: V views, T tokens, D width, R rows, W row width, H heads, d = D / H.
+Shapes: V views, T tokens, S sequences, D width; in a group of rows: N = V x rows, A queries and W keys in each,
+H heads, d = D / H.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm_esr.models.tokens import Padding, Tokens
+from llm_esr.models.dropout import dropout, dropout_mask
+from llm_esr.models.rows import Padding
+from llm_esr.models.tokens import Tokens
 
 
 class Attention(nn.Module):
@@ -37,78 +40,126 @@ class Attention(nn.Module):
     def forward(
         self,
         queries_VTD: Tensor,
-        keys_VTD: Tensor,
-        values_VTD: Tensor,
+        memory_VTD: Tensor,
         tokens: Tokens,
         *,
         causal: bool,
         padding: Padding = "apart",
         pseudo_key: tuple[Tensor, int] | None = None,
-        kept_S: Tensor | None = None,
+        last_only: bool = False,
     ) -> Tensor:
         """Each token looks at the tokens of its own sequence; causal: not at later ones.
 
         Args:
             queries_VTD: what asks.
-            keys_VTD: what is asked.
-            values_VTD: what is answered.
+            memory_VTD: what keys and values are made from.
             tokens: who belongs together.
             causal: whether later tokens are out of sight.
             padding: who may look at padding tokens, where there are any.
-            pseudo_key: (what keys and values are made from at a padding position [D], max_len): one key more, which
-                stands for all the padding that a window of max_len would hold.
-            kept_S: the tokens whose output is wanted; default: all.
+            pseudo_key: (what `memory` is at a padding position [D], max_len): one key more, which stands for all the
+                padding that a window of max_len would hold.
+            last_only: only the newest token of each sequence asks.
 
         Returns:
-            [V, T, D], or [V, S, D] with `kept_S`.
+            [V, T, D], or [V, S, D] with `last_only` (where a sequence is empty it means nothing).
 
         """
-        n_views, _, width = queries_VTD.shape
-        q, k = self._heads(self.query(queries_VTD), tokens), self._heads(self.key(keys_VTD), tokens)
-        v, mask = self._heads(self.value(values_VTD), tokens), tokens.mask(causal, n_views, padding)
-        if pseudo_key is None:
-            dropout = self.dropout if self.training else 0.0
-            mixed_RHWd = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        rows, n_views, width = tokens.rows, queries_VTD.shape[0], queries_VTD.shape[2]
+        alone = last_only and rows.owners is not None and tokens.real_T is None
+        if alone:
+            # The newest token sees its whole row, causal or not.
+            last_VSD = self.query(queries_VTD.index_select(1, tokens.last_S))
+            queries = rows.spread_last(last_VSD)
+            memory = rows.spread(self._projected(memory_VTD, self.key, self.value))
+            masks = [mask[:, :, :1] for mask in rows.masks(False, n_views, "apart", None)]
+        elif queries_VTD is memory_VTD:
+            together = rows.spread(self._projected(memory_VTD, self.query, self.key, self.value))
+            queries, memory = [part[..., :width] for part in together], [part[..., width:] for part in together]
+            masks = rows.masks(causal, n_views, padding, tokens.real_T)
         else:
-            mixed_RHWd = self._with_pseudo_key(
-                q, k, v, mask, pseudo_key[0], tokens.padding_counts(pseudo_key[1], n_views)
-            )
-        mixed_RWD = mixed_RHWd.transpose(1, 2).reshape(-1, tokens.row_width, width)
-        mixed_VTD = tokens.flat(mixed_RWD, n_views)
-        if kept_S is not None:
-            mixed_VTD = mixed_VTD.index_select(1, kept_S)
+            queries = rows.spread(self.query(queries_VTD))
+            memory = rows.spread(self._projected(memory_VTD, self.key, self.value))
+            masks = rows.masks(causal, n_views, padding, tokens.real_T)
+        mixed = self._attend_all(queries, memory, masks, tokens, pseudo_key, n_views)
+        if alone:
+            mixed_VSD = rows.collect_last(mixed, n_views, len(tokens.last_S))
+            output_VSD: Tensor = self.output(mixed_VSD)
+            return output_VSD
+        mixed_VTD = rows.collect(mixed, n_views)
+        if last_only:
+            mixed_VTD = mixed_VTD.index_select(1, tokens.last_S)
         output_VTD: Tensor = self.output(mixed_VTD)
         return output_VTD
 
-    def _with_pseudo_key(
-        self, q_RHWd: Tensor, k_RHWd: Tensor, v_RHWd: Tensor, mask_R1WW: Tensor, input_D: Tensor, counts_R1W: Tensor
-    ) -> Tensor:
-        """Attention in which n padding keys, all alike, take part as one key whose score is raised by log n.
+    def _attend_all(
+        self,
+        queries: list[Tensor],
+        memory: list[Tensor],
+        masks: list[Tensor],
+        tokens: Tokens,
+        pseudo_key: tuple[Tensor, int] | None,
+        n_views: int,
+    ) -> list[Tensor]:
+        """Attention in each group of rows: [N, A, D]."""
+        if pseudo_key is None:
+            return [self._attend(*parts) for parts in zip(queries, memory, masks, strict=True)]
+        padding_D, max_len = pseudo_key
+        pseudo = self.key(padding_D).view(self.heads, 1, -1), self.value(padding_D).view(self.heads, 1, -1)
+        counts = tokens.rows.of_slots(tokens.padding_counts(max_len))
+        mixed = []
+        for q, kv, mask, count_RW in zip(queries, memory, masks, counts, strict=True):
+            count_NA = count_RW[:, : q.shape[1]].repeat(n_views, 1)
+            mixed.append(self._attend(q, kv, mask, pseudo, count_NA))
+        return mixed
 
+    def _attend(
+        self,
+        queries_NAD: Tensor,
+        memory_NWE: Tensor,
+        mask_N1AW: Tensor,
+        pseudo: tuple[Tensor, Tensor] | None = None,
+        count_NA: Tensor | None = None,
+    ) -> Tensor:
+        """[N, A, D] and keys and values side by side [N, W, 2D] -> [N, A, D].
+
+        With `pseudo`, `count_NA` padding keys, all alike, take part as one key whose score is raised by log n:
         exp(s + log n) = n exp(s), so the weights of the real keys are those of the padded computation, and the one
         key has the n keys' weight together. Dropout would drop or keep each of the n apart: their weight is
         multiplied by k / (n (1 - p)), k ~ Binomial(n, 1 - p), drawn for each query and head.
         """
-        n_rows, _, row_width, head_width = q_RHWd.shape
-        shape = (1, self.heads, 1, head_width)
-        k0_RH1d = self.key(input_D).view(shape).expand(n_rows, -1, -1, -1)
-        v0_RH1d = self.value(input_D).view(shape).expand(n_rows, -1, -1, -1)
-        bias_R1WW = torch.zeros_like(mask_R1WW, dtype=q_RHWd.dtype).masked_fill(~mask_R1WW, -torch.inf)
-        bias_R1WX = torch.cat([bias_R1WW, counts_R1W.to(q_RHWd.dtype).log()[..., None]], dim=3)
-        keys, values = torch.cat([k_RHWd, k0_RH1d], dim=2), torch.cat([v_RHWd, v0_RH1d], dim=2)
-        if not (self.training and self.dropout):
-            return F.scaled_dot_product_attention(q_RHWd, keys, values, attn_mask=bias_R1WX)
-        scores_RHWX = q_RHWd @ keys.transpose(2, 3) / math.sqrt(head_width) + bias_R1WX
-        weights_RHWX = scores_RHWX.softmax(dim=3)
-        kept = 1 - self.dropout
-        counts_RHW = counts_R1W.expand(-1, self.heads, -1).contiguous()
-        survivors_RHW = torch.binomial(counts_RHW, torch.full_like(counts_RHW, kept))
-        share_RHW1 = (survivors_RHW / (counts_RHW.clamp(min=1) * kept))[..., None].to(q_RHWd.dtype)
-        real_RHWW, padding_RHW1 = weights_RHWX[..., :row_width], weights_RHWX[..., row_width:]
-        mixed_RHWd: Tensor = F.dropout(real_RHWW, self.dropout) @ v_RHWd + (padding_RHW1 * share_RHW1) * v0_RH1d
-        return mixed_RHWd
+        q_NHAd = self._heads(queries_NAD)
+        k_NHWd, v_NHWd = (self._heads(part) for part in memory_NWE.chunk(2, dim=2))
+        dropped = self.training and self.dropout > 0
+        if pseudo is None and not dropped:
+            mixed_NHAd = F.scaled_dot_product_attention(q_NHAd, k_NHWd, v_NHWd, attn_mask=mask_N1AW)
+            return mixed_NHAd.transpose(1, 2).flatten(2)
+        q_NHAd = q_NHAd / math.sqrt(q_NHAd.shape[3])
+        scores_NHAW = (q_NHAd @ k_NHWd.transpose(2, 3)).masked_fill(~mask_N1AW, -torch.inf)
+        if pseudo is None:
+            mixed_NHAd = dropout(scores_NHAW.softmax(dim=3), self.dropout) @ v_NHWd
+            return mixed_NHAd.transpose(1, 2).flatten(2)
+        assert count_NA is not None
+        key_H1d, value_H1d = pseudo
+        raised_NHA1 = (q_NHAd * key_H1d).sum(3, keepdim=True) + count_NA.to(q_NHAd.dtype).log()[:, None, :, None]
+        weights_NHAX = torch.cat([scores_NHAW, raised_NHA1], dim=3).softmax(dim=3)
+        real_NHAW, padding_NHA1 = weights_NHAX[..., :-1], weights_NHAX[..., -1:]
+        if dropped:
+            kept = 1 - self.dropout
+            count_NHA = count_NA[:, None].expand(-1, self.heads, -1).contiguous()
+            survivors_NHA = torch.binomial(count_NHA, torch.full_like(count_NHA, kept))
+            share_NHA = survivors_NHA / (count_NHA.clamp(min=1) * kept)
+            padding_NHA1 = padding_NHA1 * share_NHA[..., None].to(padding_NHA1.dtype)
+            real_NHAW = real_NHAW * dropout_mask(scores_NHAW, self.dropout)
+        mixed_NHAd = real_NHAW @ v_NHWd + padding_NHA1 * value_H1d
+        return mixed_NHAd.transpose(1, 2).flatten(2)
 
-    def _heads(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
-        rows_RWD = tokens.rows(x_VTD)
-        n_rows, row_width, width = rows_RWD.shape
-        return rows_RWD.view(n_rows, row_width, self.heads, width // self.heads).transpose(1, 2)
+    def _heads(self, x_NWD: Tensor) -> Tensor:
+        """[N, W, D] -> [N, H, W, d]."""
+        n_rows, row_width, width = x_NWD.shape
+        return x_NWD.reshape(n_rows, row_width, self.heads, width // self.heads).transpose(1, 2)
+
+    @staticmethod
+    def _projected(x_VTD: Tensor, *layers: nn.Linear) -> Tensor:
+        """Several projections in one product: [V, T, D] -> [V, T, layers x D]."""
+        bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
+        return F.linear(x_VTD, torch.cat([layer.weight for layer in layers]), bias)

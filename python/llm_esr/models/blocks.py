@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from llm_esr.config import ModelConfig
 from llm_esr.models.attention import Attention
+from llm_esr.models.dropout import Dropout
 from llm_esr.models.tokens import Tokens
 
 _PORTION = 512  # tokens of a view at once: 512 x 4 D floats fit a core's second-level cache at usual widths
@@ -32,28 +33,27 @@ class Block(nn.Module):
         self.forward_norm = nn.LayerNorm(width, eps=self.eps)
         self.expand = nn.Linear(width, inner)
         self.contract = nn.Linear(inner, width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.causal = config.looks_back_only
         self.padding_keys = not config.mask_padding_keys
         self.max_len = config.max_len
 
     def attend(
-        self, queries_VTD: Tensor, keys_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None, padding_D: Tensor
+        self, queries_VTD: Tensor, memory_VTD: Tensor, tokens: Tokens, last_only: bool, padding_D: Tensor
     ) -> Tensor:
-        """Self-attention; `padding_D` is what keys are made from at a padding position.
+        """Self-attention; `padding_D` is what keys and values are made from at a padding position.
 
         Where padding takes attention (the authors' code does not mask it), it is tokens or the pseudo-key.
         """
         as_key = self.padding_keys and tokens.real_T is None
         mixed_VTD: Tensor = self.attention(
             queries_VTD,
-            keys_VTD,
-            keys_VTD,
+            memory_VTD,
             tokens,
             causal=self.causal,
             padding="seen" if self.padding_keys else "apart",
             pseudo_key=(padding_D, self.max_len) if as_key else None,
-            kept_S=kept_S,
+            last_only=last_only,
         )
         return mixed_VTD
 
@@ -66,11 +66,11 @@ class PreNormBlock(Block):
 
     eps = 1e-5
 
-    def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
-        """[V, T, D] -> [V, T, D], or [V, S, D] for the tokens `kept_S` alone."""
+    def forward(self, x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """[V, T, D] -> [V, T, D], or [V, S, D] for the newest tokens alone."""
         normed_VTD = self.attention_norm(x_VTD)
-        mixed_VTD = self.attend(normed_VTD, normed_VTD, tokens, kept_S, self.attention_norm.bias)
-        x_VTD = _kept(x_VTD, kept_S) + self.dropout(mixed_VTD)
+        mixed_VTD = self.attend(normed_VTD, normed_VTD, tokens, last_only, self.attention_norm.bias)
+        x_VTD = _kept(x_VTD, tokens, last_only) + self.dropout(mixed_VTD)
         return _in_portions(self._feed_forward, x_VTD)
 
     def _feed_forward(self, x_VTD: Tensor) -> Tensor:
@@ -84,11 +84,11 @@ class PaperBlock(Block):
 
     eps = 1e-8
 
-    def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
-        """[V, T, D] -> [V, T, D], or [V, S, D] for the tokens `kept_S` alone."""
+    def forward(self, x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """[V, T, D] -> [V, T, D], or [V, S, D] for the newest tokens alone."""
         queries_VTD = self.attention_norm(x_VTD)
-        mixed_VTD = self.attend(queries_VTD, x_VTD, tokens, kept_S, torch.zeros_like(self.attention_norm.bias))
-        return _in_portions(self._feed_forward, _kept(queries_VTD, kept_S) + mixed_VTD)
+        mixed_VTD = self.attend(queries_VTD, x_VTD, tokens, last_only, torch.zeros_like(self.attention_norm.bias))
+        return _in_portions(self._feed_forward, _kept(queries_VTD, tokens, last_only) + mixed_VTD)
 
     def _feed_forward(self, x_VTD: Tensor) -> Tensor:
         x_VTD = self.forward_norm(x_VTD)
@@ -112,5 +112,5 @@ def _in_portions(feed_forward: Callable[[Tensor], Tensor], x_VTD: Tensor) -> Ten
     return torch.cat([feed_forward(portion) for portion in torch.split(x_VTD, _PORTION, dim=1)], dim=1)
 
 
-def _kept(x_VTD: Tensor, kept_S: Tensor | None) -> Tensor:
-    return x_VTD if kept_S is None else x_VTD.index_select(1, kept_S)
+def _kept(x_VTD: Tensor, tokens: Tokens, last_only: bool) -> Tensor:
+    return x_VTD.index_select(1, tokens.last_S) if last_only else x_VTD

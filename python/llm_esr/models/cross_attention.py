@@ -32,7 +32,6 @@ class CrossAttention(nn.Module):
             attention(
                 x_VTD[1 - view, None],
                 x_VTD[view, None],
-                x_VTD[view, None],
                 tokens,
                 causal=self.causal,
                 padding="unseen",

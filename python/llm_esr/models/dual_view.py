@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from llm_esr.config import ModelConfig
 from llm_esr.loading import build_sequences
 from llm_esr.models.cross_attention import CrossAttention
+from llm_esr.models.dropout import Dropout
 from llm_esr.models.gru4rec import GRU4Rec
 from llm_esr.models.tokens import Tokens
 from llm_esr.models.transformer import Transformer
@@ -62,7 +63,7 @@ class DualView(nn.Module):
             else:
                 self.views[view] = CollaborativeView(config, n_items, initial_table)
         self.positions = nn.Embedding(config.position_rows or config.positions, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.interaction = CrossAttention(config) if config.interaction == "cross-attention" else None
         n_backbones = 1 if config.share_backbone else len(config.views)
         backbone = GRU4Rec if config.backbone == "gru4rec" else Transformer
@@ -93,17 +94,17 @@ class DualView(nn.Module):
         """Ids [n] -> the views' raw vectors side by side, [n, C]."""
         return torch.cat([view(items_n) for view in self.views.values()], dim=1)
 
-    def hidden(self, vectors_TC: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
-        """Each token's item vector, [T, C] -> each token's state, [T, C], or that of the tokens `kept_S`, [S, C]."""
+    def hidden(self, vectors_TC: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """Each token's item vector, [T, C] -> each token's state, [T, C], or that of the newest tokens, [S, C]."""
         if len(tokens) == 0:
             return vectors_TC
         x_VTD = self._inputs(vectors_TC.view(len(tokens), self.n_views, self.config.width).transpose(0, 1), tokens)
         if self.interaction is not None:
             x_VTD = self.interaction(x_VTD, tokens)
         if len(self.backbones) == 1:
-            x_VTD = self.backbones[0](x_VTD, tokens, kept_S)
+            x_VTD = self.backbones[0](x_VTD, tokens, last_only)
         else:
-            x_VTD = torch.cat([f(x_VTD[v, None], tokens, kept_S) for v, f in enumerate(self.backbones)])
+            x_VTD = torch.cat([f(x_VTD[v, None], tokens, last_only) for v, f in enumerate(self.backbones)])
         return x_VTD.transpose(0, 1).reshape(x_VTD.shape[1], -1)
 
     def _inputs(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
@@ -124,15 +125,15 @@ class DualView(nn.Module):
             return empty_C.expand(len(tokens.empty_S), -1)
         return torch.where(tokens.empty_S[:, None], empty_C, last_SC)
 
-    def forward(self, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
-        """The state of every token, [T, C], or of `kept_S`; each distinct item goes through its views once."""
+    def forward(self, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """Every token's state, [T, C], or the newest ones', [S, C]; each distinct item goes through its views once."""
         distinct_n, index_T = torch.unique(tokens.items_T, return_inverse=True)
-        return self.hidden(nn.functional.embedding(index_T, self.item_vectors(distinct_n)), tokens, kept_S)
+        return self.hidden(nn.functional.embedding(index_T, self.item_vectors(distinct_n)), tokens, last_only)
 
     def encode(self, sequences: Sequences) -> Tensor:
         """Each sequence's user vector `u_last`, [S, C]: the state of its newest token."""
         tokens = Tokens(sequences, self.device)
-        return self.user_vectors(self(tokens, tokens.last_S), tokens)
+        return self.user_vectors(self(tokens, last_only=True), tokens)
 
     def sequences(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Sequences:
         """Histories as this model reads them: cut to its length, with a mask token or padding where it wants them.

@@ -26,8 +26,8 @@ class GRU4Rec(nn.Module):
         self.weight_ih = nn.Parameter(torch.empty(3 * width, width))
         self.weight_hh = nn.Parameter(torch.empty(3 * width, width))
 
-    def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
-        """[V, T, D] -> [V, T, D]; with `kept_S` only these tokens' outputs, [V, S, D]."""
+    def forward(self, x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """[V, T, D] -> [V, T, D]; with `last_only` the newest tokens' outputs alone, [V, S, D]."""
         n_views, _, width = x_VTD.shape
         order_T, counts = _by_time(tokens.lengths_S)
         gates_VTG = x_VTD.index_select(1, order_T) @ self.weight_ih.T
@@ -38,7 +38,7 @@ class GRU4Rec(nn.Module):
             states.append(state_VSD)
         place_T = torch.empty_like(order_T)
         place_T[order_T] = torch.arange(len(order_T), device=order_T.device)
-        wanted = place_T if kept_S is None else place_T.index_select(0, kept_S)
+        wanted = place_T.index_select(0, tokens.last_S) if last_only else place_T
         return torch.cat(states, dim=1).index_select(1, wanted)
 
     def _step(self, gates_VSG: Tensor, state_VSD: Tensor) -> Tensor:

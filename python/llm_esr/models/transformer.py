@@ -25,8 +25,8 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(block(config) for _ in range(config.blocks))
         self.last_norm = nn.LayerNorm(config.width, eps=block.eps)
 
-    def forward(self, x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
-        """[V, T, D] -> [V, T, D]; with `kept_S` only these tokens' outputs, [V, S, D].
+    def forward(self, x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """[V, T, D] -> [V, T, D]; with `last_only` the newest tokens' outputs alone, [V, S, D].
 
         The last block then skips the others where it can. Padding tokens are zero before and after each block.
         """
@@ -34,7 +34,7 @@ class Transformer(nn.Module):
         *first, last = self.blocks
         for block in first:
             x_VTD = _zero_padding(block(x_VTD, tokens), tokens)
-        x_VTD = _zero_padding(last(x_VTD, tokens, kept_S), tokens, kept_S)
+        x_VTD = _zero_padding(last(x_VTD, tokens, last_only), tokens, last_only)
         output_VTD: Tensor = self.last_norm(x_VTD)
         return output_VTD
 
@@ -49,8 +49,8 @@ class Transformer(nn.Module):
             block.initialise()
 
 
-def _zero_padding(x_VTD: Tensor, tokens: Tokens, kept_S: Tensor | None = None) -> Tensor:
+def _zero_padding(x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
     if tokens.real_T is None:
         return x_VTD
-    real_T = tokens.real_T if kept_S is None else tokens.real_T.index_select(0, kept_S)
+    real_T = tokens.real_T.index_select(0, tokens.last_S) if last_only else tokens.real_T
     return torch.where(real_T[None, :, None], x_VTD, 0.0)

@@ -61,7 +61,7 @@ def losses_of(model: DualView, batch: Batch, config: Config, *, distil: bool) ->
     if distil and batch.teachers is not None and len(batch.teachers):
         teachers_BC, taught_B = teachers_of(model, batch, config)
         if config.distill.student_pass == "twice":
-            last_BC = model.hidden(vectors_TC, tokens, tokens.last_S)
+            last_BC = model.hidden(vectors_TC, tokens, last_only=True)
         else:
             last_BC = hidden_TC.index_select(0, tokens.last_S) if len(tokens) else hidden_TC
         students_BC = model.user_vectors(last_BC, tokens)
