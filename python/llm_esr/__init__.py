@@ -20,6 +20,7 @@ _HOMES = {
     "Popularity": "llm_esr.evaluation",
     "Recommender": "llm_esr.serving",
     "Report": "llm_esr.evaluation",
+    "convert": "llm_esr.data",
     "demo": "llm_esr.pipeline",
     "doctor": "llm_esr.pipeline",
     "embed": "llm_esr.semantics",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Duplicates = Literal["all", "exact", "first"]
 Split = Literal["leave-one-out", "temporal", "none"]
@@ -89,10 +89,12 @@ class ModelConfig(Section):
     feed_forward: int = Field(4, ge=1)  # times the width (paper block: 1)
     dropout: float = Field(0.5, ge=0, lt=1)
     adapter: Literal["linear", "two-linear", "mlp"] = "two-linear"
-    collaborative_init: Literal["normal", "pca", "xavier"] = "normal"
+    # `pca` of the item vectors; `stored`: pca_items.npy of the data folder, as `convert` writes the authors' table.
+    collaborative_init: Literal["normal", "pca", "stored", "xavier"] = "normal"
     embedding_norm: float | None = Field(0.16, gt=0)  # mean norm of the PCA table's rows; None: as PCA gives them
     train_semantic_table: bool = False
     share_backbone: bool = True
+    # GRU4Rec has one layer and no heads, blocks or positions; with `block: paper` it has no dropout either.
     # Below: where the authors' code and good practice part (docs/paper-mode.md).
     causal: bool | None = None  # attention sees earlier items alone; None: what the backbone is made for
     mask_padding_keys: bool = True  # False: as many padding keys as a full window lacks take attention
@@ -106,6 +108,11 @@ class ModelConfig(Section):
             raise ValueError(f"model.width {self.width} is not a multiple of model.heads {self.heads}")
         if self.backbone == "bert4rec" and self.causal:
             raise ValueError("model.causal true does not fit bert4rec, which reads both ways; leave it out")
+        if self.padding == "tokens" and self.backbone == "gru4rec" and self.mask_padding_keys:
+            raise ValueError(
+                "model.padding tokens lets gru4rec run over its padding, as the authors' code does; set "
+                "model.mask_padding_keys to false if that is meant"
+            )
         if self.position_rows is not None and self.position_rows < self.positions:
             raise ValueError(
                 f"model.position_rows {self.position_rows} is too few: {self.backbone} with model.max_len "
@@ -126,6 +133,11 @@ class ModelConfig(Section):
     def semantic(self) -> bool:
         """Whether the model needs item vectors."""
         return "semantic" in self.views
+
+    @property
+    def starts_from_vectors(self) -> bool:
+        """Whether the item table starts from a projection of the item vectors."""
+        return self.collaborative_init in ("pca", "stored") and "collaborative" in self.views
 
     @property
     def masks(self) -> bool:
@@ -194,6 +206,7 @@ class TrainConfig(Section):
     evaluate_every: int = Field(1, ge=1)
     validation_users: int = Field(20_000, ge=1)
     validation_candidates: int | None = Field(None, ge=1)  # early stopping by so many sampled items; None: all
+    validation_ties: Literal["expected", "strict"] = "expected"  # as evaluate.ties, for early stopping
     layout: Layout = "packed"
     device: str = "auto"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -214,7 +227,7 @@ class EvaluateConfig(Section):
     k: list[int] = [5, 10, 20]
     keep_seen: bool = False
     targets: Literal["all", "known"] = "all"
-    candidates: int | None = Field(None, ge=1)
+    candidates: int | None = Field(None, ge=0)  # sampled items to rank against; None or 0: the whole catalogue
     tail_share: float = Field(0.8, gt=0, lt=1)
     tail_item_below: int | None = None
     tail_user_below: int | None = None
@@ -225,6 +238,11 @@ class EvaluateConfig(Section):
     length_groups: list[int] = [5, 10, 15, 20]  # lower ends of the groups by sequence length; []: none
     popularity_groups: list[int] = [10, 30, 60, 100]  # likewise by the target's popularity
     resamples: int = Field(1000, ge=0)
+
+    @field_validator("candidates")
+    @classmethod
+    def _none_is_all(cls, candidates: int | None) -> int | None:
+        return candidates or None
 
 
 class Config(Section):
@@ -254,6 +272,8 @@ class Config(Section):
     def _showing_fits(self) -> Config:
         if self.model.masks and self.train.targets == "last":
             raise ValueError("train.targets last does not fit bert4rec, whose targets are the masked items")
+        if self.model.padding == "tokens" and self.train.layout != "padded":
+            raise ValueError("model.padding tokens needs a row for each sequence; set train.layout to padded")
         if self.train.item_regularisation and len(self.model.views) != 2:
             raise ValueError(f"train.item_regularisation needs both views, got model.views {self.model.views}")
         return self
@@ -261,8 +281,12 @@ class Config(Section):
     @property
     def needs_vectors(self) -> bool:
         """Whether training reads item vectors, similar items or similar users."""
-        starts_from_vectors = self.model.collaborative_init == "pca" and "collaborative" in self.model.views
-        return self.model.semantic or starts_from_vectors or self.smoothing.probability > 0 or self.distill.weight > 0
+        return (
+            self.model.semantic
+            or self.model.starts_from_vectors
+            or self.smoothing.probability > 0
+            or self.distill.weight > 0
+        )
 
 
 # The stage that each section belongs to; `seed` of the training is part of its key.

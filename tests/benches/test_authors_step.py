@@ -79,17 +79,23 @@ def test_the_plain_step_has_the_authors_losses(golden: Any, model: AuthorsModel)
     np.testing.assert_allclose(losses, golden["losses"], rtol=1e-4)
 
 
-def test_our_step_in_paper_mode_has_the_losses_of_the_plain_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("heads", "blocks", "similar_users"), [(1, 2, 3), (2, 3, 2), (4, 1, 1)])
+def test_our_step_in_paper_mode_has_the_losses_of_the_plain_step(
+    heads: int, blocks: int, similar_users: int, tmp_path: Path
+) -> None:
     work = make_workload(SIZE.users, SIZE.items, 6.0, SIZE.similar_users, folder=tmp_path / "data")
-    config = step_config(SIZE, dropout=0.0)
+    config = step_config(replace(SIZE, similar_users=similar_users), dropout=0.0)
+    config.model.heads, config.model.blocks = heads, blocks
     table = text_embeddings(SIZE, work.n_items)
     ours = OurStep(make_model(SIZE, config, table), config)
-    theirs = AuthorsModel(work.n_items, table, width=SIZE.width, max_len=SIZE.max_len, dropout=0.0)
+    theirs = AuthorsModel(
+        work.n_items, table, width=SIZE.width, max_len=SIZE.max_len, heads=heads, blocks=blocks, dropout=0.0
+    )
     theirs.load_state_dict(authors_state(ours.model), strict=False)
     missing = set(theirs.state_dict()) - set(authors_state(ours.model))
     assert missing == {"llm_item_emb.weight"}
     optimizer = optimizer_of(theirs, fused=False)
-    for batch in step_loader(work, SIZE, config):
+    for batch in step_loader(work, replace(SIZE, similar_users=similar_users), config):
         loss = theirs(dense(batch, SIZE.max_len))
         optimizer.zero_grad()
         loss.backward()

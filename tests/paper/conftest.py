@@ -75,6 +75,7 @@ class Case:
             "negatives": {"kind": "own", "count": 1},
             "train": {
                 "loss": "bce",
+                "layout": "padded" if self.layout == "tokens" else "packed",
                 "sequence": "without-last",
                 "targets": "last" if backbone == "gru4rec" else "every",
                 "learning_rate": given["lr"],

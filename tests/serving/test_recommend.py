@@ -210,5 +210,5 @@ def test_scores_of_empty_histories_are_those_of_popularity(recommender, shop):
 def test_a_setting_of_evaluate_that_does_not_fit_is_named(recommender):
     with pytest.raises(ValueError, match=r"evaluate: targets: .*'all' or 'known' \(got 'some'\)"):
         recommender.evaluate(targets="some")
-    with pytest.raises(ValueError, match=r"evaluate: candidates: .*\(got 0\)"):
-        recommender.evaluate(candidates=0)
+    with pytest.raises(ValueError, match=r"evaluate: candidates: .*\(got -1\)"):
+        recommender.evaluate(candidates=-1)

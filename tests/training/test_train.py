@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -103,9 +105,12 @@ def test_ctrl_c_ends_after_the_step_and_the_same_call_goes_on_to_the_same_weight
         assert [line["epoch"] for line in lines] == [0, 1, 2]
 
 
+# What each of these holds at a kill: averaged weights; two showings a user; two student passes with binomial draws;
+# padding as tokens.
+KILLED = ["default", "bert4rec", "gru4rec", "paper-sasrec", "paper-bert4rec", "paper-gru4rec"]
+
+
 def test_kill_minus_nine_in_mid_epoch_and_resume_gives_the_same_weights(tiny_folder: Path, tmp_path: Path) -> None:
-    config = small("default", "checkpoint.every_steps=3")
-    train(tiny_folder, config=config, out=tmp_path / "whole", progress=False)
     script = textwrap.dedent("""
         import os, signal, sys
         from llm_esr.config import load_config
@@ -114,16 +119,24 @@ def test_kill_minus_nine_in_mid_epoch_and_resume_gives_the_same_weights(tiny_fol
             def on_step_end(self, trainer, report):
                 if trainer.step == 10:
                     os.kill(os.getpid(), signal.SIGKILL)
-        train(sys.argv[1], config=load_config("default", sys.argv[3:]), out=sys.argv[2], callbacks=[Kill()],
-              progress=False)
+        # One process imports torch for all: each training is killed in a child of its own.
+        for preset in sys.argv[3].split(","):
+            if os.fork() == 0:
+                config = load_config(preset, sys.argv[4:])
+                train(sys.argv[1], config=config, out=sys.argv[2] + "/" + preset, callbacks=[Kill()], progress=False)
+                os._exit(1)
+            assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.SIGKILL, preset
     """)
-    arguments = [str(tiny_folder), str(tmp_path / "cut"), *SMALL, "checkpoint.every_steps=3"]
-    done = subprocess.run([sys.executable, "-c", script, *arguments], check=False, timeout=300)
-    assert done.returncode == -signal.SIGKILL
-    kept = sorted(path.stem for path in (tmp_path / "cut" / "checkpoint").iterdir())
-    assert kept == ["6", "9"]
-    train(tiny_folder, config=config, out=tmp_path / "cut", progress=False)
-    assert_same_bits(tmp_path / "whole", tmp_path / "cut")
+    settings = ["checkpoint.every_steps=3", "train.validation_candidates=10"]
+    arguments = [str(tiny_folder), str(tmp_path / "cut"), ",".join(KILLED), *SMALL, *settings]
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True, timeout=300)
+    for preset in KILLED:
+        config = small(preset, *settings)
+        train(tiny_folder, config=config, out=tmp_path / "whole" / preset, progress=False)
+        kept = sorted(path.stem for path in (tmp_path / "cut" / preset / "checkpoint").iterdir())
+        assert kept == ["6", "9"]
+        train(tiny_folder, config=config, out=tmp_path / "cut" / preset, progress=False)
+        assert_same_bits(tmp_path / "whole" / preset, tmp_path / "cut" / preset)
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(tiny_folder: Path, tmp_path: Path) -> None:
@@ -174,12 +187,15 @@ def test_a_finished_training_is_not_repeated_and_not_overwritten_by_accident(tin
     assert load_config(tmp_path / "config.yaml") == other
 
 
+@pytest.mark.parametrize("backbone", ["sasrec", "bert4rec", "gru4rec"])
 @pytest.mark.parametrize("preset", ["default", "corrected"])
-def test_packed_and_padded_batches_give_the_same_losses_and_gradients(preset: str, tiny_folder: Path) -> None:
+def test_packed_and_padded_batches_give_the_same_losses_and_gradients(
+    preset: str, backbone: str, tiny_folder: Path
+) -> None:
     data = llm_esr.Dataset.open(tiny_folder)
     results = []
     for layout in ("packed", "padded"):
-        config = small(preset, f"train.layout={layout}", "model.dropout=0")
+        config = small(preset, f"train.layout={layout}", "model.dropout=0", f"model.backbone={backbone}")
         batch = next(iter(build_loader(data, config)))
         model = build_model(data, config)[0].train()
         losses = losses_of(model, batch, config, distil=True)
@@ -236,7 +252,42 @@ def test_tensorboard_events_are_written(tiny_folder: Path, tmp_path: Path) -> No
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
-def test_bfloat16_trains(tiny_folder: Path, tmp_path: Path) -> None:
-    train(tiny_folder, config=small("default", "train.epochs=1", "train.precision=bfloat16"), out=tmp_path,
-          progress=False)  # fmt: skip
+@pytest.mark.parametrize("preset", preset_names())
+def test_bfloat16_trains(preset: str, tiny_folder: Path, tmp_path: Path) -> None:
+    settings = ["train.epochs=1", "train.precision=bfloat16"]
+    settings += ["train.validation_candidates=10"] if "paper" in preset else []
+    train(tiny_folder, config=small(preset, *settings), out=tmp_path, progress=False)
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] > 0
+
+
+QUALITY = Path(__file__).parents[2] / "benches" / "quality"
+
+
+@pytest.mark.parametrize("file", sorted(QUALITY.rglob("*.yaml")), ids=lambda file: file.stem)
+def test_every_ablation_trains(file: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    settings = [*SMALL, "train.epochs=1"]
+    if "paper" in file.read_text():
+        settings += ["train.validation_candidates=10"]
+    train(tiny_folder, config=load_config(file, settings), out=tmp_path, progress=False)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] > 0
+
+
+def test_the_stored_table_is_what_the_items_start_from(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(tiny_folder, folder)
+    data = llm_esr.Dataset.open(folder)
+    config = small("default", "model.collaborative_init=stored")
+    with pytest.raises(FileNotFoundError, match="llm-esr convert"):
+        build_model(data, config)
+    table = np.random.default_rng(0).standard_normal((data.n_items, 8)).astype(np.float32)
+    np.save(folder / "pca_items.npy", table)
+    model, projection = build_model(data, config)
+    assert torch.equal(model.views["collaborative"].table.weight[1:-1], torch.from_numpy(table))
+    assert projection is None
+    with pytest.raises(ValueError, match=r"model\.width"):
+        build_model(data, small("default", "model.collaborative_init=stored", "model.width=16"))
+
+
+def test_early_stopping_names_the_setting_that_asks_for_too_many_candidates(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train\.validation_candidates: .*fewer than the 100"):
+        train(tiny_folder, config=small("paper-sasrec"), out=tmp_path, progress=False)

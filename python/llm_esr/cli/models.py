@@ -35,7 +35,7 @@ def evaluate(
     part: Annotated[str, typer.Option("--part", metavar="test|validation", help="What is predicted.")] = "test",
     keep_seen: KeepSeenOption = False,
     candidates: Annotated[
-        int | None, typer.Option("--candidates", help="Rank against so many sampled items, not the whole catalogue.")
+        int | None, typer.Option("--candidates", help="Rank against so many sampled items; 0: the whole catalogue.")
     ] = None,
     targets: Annotated[
         str | None, typer.Option("--targets", metavar="all|known", help="known: only targets met in training.")
@@ -56,6 +56,8 @@ def evaluate(
 
         --set evaluate.ties=strict --set evaluate.tail_item_skips_first=true
     """
+    if keep_seen and candidates is None:
+        candidates = 0  # only a ranking of the whole catalogue can leave earlier items out
     changes: dict[str, Any] = {"k": numbers(k, "--k"), "candidates": candidates, "targets": targets}
     changes = {name: value for name, value in changes.items() if value is not None}
     if keep_seen:

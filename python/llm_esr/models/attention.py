@@ -140,14 +140,15 @@ class Attention(nn.Module):
             return mixed_NHAd.transpose(1, 2).flatten(2)
         assert count_NA is not None
         key_H1d, value_H1d = pseudo
-        raised_NHA1 = (q_NHAd * key_H1d).sum(3, keepdim=True) + count_NA.to(q_NHAd.dtype).log()[:, None, :, None]
-        weights_NHAX = torch.cat([scores_NHAW, raised_NHA1], dim=3).softmax(dim=3)
+        # log n in half precision would be off by a percent of all padding's weight.
+        exact = torch.promote_types(q_NHAd.dtype, torch.float32)
+        raised_NHA1 = (q_NHAd * key_H1d).sum(3, keepdim=True).to(exact) + count_NA.to(exact).log()[:, None, :, None]
+        weights_NHAX = torch.cat([scores_NHAW.to(exact), raised_NHA1], dim=3).softmax(dim=3).to(v_NHWd.dtype)
         real_NHAW, padding_NHA1 = weights_NHAX[..., :-1], weights_NHAX[..., -1:]
         if dropped:
             kept = 1 - self.dropout
             count_NHA = count_NA[:, None].expand(-1, self.heads, -1).contiguous()
-            survivors_NHA = torch.binomial(count_NHA, torch.full_like(count_NHA, kept))
-            share_NHA = survivors_NHA / (count_NHA.clamp(min=1) * kept)
+            share_NHA = _survivors(count_NHA, kept) / (count_NHA.clamp(min=1) * kept)
             padding_NHA1 = padding_NHA1 * share_NHA[..., None].to(padding_NHA1.dtype)
             real_NHAW = real_NHAW * dropout_mask(scores_NHAW, self.dropout)
         mixed_NHAd = real_NHAW @ v_NHWd + padding_NHA1 * value_H1d
@@ -163,3 +164,9 @@ class Attention(nn.Module):
         """Several projections in one product: [V, T, D] -> [V, T, layers x D]."""
         bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
         return F.linear(x_VTD, torch.cat([layer.weight for layer in layers]), bias)
+
+
+def _survivors(counts: Tensor, kept: float) -> Tensor:
+    """Draws from Binomial(counts, kept). Not every accelerator has the kernel."""
+    here = counts.cpu() if counts.device.type == "mps" else counts
+    return torch.binomial(here, torch.full_like(here, kept)).to(counts.device)

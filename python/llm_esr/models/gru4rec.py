@@ -28,6 +28,11 @@ class GRU4Rec(nn.Module):
 
     def forward(self, x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
         """[V, T, D] -> [V, T, D]; with `last_only` the newest tokens' outputs alone, [V, S, D]."""
+        # Hundreds of steps of a state in half precision would add up their rounding.
+        with torch.autocast(x_VTD.device.type, enabled=False):
+            return self._recurrence(x_VTD.to(self.weight_ih.dtype), tokens, last_only)
+
+    def _recurrence(self, x_VTD: Tensor, tokens: Tokens, last_only: bool) -> Tensor:
         n_views, _, width = x_VTD.shape
         order_T, counts = _by_time(tokens.lengths_S)
         gates_VTG = x_VTD.index_select(1, order_T) @ self.weight_ih.T

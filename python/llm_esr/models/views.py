@@ -23,7 +23,7 @@ class CollaborativeView(nn.Module):
         padding_idx = None if config.padding_row == "trained" else 0
         self.table = nn.Embedding(n_items + 2, config.width, padding_idx=padding_idx)
         with torch.no_grad():
-            if config.collaborative_init == "pca":
+            if config.collaborative_init in ("pca", "stored"):
                 assert initial_ID is not None, "the caller projects the item vectors"
                 self.table.weight.zero_()
                 self.table.weight[1 : n_items + 1] = initial_ID

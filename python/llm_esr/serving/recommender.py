@@ -129,7 +129,7 @@ class Recommender:
             k: one or several cut-offs.
             keep_seen: let the user's earlier items be rivals of the target.
             targets: `known` leaves out users whose target training never met.
-            candidates: rank against so many sampled items instead of the whole catalogue.
+            candidates: rank against so many sampled items; 0: the whole catalogue.
             resamples: bootstrap resamples; 0: no intervals.
             tail_item_below: items met less often are tail items.
             tail_user_below: users with a shorter sequence are tail users.
@@ -153,6 +153,8 @@ class Recommender:
                 f"{data.folder} has another catalogue than {self.data.folder}, on which {self.name} was trained; a "
                 "model knows no items but its own"
             )
+        if keep_seen and candidates is None:
+            candidates = 0  # only a ranking of the whole catalogue can leave earlier items out
         given = {
             "k": [k] if isinstance(k, int) else k,
             "keep_seen": keep_seen,

@@ -193,7 +193,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         if self._steps_summed == 0:
-            raise ValueError("no user has two training items: there is nothing to train on")
+            raise ValueError("no user has enough training items: there is nothing to train on")
         loss, ranking, distillation = (self._sums / self._steps_summed).tolist()
         if not math.isfinite(loss):
             self._diverged(loss)

@@ -97,7 +97,9 @@ def build_model(data: Dataset, config: Config) -> tuple[DualView, Projection | N
     vectors = _item_vectors(data, config)
     initial: Tensor | None = None
     projection: Projection | None = None
-    if config.model.collaborative_init == "pca" and "collaborative" in config.model.views:
+    if config.model.starts_from_vectors and config.model.collaborative_init == "stored":
+        initial = _stored_table(data, config.model.width)
+    elif config.model.starts_from_vectors:
         assert vectors is not None
         projection = fit_projection(vectors, config.model.width, config.model.embedding_norm)
         initial = torch.from_numpy(np.ascontiguousarray(projection.transform(vectors)))
@@ -192,20 +194,37 @@ def _validation(data: Dataset, config: Config) -> Validate | None:
     if len(users) == 0:
         return None
     count = config.train.validation_candidates
-    candidates = None if count is None else early_stopping_candidates(data, users, count)
+    try:
+        candidates = None if count is None else early_stopping_candidates(data, users, count)
+    except ValueError as error:
+        raise ValueError(f"train.validation_candidates: {error}") from None
 
     def validate(model: DualView) -> float:
         scorer = ModelScorer(model, "validation", config.model.max_len, str(model.device))
-        ties = config.evaluate.ties
+        ties = config.train.validation_ties
         return quick_ndcg(scorer, data, "validation", 10, users, candidates=candidates, ties=ties)
 
     return validate
 
 
+def _stored_table(data: Dataset, width: int) -> Tensor:
+    """The table that `convert` kept, [I, D]."""
+    path = data.folder / "pca_items.npy"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{data.folder} has no pca_items.npy, which model.collaborative_init stored reads; `llm-esr convert` "
+            "writes it from the authors' files, or take model.collaborative_init pca"
+        )
+    table = np.load(path, allow_pickle=False)
+    if table.shape != (data.n_items, width):
+        raise ValueError(
+            f"{path} has shape {list(table.shape)}, expected [{data.n_items}, {width}]; set model.width to its width"
+        )
+    return torch.from_numpy(table.astype(np.float32))
+
+
 def _item_vectors(data: Dataset, config: Config) -> Any:
-    wanted = config.model.semantic or (
-        config.model.collaborative_init == "pca" and "collaborative" in config.model.views
-    )
+    wanted = config.model.semantic or (config.model.starts_from_vectors and config.model.collaborative_init == "pca")
     if wanted and data.item_embeddings is None:
         raise FileNotFoundError(
             f"{data.folder} has no item_embeddings.npy, which the semantic view and model.collaborative_init pca read; "
@@ -226,8 +245,12 @@ def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
         for name, before in settings.items():
             if made[section][name] == before:
                 del made[section][name]
+    if config.model.block == "paper":
+        made["drawn"] = 2  # of the authors' blocks: 1 drew the projections of attention one by one
     if config.model.semantic or config.model.collaborative_init == "pca":
         made["item_embeddings"] = _checksum(data, "item_embeddings", "embed")
+    if config.model.starts_from_vectors and config.model.collaborative_init == "stored":
+        made["pca_items"] = _checksum(data, "pca_items", "convert")
     if (config.distill.weight or config.smoothing.probability) and not neighbours_match(data):
         raise ValueError(
             f"the similar users and items of {data.folder} were found with other vectors than it holds now; "
@@ -256,6 +279,7 @@ _LATER: dict[str, dict[str, Any]] = {
         "targets": "every",
         "mask_probability": 0.6,
         "validation_candidates": None,
+        "validation_ties": "expected",
     },
 }
 
