@@ -181,6 +181,10 @@ class DistillConfig(Section):
     temperature: float = Field(1.0, gt=0)  # of the contrastive form, cl
     similar_users: int = Field(10, ge=1)
     teacher_dropout: bool = False
+    # `live`: similar users are encoded in each step, as in the paper. `stored`: the vectors of all users are refreshed
+    # from the averaged weights, once an epoch or every so many steps of it; users with one training item do not train.
+    teachers: Literal["live", "stored"] = "live"
+    refresh_steps: int | None = Field(None, ge=1)  # None: once an epoch
     student_pass: Literal["once", "twice"] = "once"  # twice: distilled from a second pass with its own dropout
     from_epoch: int = Field(0, ge=0)
 
@@ -272,6 +276,8 @@ class Config(Section):
     def _showing_fits(self) -> Config:
         if self.model.masks and self.train.targets == "last":
             raise ValueError("train.targets last does not fit bert4rec, whose targets are the masked items")
+        if self.distill.teachers == "stored" and self.distill.teacher_dropout:
+            raise ValueError("distill.teacher_dropout is for live teachers; stored ones are encoded without dropout")
         if self.model.padding == "tokens" and self.train.layout != "padded":
             raise ValueError("model.padding tokens needs a row for each sequence; set train.layout to padded")
         if self.train.item_regularisation and len(self.model.views) != 2:

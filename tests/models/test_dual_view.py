@@ -214,8 +214,8 @@ def test_paper_mode_differs_from_corrected_in_the_settings_that_the_guide_lists(
     differing = {
         "model.views", "model.causal", "model.mask_padding_keys", "model.padding_row", "model.position_rows",
         "model.embedding_norm", "distill.student_pass", "distill.teacher_dropout", "train.sequence",
-        "train.validation_candidates", "train.validation_ties", "train.validation_users", "evaluate.k", "evaluate.candidates",
-        "evaluate.group_rule", "evaluate.ties", "evaluate.tail_item_skips_first",
+        "train.validation_candidates", "train.validation_ties", "train.validation_users", "evaluate.k",
+        "evaluate.candidates", "evaluate.group_rule", "evaluate.ties", "evaluate.tail_item_skips_first",
     }  # fmt: skip
     assert {k for k in corrected if corrected[k] != sasrec[k]} == differing
     assert set(corrected["model.views"]) == set(sasrec["model.views"])

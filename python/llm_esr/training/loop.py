@@ -35,6 +35,7 @@ from llm_esr.training.checkpoint import (
 from llm_esr.training.environment import describe, warn_of_difference
 from llm_esr.training.metrics_log import MetricsLog
 from llm_esr.training.step import Losses, losses_of
+from llm_esr.training.teachers import StoredTeachers
 
 Validate = Callable[[DualView], float]
 
@@ -74,6 +75,7 @@ class Trainer:
         validate: gives the validation NDCG@10 of a model; None: train all epochs.
         name: for progress lines.
         callbacks: see `Callback`.
+        teachers: where students' teachers are looked up; None: they come with the batches.
 
     """
 
@@ -87,7 +89,9 @@ class Trainer:
         validate: Validate | None = None,
         name: str = "model",
         callbacks: Sequence[Callback] = (),
+        teachers: StoredTeachers | None = None,
     ) -> None:
+        self.teachers = teachers
         self.model, self.loader, self.config, self.folder, self.name = model, loader, config, folder, name
         self.validate = validate
         self.callbacks = list(callbacks)
@@ -163,8 +167,10 @@ class Trainer:
         raise KeyboardInterrupt(f"stopped after step {self.step}; the same command goes on from there")
 
     def _train_step(self, batch: Batch, distil: bool) -> None:
+        if self.teachers is not None and distil and self.teachers.due(batch.step):
+            self.teachers.refresh(self._evaluated)
         with self._autocast():
-            losses = losses_of(self.model, batch, self.config, distil=distil)
+            losses = losses_of(self.model, batch, self.config, distil=distil, stored=self.teachers)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
         if self.config.train.clip_norm is not None:
@@ -235,6 +241,8 @@ class Trainer:
         if self.best is not None:
             tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
         tensors |= optimizer_tensors(self.optimizer) | random_tensors(self.model.device) | {"sums": self._sums}
+        if self.teachers is not None and self.teachers.states_UC is not None:
+            tensors["teachers"] = self.teachers.states_UC
         state = {
             "key": key,
             "loader": self.loader.state_dict(),
@@ -263,6 +271,8 @@ class Trainer:
         self.best = {k: v.to(self.model.device) for k, v in with_prefix("best", tensors).items()} or None
         self.best_value = -math.inf if state["best_value"] is None else state["best_value"]
         self.best_epoch = state["best_epoch"]
+        if self.teachers is not None and "teachers" in tensors:
+            self.teachers.states_UC = tensors["teachers"].to(self.model.device)
         load_optimizer(self.optimizer, tensors)
         load_random(self.model.device, tensors)
         self.scaler.load_state_dict(state["scaler"])

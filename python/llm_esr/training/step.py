@@ -19,6 +19,7 @@ from llm_esr.training.losses import RANKING_LOSSES, contrastive, distillation, m
 
 if TYPE_CHECKING:
     from llm_esr.loading import Batch
+    from llm_esr.training.teachers import StoredTeachers
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,13 @@ class Losses:
     distillation: Tensor
 
 
-def losses_of(model: DualView, batch: Batch, config: Config, *, distil: bool) -> Losses:
+def losses_of(
+    model: DualView, batch: Batch, config: Config, *, distil: bool, stored: StoredTeachers | None = None
+) -> Losses:
     """Ranking loss, plus `distill.weight` times the distillation loss, plus the items' regularisation, of one batch.
 
-    Every distinct item of the students, their targets and their negatives goes through the views once.
+    Every distinct item of the students, their targets and their negatives goes through the views once. Teachers come
+    with the batch, unless they are `stored`.
     """
     device = model.device
     tokens = Tokens(batch.students, device)
@@ -58,8 +62,8 @@ def losses_of(model: DualView, batch: Batch, config: Config, *, distil: bool) ->
         config.train.view_loss,
     )
     total, distillation_loss = ranking_loss, torch.zeros((), device=device)
-    if distil and batch.teachers is not None and len(batch.teachers):
-        teachers_BC, taught_B = teachers_of(model, batch, config)
+    if distil and (stored is not None or (batch.teachers is not None and len(batch.teachers))):
+        teachers_BC, taught_B = teachers_of(model, batch, config) if stored is None else stored.of(batch.users)
         if config.distill.student_pass == "twice":
             last_BC = model.hidden(vectors_TC, tokens, last_only=True)
         else:

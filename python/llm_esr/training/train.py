@@ -24,6 +24,7 @@ from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
 from llm_esr.training.checkpoint import drop_checkpoints
 from llm_esr.training.environment import describe
 from llm_esr.training.loop import Trainer, Validate
+from llm_esr.training.teachers import StoredTeachers
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -111,6 +112,7 @@ def build_model(data: Dataset, config: Config) -> tuple[DualView, Projection | N
 def build_loader(data: Dataset, config: Config) -> BatchLoader:
     """The batches that the configuration asks for."""
     settings, negatives, masks = config.train, config.negatives, config.model.masks
+    stored = config.distill.teachers == "stored"
     if settings.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
         raise ValueError("one shared negative for a whole step teaches nothing; set negatives.kind to own or raise "
                          "negatives.count")  # fmt: skip
@@ -120,7 +122,7 @@ def build_loader(data: Dataset, config: Config) -> BatchLoader:
         batch_size=settings.batch_size,
         max_len=config.model.max_len,
         layout=settings.layout,
-        similar_users=config.distill.similar_users if config.distill.weight else 0,
+        similar_users=config.distill.similar_users if config.distill.weight and not stored else 0,
         negatives=negatives.kind,
         n_negatives=negatives.count,
         distribution=negatives.distribution,
@@ -174,7 +176,17 @@ def _train(
         file.write(dump_config(config))
     if projection is not None:
         projection.save(folder / "projection.safetensors")
-    trainer = Trainer(model.to(device), loader, config, folder, validate=validate, name=name, callbacks=callbacks)
+    stored = config.distill.weight > 0 and config.distill.teachers == "stored"
+    trainer = Trainer(
+        model.to(device),
+        loader,
+        config,
+        folder,
+        validate=validate,
+        name=name,
+        callbacks=callbacks,
+        teachers=StoredTeachers(data, config) if stored else None,
+    )
     model = trainer.fit(record["key"], resume=resume)
     save_weights(model, folder)
     best = {"epoch": trainer.best_epoch, "ndcg@10": trainer.best_value} if trainer.best is not None else None
@@ -272,7 +284,7 @@ _LATER: dict[str, dict[str, Any]] = {
         "padding_row": "zero",
         "position_rows": None,
     },
-    "distill": {"temperature": 1.0, "student_pass": "once"},
+    "distill": {"temperature": 1.0, "student_pass": "once", "teachers": "live", "refresh_steps": None},
     "train": {
         "item_regularisation": 0.0,
         "sequence": "whole",
