@@ -106,7 +106,7 @@ class Batch:
 
     @property
     def negatives(self) -> NDArray[np.int32]:
-        """Own ones [M, N], a row for each target in token order, or shared ones [N]; None if none were asked for."""
+        """Own ones [M, N], a row for each target in token order, or the step's [N]; None if none were asked for."""
 
     @property
     def collision(self) -> NDArray[np.bool_] | None:
@@ -155,6 +155,7 @@ class Loader:
     def steps(self) -> int: ...
     @property
     def n_students(self) -> int: ...
+    def log_q(self) -> NDArray[np.float32] | None: ...
     def batches(self, epoch: int, first_step: int) -> Batches: ...
 
 def build_sequences(

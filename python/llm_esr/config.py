@@ -158,12 +158,15 @@ class ModelConfig(Section):
 class NegativesConfig(Section):
     """Which items stand against the target."""
 
-    kind: Literal["shared", "own"] = "shared"
+    # in-batch: the step's own targets, as many as there are; count, distribution and catalogue do not matter then.
+    kind: Literal["shared", "own", "in-batch"] = "shared"
     count: int = Field(512, ge=1)
     distribution: Literal["uniform", "popularity"] = "uniform"
     exponent: float = Field(1.0, ge=0)
     # `all`: an item that training never meets still has to be pushed down, or it outranks what was learnt.
     catalogue: Literal["training", "all"] = "all"
+    # A negative's score minus the log of how often its item is drawn: the sampled softmax stands for the full one.
+    log_q_correction: bool = False
 
 
 class SmoothingConfig(Section):
@@ -278,6 +281,10 @@ class Config(Section):
             raise ValueError("train.targets last does not fit bert4rec, whose targets are the masked items")
         if self.distill.teachers == "stored" and self.distill.teacher_dropout:
             raise ValueError("distill.teacher_dropout is for live teachers; stored ones are encoded without dropout")
+        if self.negatives.log_q_correction and self.train.loss != "sampled-softmax":
+            raise ValueError(
+                f"negatives.log_q_correction belongs to train.loss sampled-softmax, not to {self.train.loss}"
+            )
         if self.model.padding == "tokens" and self.train.layout != "padded":
             raise ValueError("model.padding tokens needs a row for each sequence; set train.layout to padded")
         if self.train.item_regularisation and len(self.model.views) != 2:

@@ -409,7 +409,7 @@ def test_a_user_who_met_every_item_is_refused_when_negatives_are_own(make_folder
         ({"max_len": 2.5}, "max_len"),
         ({"seed": -1}, "seed"),
         ({"n_negatives": 0}, "n_negatives"),
-        ({"negatives": "some"}, "'shared', 'own' or None"),
+        ({"negatives": "some"}, "'shared', 'own', 'in-batch' or None"),
         ({"layout": "dense"}, "'packed' or 'padded'"),
         ({"distribution": "zipf"}, "'uniform' or 'popularity'"),
         ({"catalogue": "half"}, "'training' or 'all'"),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from llm_esr import _native
@@ -52,8 +55,9 @@ class BatchLoader(IterableDataset[Batch]):
             `max_len` items the oldest makes room for it, and positions stay: 2 to `max_len + 1`.
         similar_users: teachers a student, from `similar_users.npy`; 0: none.
         negatives: `shared` (N for the whole step, with a mask of what each user met), `own` (N for each target,
-            never an item of the user's training sequence nor the target), or None.
-        n_negatives: N.
+            never an item of the user's training sequence nor the target), `in-batch` (the targets of the step, or of
+            a rank's share of it, in token order, each as often as it is one; with the mask of `shared`), or None.
+        n_negatives: N; `in-batch` has as many as there are targets.
         distribution: how negatives are drawn, `uniform` or by `popularity` in training.
         exponent: popularity's power of the training count.
         catalogue: draw from the items that `training` met, or from `all`.
@@ -85,7 +89,7 @@ class BatchLoader(IterableDataset[Batch]):
         mask_probability: float | None = None,
         append_mask: bool = False,
         similar_users: int = 0,
-        negatives: Literal["shared", "own"] | None = "shared",
+        negatives: Literal["shared", "own", "in-batch"] | None = "shared",
         n_negatives: int = 512,
         distribution: Literal["uniform", "popularity"] = "uniform",
         exponent: float = 1.0,
@@ -139,7 +143,9 @@ class BatchLoader(IterableDataset[Batch]):
             settings |= {"mask_probability": float(mask_probability), "append_mask": bool(append_mask)}
         if similar_users:
             settings |= {"similar_users": similar_users, "similar_users.npy": _checksum(data.folder, "similar_users")}
-        if negatives is not None:
+        if negatives == "in-batch":
+            settings["negatives"] = negatives
+        elif negatives is not None:
             settings |= {"negatives": negatives, "n_negatives": n_negatives, "catalogue": catalogue}
             settings |= {"exponent": float(exponent) if distribution == "popularity" else None}
         if smoothing:
@@ -158,6 +164,16 @@ class BatchLoader(IterableDataset[Batch]):
     def epoch(self) -> int:
         """The epoch that the next iteration gives."""
         return self._epoch
+
+    @cached_property
+    def log_q(self) -> NDArray[np.float32] | None:
+        """The logarithm of each item's chance in one draw of a negative, [I + 1], index = id (0 at padding's 0).
+
+        Uniform: a constant. By popularity: of the training count's power. `in-batch`: of the item's share of an
+        epoch's targets, smoothing included. What a user met is not taken out, and an item that is never drawn has
+        the least chance of the others. None without negatives, or where nobody trains.
+        """
+        return self._native.log_q()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration gives, from its first step."""

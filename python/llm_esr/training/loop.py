@@ -93,6 +93,8 @@ class Trainer:
     ) -> None:
         self.teachers = teachers
         self.model, self.loader, self.config, self.folder, self.name = model, loader, config, folder, name
+        log_q = loader.log_q if config.negatives.log_q_correction else None
+        self.log_q_I = None if log_q is None else torch.from_numpy(log_q).to(model.device)
         self.validate = validate
         self.callbacks = list(callbacks)
         self.optimizer = _optimizer(model, config)
@@ -170,7 +172,7 @@ class Trainer:
         if self.teachers is not None and distil and self.teachers.due(batch.step):
             self.teachers.refresh(self._evaluated)
         with self._autocast():
-            losses = losses_of(self.model, batch, self.config, distil=distil, stored=self.teachers)
+            losses = losses_of(self.model, batch, self.config, distil=distil, stored=self.teachers, log_q_I=self.log_q_I)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
         if self.config.train.clip_norm is not None:

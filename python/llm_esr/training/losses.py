@@ -38,6 +38,7 @@ def ranking(
     masked_MN: Tensor,
     n_views: int,
     view_weight: float,
+    log_counts: Tensor | None = None,
 ) -> Tensor:
     """The ranking loss of all views together, plus `view_weight` times that of each view alone.
 
@@ -52,6 +53,11 @@ def ranking(
         masked_MN: negatives that do not count (seen by the user, or the target itself).
         n_views: V.
         view_weight: weight of each view's own loss.
+        log_counts: the logarithm of how often each negative's item is drawn for a target in the mean, [N] or [M, N];
+            taken from the negatives' scores. Then the sum over the sample has the mean of the sum over all items that
+            may be drawn (Bengio and Senecal 2008), and the sampled softmax tends to that over all items as N grows.
+            The target is there for certain, not by the sampler's chance, so its score stays: taking its own chance
+            from it too, as is often done, leaves a bias that no N removes.
 
     """
     if len(hidden_MC) == 0:
@@ -64,7 +70,10 @@ def ranking(
     else:
         negative_VMND = negative.view(*negative.shape[:2], n_views, width).permute(2, 0, 1, 3)
         negative_VMN = (negative_VMND @ hidden_VMD[..., None]).squeeze(-1)
-    total = loss(positive_VM.sum(0), negative_VMN.sum(0), masked_MN)
+    together_MN = negative_VMN.sum(0)
+    if log_counts is not None:
+        together_MN, negative_VMN = together_MN - log_counts, negative_VMN - log_counts
+    total = loss(positive_VM.sum(0), together_MN, masked_MN)
     if view_weight and n_views > 1:
         for positive_M, negative_MN in zip(positive_VM, negative_VMN, strict=True):
             total = total + view_weight * loss(positive_M, negative_MN, masked_MN)

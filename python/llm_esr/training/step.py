@@ -5,6 +5,7 @@ Shapes: B students, T tokens, M tokens with a target, N negatives, C channels of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,19 @@ class Losses:
 
 
 def losses_of(
-    model: DualView, batch: Batch, config: Config, *, distil: bool, stored: StoredTeachers | None = None
+    model: DualView,
+    batch: Batch,
+    config: Config,
+    *,
+    distil: bool,
+    stored: StoredTeachers | None = None,
+    log_q_I: Tensor | None = None,
 ) -> Losses:
     """Ranking loss, plus `distill.weight` times the distillation loss, plus the items' regularisation, of one batch.
 
     Every distinct item of the students, their targets and their negatives goes through the views once. Teachers come
-    with the batch, unless they are `stored`.
+    with the batch, unless they are `stored`. With `log_q_I`, a loader's `log_q` on the model's device, negatives are
+    corrected for how often they are drawn.
     """
     device = model.device
     tokens = Tokens(batch.students, device)
@@ -60,6 +68,7 @@ def losses_of(
         _masked(batch, tokens, targeted_M, targets_M, negatives),
         model.n_views,
         config.train.view_loss,
+        None if log_q_I is None else _log_counts(log_q_I, negatives),
     )
     total, distillation_loss = ranking_loss, torch.zeros((), device=device)
     if distil and (stored is not None or (batch.teachers is not None and len(batch.teachers))):
@@ -95,6 +104,11 @@ def teachers_of(model: DualView, batch: Batch, config: Config) -> tuple[Tensor, 
     states_ZC = model.encode(batch.teachers)
     model.train(was_training)
     return mean_teacher(states_ZC, torch.from_numpy(batch.teacher_index).to(model.device))
+
+
+def _log_counts(log_q_I: Tensor, negatives: Tensor) -> Tensor:
+    """The logarithm of how often a target meets each negative's item in the mean, as `negatives`, [N] or [M, N]."""
+    return log_q_I[negatives] + math.log(max(negatives.shape[-1], 1))
 
 
 def _masked(batch: Batch, tokens: Tokens, targeted_M: Tensor, targets_M: Tensor, negatives: Tensor) -> Tensor:

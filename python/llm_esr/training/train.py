@@ -284,6 +284,7 @@ _LATER: dict[str, dict[str, Any]] = {
         "padding_row": "zero",
         "position_rows": None,
     },
+    "negatives": {"log_q_correction": False},
     "distill": {"temperature": 1.0, "student_pass": "once", "teachers": "live", "refresh_steps": None},
     "train": {
         "item_regularisation": 0.0,

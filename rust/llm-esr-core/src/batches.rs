@@ -25,6 +25,7 @@ impl Recipe {
             Kind::None => {}
             Kind::Own(n) => self.fill_own(n, batch, scratch),
             Kind::Shared(n) => self.fill_shared(n, batch, scratch),
+            Kind::InBatch => self.fill_in_batch(batch, scratch),
         }
         if let Some(similar) = &self.similar {
             self.fill_teachers(similar, batch, scratch);
@@ -64,6 +65,18 @@ impl Recipe {
         };
         let draws = self.draws(batch.epoch, Stream::SharedNegatives, 0, batch.step as i64);
         catalogue.draw_shared(&draws, n, &mut batch.negatives);
+        self.fill_collision(batch, scratch);
+    }
+
+    /// Each target as often as it is one: an item comes up as often as training goes by it.
+    fn fill_in_batch(&self, batch: &mut Batch, scratch: &mut Scratch) {
+        let targets = batch.students.targets.iter().copied();
+        batch.negatives.extend(targets.filter(|&item| item > 0));
+        (batch.negatives_width, batch.shared) = (batch.negatives.len(), true);
+        self.fill_collision(batch, scratch);
+    }
+
+    fn fill_collision(&self, batch: &mut Batch, scratch: &mut Scratch) {
         let histories = batch
             .users
             .iter()
@@ -199,9 +212,9 @@ pub struct Batch {
     pub teacher_index: Vec<i64>,
     /// K, 0 without teachers.
     pub similar_users: usize,
-    /// Own negatives `[M, N]` or shared ones `[N]`.
+    /// Own negatives `[M, N]`, or the step's `[N]`: shared ones, or its targets.
     pub negatives: Vec<i32>,
-    /// N, 0 without negatives.
+    /// N, 0 without negatives (and where a step without targets takes them from its targets).
     pub negatives_width: usize,
     /// Whether the negatives are the whole step's.
     pub shared: bool,

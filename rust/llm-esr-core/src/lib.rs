@@ -4,6 +4,7 @@ pub mod batches;
 pub mod candidates;
 pub mod errors;
 pub mod loader;
+mod log_q;
 pub mod mapped;
 pub mod masking;
 pub mod negatives;

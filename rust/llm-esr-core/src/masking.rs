@@ -39,6 +39,12 @@ impl Masking {
         })
     }
 
+    /// How likely a token is masked in the random showing.
+    #[must_use]
+    pub fn probability(&self) -> f64 {
+        self.chance as f64 / 4_294_967_296.0
+    }
+
     /// The item id that stands for a masked item.
     #[must_use]
     pub fn token(&self) -> i32 {

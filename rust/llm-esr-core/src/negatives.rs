@@ -90,6 +90,19 @@ impl Catalogue {
         self.len == 0
     }
 
+    /// The chance of each item of `0..=n_items` in one draw, 0 for those that are never drawn.
+    #[must_use]
+    pub fn chances(&self, n_items: usize) -> Vec<f64> {
+        let mut chances = vec![0.0; n_items + 1];
+        for rank in 0..self.len {
+            chances[self.item(rank) as usize] = match &self.popularity {
+                None => 1.0 / f64::from(self.len),
+                Some(popularity) => popularity.chance(rank),
+            };
+        }
+        chances
+    }
+
     /// The item that a word stands for; none where the word would favour some items.
     #[inline]
     pub(crate) fn pick(&self, word: u32) -> Option<i32> {
@@ -228,6 +241,11 @@ impl Popularity {
             cells: alias_cells(&cumulative),
             cumulative,
         }
+    }
+
+    fn chance(&self, rank: u32) -> f64 {
+        let [before, after] = [rank, rank + 1].map(|at| self.cumulative[at as usize]);
+        (after - before) as f64 / self.cumulative[self.cumulative.len() - 1] as f64
     }
 
     #[inline]

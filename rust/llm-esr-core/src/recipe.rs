@@ -20,6 +20,8 @@ pub enum Kind {
     Shared(usize),
     /// N for each target, never an item that the user met.
     Own(usize),
+    /// The step's own targets, each as often as it is one, and which of them each user met.
+    InBatch,
 }
 
 /// What a student shows of its training sequence, and a teacher.
@@ -62,7 +64,7 @@ pub struct Recipe {
     pub similar: Option<SimilarUsers>,
     /// Negatives.
     pub kind: Kind,
-    /// What negatives are drawn from; there unless the kind is `None` or nobody trains.
+    /// What negatives are drawn from; there where they are drawn and somebody trains.
     pub catalogue: Option<Catalogue>,
     /// Semantic smoothing, if any.
     pub smoothing: Option<Smoothing>,
@@ -130,11 +132,12 @@ impl Recipe {
         let students: Vec<u32> = (0..store.n_users() as u32)
             .filter(|&user| store.training(user as usize).len() >= shortest)
             .collect();
-        let catalogue = if options.kind == Kind::None || students.is_empty() {
-            None
-        } else {
+        let drawn = !matches!(options.kind, Kind::None | Kind::InBatch);
+        let catalogue = if drawn && !students.is_empty() {
             let counts = store.training_counts();
             Some(Catalogue::new(&counts, options.only_met, options.exponent)?)
+        } else {
+            None
         };
         let recipe = Self {
             store,

@@ -81,6 +81,31 @@ impl Smoothing {
         self.choose(words[coin], words[coin + 1], target)
     }
 
+    /// How often each item is a target once `counts` are smoothed, in the mean; index = id.
+    #[must_use]
+    pub fn spread(&self, counts: &[f64]) -> Vec<f64> {
+        let chance = self.chance as f64 / 4_294_967_296.0;
+        let mut spread: Vec<f64> = counts.iter().map(|count| count * (1.0 - chance)).collect();
+        for (item, &count) in counts.iter().enumerate().skip(1) {
+            let row = (item - 1) * self.columns;
+            let mut below = 0;
+            for (&neighbour, &limit) in self.neighbours.as_slice()[row..row + self.columns]
+                .iter()
+                .zip(&self.limits[row..row + self.columns])
+            {
+                let words = (u64::from(limit) + 1).saturating_sub(below);
+                below += words;
+                let chosen = if neighbour > 0 {
+                    neighbour as usize
+                } else {
+                    item
+                };
+                spread[chosen] += count * chance * (words as f64 / 4_294_967_296.0);
+            }
+        }
+        spread
+    }
+
     #[inline]
     fn choose(&self, coin: u32, word: u32, target: i32) -> i32 {
         if u64::from(coin) < self.chance {

@@ -107,6 +107,12 @@ impl PyLoader {
         self.0.recipe().students().len()
     }
 
+    /// The logarithm of each item's chance as a negative, float32 [I + 1]; None without negatives.
+    fn log_q<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray1<f32>>>> {
+        let logs = without_gil(py, || Ok(self.0.recipe().log_q()))?;
+        Ok(logs.map(|logs| PyArray1::from_vec(py, logs)))
+    }
+
     /// An epoch's batches from a step on.
     fn batches(&self, py: Python<'_>, epoch: u64, first_step: u64) -> PyResult<PyBatches> {
         let batches = without_gil(py, || Ok(self.0.batches(epoch, first_step)))?;
@@ -139,6 +145,7 @@ fn targets_of(name: &str) -> PyResult<Targets> {
 fn kind_of(name: Option<&str>, n: usize) -> PyResult<Kind> {
     match name {
         None => Ok(Kind::None),
+        Some("in-batch") => Ok(Kind::InBatch),
         Some(_) if n == 0 => Err(to_py(Error::argument(
             "n_negatives",
             "0; expected at least 1, or negatives=None",
@@ -147,7 +154,7 @@ fn kind_of(name: Option<&str>, n: usize) -> PyResult<Kind> {
         Some("own") => Ok(Kind::Own(n)),
         Some(other) => Err(to_py(Error::argument(
             "negatives",
-            format!("'{other}'; expected 'shared', 'own' or None"),
+            format!("'{other}'; expected 'shared', 'own', 'in-batch' or None"),
         ))),
     }
 }
@@ -234,15 +241,15 @@ impl PyBatch {
         (k > 0).then(|| Self::matrix(this, &batch.teacher_index, batch.users.len(), k))
     }
 
-    /// Own negatives int32 [M, N], or shared ones int32 [N].
+    /// Own negatives int32 [M, N], or the step's int32 [N].
     #[getter]
     fn negatives<'py>(this: &Bound<'py, Self>) -> Option<Bound<'py, PyAny>> {
         let batch = &this.get().0;
         let n = batch.negatives_width;
-        if n == 0 {
-            None
-        } else if batch.shared {
+        if batch.shared {
             Some(Self::vector(this, &batch.negatives).into_any())
+        } else if n == 0 {
+            None
         } else {
             let rows = batch.negatives.len() / n;
             Some(Self::matrix(this, &batch.negatives, rows, n).into_any())

@@ -1,0 +1,84 @@
+//! How likely each item is as a negative, for the correction of losses that see a sample of the items only.
+//!
+//! Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic language model",
+//! 2008; for the step's own targets Yi et al., "Sampling-bias-corrected neural modeling", RecSys 2019.
+
+use crate::masking::Masking;
+use crate::recipe::{Kind, Recipe, Shown, Targets};
+
+impl Recipe {
+    /// The logarithm of each item's chance in one draw of a negative, before the user's items are left out,
+    /// `[n_items + 1]`; index 0 is padding's and 0. None without negatives or without students.
+    ///
+    /// Where negatives are the step's targets it is an item's share of an epoch's targets, smoothing included, as the
+    /// sequences are without augmentation. An item without a chance has the least chance of those that have one, so
+    /// that no number is infinite.
+    #[must_use]
+    pub fn log_q(&self) -> Option<Vec<f32>> {
+        let chances = match (self.kind, &self.catalogue) {
+            (Kind::None, _) => return None,
+            (Kind::InBatch, _) => {
+                let counts = self.target_counts();
+                match &self.smoothing {
+                    None => counts,
+                    Some(smoothing) => smoothing.spread(&counts),
+                }
+            }
+            (_, catalogue) => catalogue.as_ref()?.chances(self.store.n_items()),
+        };
+        let total: f64 = chances.iter().sum();
+        let least = chances
+            .iter()
+            .copied()
+            .filter(|&chance| chance > 0.0)
+            .reduce(f64::min)?;
+        let mut logs: Vec<f32> = chances
+            .iter()
+            .map(|chance| (chance.max(least) / total).ln() as f32)
+            .collect();
+        logs[0] = 0.0;
+        Some(logs)
+    }
+
+    /// How often each item is a target in an epoch, in the mean over what is masked, before smoothing.
+    fn target_counts(&self) -> Vec<f64> {
+        let mut counts = vec![0.0; self.store.n_items() + 1];
+        let items = self.store.items().as_slice();
+        for &user in self.students() {
+            let span = self.span(user as usize);
+            if let Some(masking) = &self.masking {
+                self.count_masked(masking, user as usize, &mut counts);
+                continue;
+            }
+            let behind = usize::from(self.sequence == Shown::WithoutLast);
+            let next = &items[span.start..span.start + span.length + behind];
+            // The oldest item follows none that is shown, unless padding is.
+            let from_padding = self.frame.padding_tokens && self.targets == Targets::Last;
+            let next = if next.len() == 1 && behind == 1 && from_padding {
+                next
+            } else {
+                next.get(1..).unwrap_or_default()
+            };
+            let aimed = match self.targets {
+                Targets::Every => next,
+                Targets::Last => &next[next.len().saturating_sub(1)..],
+            };
+            for &item in aimed {
+                counts[item as usize] += 1.0;
+            }
+        }
+        counts
+    }
+
+    fn count_masked(&self, masking: &Masking, user: usize, counts: &mut [f64]) {
+        let history = self.store.training(user);
+        let window = &history[history.len().saturating_sub(self.frame.max_len)..];
+        let full = self.frame.mask_token.is_some() && window.len() == self.frame.max_len;
+        for &item in &window[usize::from(full)..] {
+            counts[item as usize] += masking.probability();
+        }
+        if let Some(&last) = window.last() {
+            counts[last as usize] += 1.0;
+        }
+    }
+}
