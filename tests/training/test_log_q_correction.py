@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +12,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from llm_esr import train
+from llm_esr.config import load_config
+from llm_esr.data import Dataset
 from llm_esr.loading import BatchLoader
 from llm_esr.training.losses import ranking, sampled_softmax
+from llm_esr.training.train import _made_from
 
-I, D, M = 60, 4, 3
+N_ITEMS, D, M = 60, 4, 3
 RNG = np.random.default_rng(5)
-ITEMS = RNG.normal(size=(I + 1, D))
+ITEMS = RNG.normal(size=(N_ITEMS + 1, D))
 HIDDEN = RNG.normal(size=(M, D))
 TARGETS = np.array([1, 7, 30])
 MET = [{1, 2, 3}, {7, 50}, {30, 1}]
@@ -26,7 +31,7 @@ def full_softmax() -> tuple[float, NDArray[np.float64]]:
     """Loss and its gradient by the states [M, D], each target among all items that its user did not meet."""
     losses, gradients = [], []
     for hidden, target, met in zip(HIDDEN, TARGETS, MET, strict=True):
-        among = [i for i in range(1, I + 1) if i == target or i not in met]
+        among = [i for i in range(1, N_ITEMS + 1) if i == target or i not in met]
         scores = ITEMS[among] @ hidden
         weights = np.exp(scores) / np.exp(scores).sum()
         losses.append(-math.log(weights[among.index(target)]))
@@ -42,7 +47,7 @@ def sampled(
     items = torch.from_numpy(ITEMS)
     value, gradient = 0.0, np.zeros((M, D))
     for _ in range(rounds):
-        negatives = rng.choice(np.arange(1, I + 1), n, p=chances)
+        negatives = rng.choice(np.arange(1, N_ITEMS + 1), n, p=chances)
         masked = torch.tensor([[bool(j in met) for j in negatives.tolist()] for met in MET])
         masked |= torch.from_numpy(TARGETS[:, None] == negatives)
         counts = None if log_q is None else torch.from_numpy(log_q[negatives]) + math.log(n)
@@ -79,11 +84,11 @@ def make_data(tmp_path: Any) -> Any:
     """A folder whose items are met 1 to 8 times."""
 
     def make() -> Any:
-        items = np.repeat(np.arange(1, I + 1), np.arange(I) % 8 + 1).astype(np.int32)
+        items = np.repeat(np.arange(1, N_ITEMS + 1), np.arange(N_ITEMS) % 8 + 1).astype(np.int32)
         np.save(tmp_path / "items.npy", items)
         np.save(tmp_path / "offsets.npy", np.array([0, len(items)], np.int64))
         np.save(tmp_path / "splits.npy", np.array([[len(items)] * 2], np.int64))
-        return SimpleNamespace(folder=tmp_path, n_users=1, n_items=I, fingerprint="counts")
+        return SimpleNamespace(folder=tmp_path, n_users=1, n_items=N_ITEMS, fingerprint="counts")
 
     return make
 
@@ -101,3 +106,22 @@ def test_the_correction_goes_into_every_view_and_takes_nothing_from_the_target()
         total = np.exp(target) + np.exp(h @ n.T - counts.numpy()).sum(1)
         expected += weight * float((np.log(total) - target).mean())
     assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["shared", "own", "in-batch"])
+def test_a_model_trains_with_corrected_negatives(tiny_folder: Path, tmp_path: Path, kind: str) -> None:
+    settings = [f"negatives.kind={kind}", "negatives.count=8", "negatives.distribution=popularity"]
+    small = ["model.width=8", "model.max_len=10", "train.epochs=1", "index.similar_users=3", "distill.similar_users=3"]
+    config = load_config("sasrec", [*settings, *small, "negatives.log_q_correction=true"])
+    model = train(tiny_folder, config=config, out=tmp_path, progress=False).model
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_the_correction_belongs_to_the_softmax() -> None:
+    with pytest.raises(ValueError, match=r"log_q_correction belongs to train\.loss sampled-softmax"):
+        load_config("sasrec", ["train.loss=bce", "negatives.log_q_correction=true"])
+
+
+def test_models_of_before_the_correction_stay_fresh(tiny_folder: Path) -> None:
+    made = _made_from(Dataset.open(tiny_folder), load_config("sasrec"))
+    assert made["negatives"].keys() == {"kind", "count", "distribution", "exponent", "catalogue"}

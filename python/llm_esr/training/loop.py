@@ -172,7 +172,9 @@ class Trainer:
         if self.teachers is not None and distil and self.teachers.due(batch.step):
             self.teachers.refresh(self._evaluated)
         with self._autocast():
-            losses = losses_of(self.model, batch, self.config, distil=distil, stored=self.teachers, log_q_I=self.log_q_I)
+            losses = losses_of(
+                self.model, batch, self.config, distil=distil, stored=self.teachers, log_q_I=self.log_q_I
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
         if self.config.train.clip_norm is not None:

@@ -1,7 +1,7 @@
 //! How likely each item is as a negative, for the correction of losses that see a sample of the items only.
 //!
 //! Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic language model",
-//! 2008; for the step's own targets Yi et al., "Sampling-bias-corrected neural modeling", RecSys 2019.
+//! 2008; for the step's own targets Yi et al., "Sampling-bias-corrected neural modeling" (2019).
 
 use crate::masking::Masking;
 use crate::recipe::{Kind, Recipe, Shown, Targets};
