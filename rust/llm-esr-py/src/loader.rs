@@ -248,10 +248,8 @@ impl PyBatch {
         let n = batch.negatives_width;
         if batch.shared {
             Some(Self::vector(this, &batch.negatives).into_any())
-        } else if n == 0 {
-            None
         } else {
-            let rows = batch.negatives.len() / n;
+            let rows = batch.negatives.len().checked_div(n)?;
             Some(Self::matrix(this, &batch.negatives, rows, n).into_any())
         }
     }
