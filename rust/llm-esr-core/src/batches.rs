@@ -20,6 +20,14 @@ impl Recipe {
         batch.clear();
         (batch.epoch, batch.step) = (epoch, step);
         self.entries_at(places, &mut batch.users, &mut batch.showings);
+        // Users lie anywhere in the files. What is read next is asked for here, and comes while other work is done.
+        for &user in &batch.users {
+            let span = self.span(user as usize);
+            self.store.prefetch_items(span.start, span.length + 1);
+        }
+        if let Some(similar) = &self.similar {
+            self.find_teachers(similar, batch, scratch);
+        }
         self.fill_students(batch, scratch);
         match self.kind {
             Kind::None => {}
@@ -27,8 +35,18 @@ impl Recipe {
             Kind::Shared(n) => self.fill_shared(n, batch, scratch),
             Kind::InBatch => self.fill_in_batch(batch, scratch),
         }
-        if let Some(similar) = &self.similar {
-            self.fill_teachers(similar, batch, scratch);
+        if self.similar.is_some() {
+            self.fill_teachers(batch, scratch);
+        }
+    }
+
+    /// Asks for what the batch at `places` reads first.
+    pub(crate) fn prefetch(&self, places: &[u32]) {
+        for user in self.students_at(places) {
+            self.store.prefetch_range(user as usize);
+            if let Some(similar) = &self.similar {
+                similar.prefetch(user as usize);
+            }
         }
     }
 
@@ -90,13 +108,11 @@ impl Recipe {
     }
 
     /// Each distinct similar user once, by rising number; a user without a training item teaches nobody.
-    fn fill_teachers(&self, similar: &SimilarUsers, batch: &mut Batch, scratch: &mut Scratch) {
+    fn find_teachers(&self, similar: &SimilarUsers, batch: &mut Batch, scratch: &mut Scratch) {
         let Scratch {
             wanted,
             sorting,
-            spans,
-            counting,
-            packer,
+            teachers: spans,
             ..
         } = scratch;
         wanted.clear();
@@ -105,6 +121,7 @@ impl Recipe {
                 let place = batch.teacher_index.len() as u64;
                 batch.teacher_index.push(-1);
                 if other >= 0 {
+                    self.store.prefetch_range(other as usize);
                     wanted.push((other as u64) << 32 | place);
                 }
             }
@@ -118,15 +135,26 @@ impl Recipe {
             if user != before {
                 before = user;
                 index = -1;
-                if !self.store.training(user as usize).is_empty() {
+                if !self.store.training_range(user as usize).is_empty() {
                     index = spans.len() as i64;
-                    spans.push(self.span(user as usize));
+                    let span = self.span(user as usize);
+                    self.store.prefetch_items(span.start, span.length);
+                    spans.push(span);
                 }
             }
             batch.teacher_index[place] = index;
         }
+    }
+
+    fn fill_teachers(&self, batch: &mut Batch, scratch: &mut Scratch) {
+        let Scratch {
+            teachers: spans,
+            counting,
+            packer,
+            ..
+        } = scratch;
         let teachers = &mut batch.teachers;
-        let items = self.store.items().as_slice();
+        let items = self.store.flat();
         if self.frame.is_bare() {
             teachers.gather(items, spans, counting);
         } else {
@@ -175,6 +203,7 @@ pub struct Scratch {
     wanted: Vec<u64>,
     sorting: Vec<u64>,
     pub(crate) spans: Vec<Span>,
+    teachers: Vec<Span>,
 }
 
 impl Scratch {
@@ -189,6 +218,7 @@ impl Scratch {
             wanted: Vec::new(),
             sorting: Vec::new(),
             spans: Vec::new(),
+            teachers: Vec::new(),
         }
     }
 }

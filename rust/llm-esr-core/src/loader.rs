@@ -107,6 +107,7 @@ impl Loader {
             order,
             epoch,
             steps: self.steps(),
+            stride: self.threads.max(1) as u64,
             pool: Arc::clone(&pool),
         };
         Batches::new(job, first_step, self.threads)
@@ -126,16 +127,26 @@ struct Job {
     order: Vec<u32>,
     epoch: u64,
     steps: u64,
+    /// From a thread's step to its next one.
+    stride: u64,
     pool: Arc<Pool>,
 }
 
 impl Job {
     fn make(&self, step: u64, scratch: &mut Scratch) -> Pooled {
         let mut made = Pool::take(&self.pool);
-        let places = &self.order[self.shares.range(step, self.order.len())];
+        // The thread's next two steps, as far as can be told before another one takes them.
         self.recipe
-            .fill(self.epoch, step, places, scratch, &mut made);
+            .prefetch_students(self.places(step.saturating_add(2 * self.stride)));
+        self.recipe
+            .prefetch(self.places(step.saturating_add(self.stride)));
+        self.recipe
+            .fill(self.epoch, step, self.places(step), scratch, &mut made);
         made
+    }
+
+    fn places(&self, step: u64) -> &[u32] {
+        &self.order[self.shares.range(step, self.order.len())]
     }
 
     fn scratch(&self) -> Scratch {

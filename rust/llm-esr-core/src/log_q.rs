@@ -43,7 +43,7 @@ impl Recipe {
     /// How often each item is a target in an epoch, in the mean over what is masked, before smoothing.
     fn target_counts(&self) -> Vec<f64> {
         let mut counts = vec![0.0; self.store.n_items() + 1];
-        let items = self.store.items().as_slice();
+        let items = self.store.flat();
         for &user in self.students() {
             let span = self.span(user as usize);
             if let Some(masking) = &self.masking {

@@ -1,11 +1,11 @@
-//! Memory-mapped `.npy` files; the crate's only `unsafe`.
+//! Memory-mapped `.npy` files, memory in large pages and prefetching; the crate's only `unsafe`.
 #![allow(unsafe_code)]
 
 use std::fs::File;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
 use crate::{Error, Result};
 
@@ -40,6 +40,60 @@ impl Number for i64 {
 impl Number for f32 {
     const DESCR: &'static str = "<f4";
     const NAME: &'static str = "float32";
+}
+
+/// Numbers in large pages, where the system has them: read in any order they do not wait for page tables.
+#[derive(Debug)]
+pub struct Paged<T> {
+    map: MmapMut,
+    len: usize,
+    number: PhantomData<T>,
+}
+
+impl<T: Number> Paged<T> {
+    /// `len` zeros.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn zeros(len: usize) -> std::io::Result<Self> {
+        let map = MmapMut::map_anon((len * size_of::<T>()).max(1))?;
+        // A system without large pages gives ordinary ones.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Self {
+            map,
+            len,
+            number: PhantomData,
+        })
+    }
+
+    /// All numbers.
+    #[must_use]
+    #[inline]
+    pub fn as_slice(&self) -> &[T] {
+        // SAFETY: the map starts at a page, holds `len` numbers, and lives as long as `self`; any bits are a number.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
+    }
+
+    /// All numbers, to be written.
+    #[must_use]
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        // SAFETY: as above, and `self` is borrowed alone.
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+/// Asks for a number's cache line ahead of its use, and does not wait; a place outside is nothing.
+#[inline]
+pub fn prefetch<T>(numbers: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(number) = numbers.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 processor has the instruction, and it never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(number).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (numbers, at);
 }
 
 /// The numbers of a `.npy` file, in C order; read from disk as they are touched.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::mapped::prefetch;
 use crate::masking::Masking;
 use crate::negatives::Catalogue;
 use crate::rng::{Draws, Stream, permutation};
@@ -134,11 +135,17 @@ impl Recipe {
             .collect();
         let drawn = !matches!(options.kind, Kind::None | Kind::InBatch);
         let catalogue = if drawn && !students.is_empty() {
-            let counts = store.training_counts();
-            Some(Catalogue::new(&counts, options.only_met, options.exponent)?)
+            let alike = !options.only_met && options.exponent.is_none();
+            Some(if alike {
+                Catalogue::all(store.n_items() as u32)
+            } else {
+                let counts = store.training_counts();
+                Catalogue::new(&counts, options.only_met, options.exponent)?
+            })
         } else {
             None
         };
+        store.bring_near();
         let recipe = Self {
             store,
             seed: options.seed,
@@ -212,6 +219,21 @@ impl Recipe {
                     .map(|&place| student(place / Masking::SHOWINGS)),
             );
             showings.extend(places.iter().map(|&place| showing(place)));
+        }
+    }
+
+    /// The users at places of an epoch that is not shuffled.
+    pub(crate) fn students_at(&self, places: &[u32]) -> impl Iterator<Item = u32> {
+        let showings = self.showings();
+        places
+            .iter()
+            .map(move |&place| self.students[(place / showings) as usize])
+    }
+
+    /// Asks for what `students_at` reads.
+    pub(crate) fn prefetch_students(&self, places: &[u32]) {
+        for &place in places {
+            prefetch(&self.students, (place / self.showings()) as usize);
         }
     }
 

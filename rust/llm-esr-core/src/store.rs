@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::thread;
 
-use crate::mapped::Mapped;
+use crate::mapped::{Mapped, Paged, prefetch};
 use crate::{Error, Result};
 
 /// Interactions in CSR form: user u's items are `items[offsets[u]..offsets[u + 1]]`, oldest first.
@@ -12,8 +14,19 @@ pub struct Store {
     offsets: Mapped<i64>,
     items: Mapped<i32>,
     splits: Mapped<i64>,
+    /// Where each user's training sequence starts, and its length in the lowest bits: one cache line a user where the
+    /// files have two or three.
+    training: Paged<i64>,
+    /// The items once more, where that is worth its memory.
+    near: OnceLock<Paged<i32>>,
     n_items: usize,
 }
+
+/// Bytes of items from which a walk of page tables costs more than reading them, up to what a copy may take.
+const WORTH_A_COPY: Range<usize> = 1 << 24..1 << 29;
+/// Bits of a training sequence's length; a longer one has them all set and is looked up in the files.
+const LENGTH_BITS: u32 = if cfg!(test) { 4 } else { 24 };
+const LONG: i64 = (1 << LENGTH_BITS) - 1;
 
 impl Store {
     /// Opens `offsets.npy`, `items.npy` and `splits.npy` of a data folder.
@@ -21,10 +34,15 @@ impl Store {
     /// # Errors
     /// A missing or damaged file, offsets that fall, ids outside `1..=n_items`, or splits beyond a user's items.
     pub fn open(folder: &Path, n_items: usize) -> Result<Self> {
-        let store = Self {
-            offsets: Mapped::open(&folder.join("offsets.npy"), 1)?,
+        let offsets = Mapped::open(&folder.join("offsets.npy"), 1)?;
+        let n_users = offsets.as_slice().len().saturating_sub(1);
+        let training = Paged::zeros(n_users).map_err(|e| Error::io(offsets.path(), e))?;
+        let mut store = Self {
+            offsets,
             items: Mapped::open(&folder.join("items.npy"), 1)?,
             splits: Mapped::open(&folder.join("splits.npy"), 2)?,
+            training,
+            near: OnceLock::new(),
             n_items,
         };
         if n_items >= i32::MAX as usize {
@@ -34,7 +52,16 @@ impl Store {
         store.check_offsets()?;
         check_ids(&store.items, 1, n_items as i32)?;
         store.check_splits()?;
+        store.note_training();
         Ok(store)
+    }
+
+    fn note_training(&mut self) {
+        let (offsets, splits) = (self.offsets.as_slice(), self.splits.as_slice());
+        let users = offsets.iter().zip(splits.chunks_exact(2));
+        for (noted, (&start, ends)) in self.training.as_mut_slice().iter_mut().zip(users) {
+            *noted = start << LENGTH_BITS | ends[0].min(LONG);
+        }
     }
 
     fn check_offsets(&self) -> Result<()> {
@@ -99,6 +126,34 @@ impl Store {
         self.n_items
     }
 
+    /// Copies items of middling size into large pages, in the background: reading them in any order is faster then, and
+    /// until then they are read where they are.
+    pub fn bring_near(self: &Arc<Self>) {
+        let bytes = size_of_val(self.items.as_slice());
+        if WORTH_A_COPY.contains(&bytes) && self.near.get().is_none() {
+            let store = Arc::clone(self);
+            thread::spawn(move || store.copy_items());
+        }
+    }
+
+    fn copy_items(&self) {
+        let items = self.items.as_slice();
+        // Without memory for it there is no copy, and nothing else changes.
+        if let Ok(mut copy) = Paged::zeros(items.len()) {
+            copy.as_mut_slice().copy_from_slice(items);
+            let _ = self.near.set(copy);
+        }
+    }
+
+    /// The items of all users, one user's after another's, where they are read fastest.
+    #[must_use]
+    #[inline]
+    pub fn flat(&self) -> &[i32] {
+        self.near
+            .get()
+            .map_or_else(|| self.items.as_slice(), Paged::as_slice)
+    }
+
     /// Everything a user met, oldest first.
     #[must_use]
     #[inline]
@@ -111,15 +166,39 @@ impl Store {
     #[must_use]
     #[inline]
     pub fn training(&self, user: usize) -> &[i32] {
-        &self.items.as_slice()[self.training_range(user)]
+        &self.flat()[self.training_range(user)]
     }
 
     /// Where a training sequence lies in `items`.
     #[must_use]
     #[inline]
     pub fn training_range(&self, user: usize) -> Range<usize> {
+        let noted = self.training.as_slice()[user];
+        let (start, length) = ((noted >> LENGTH_BITS) as usize, noted & LONG);
+        if length == LONG {
+            return self.long_training_range(user);
+        }
+        start..start + length as usize
+    }
+
+    #[cold]
+    fn long_training_range(&self, user: usize) -> Range<usize> {
         let start = self.offsets.as_slice()[user] as usize;
         start..start + self.splits.as_slice()[2 * user] as usize
+    }
+
+    /// Asks for what `training_range` reads, ahead of it.
+    #[inline]
+    pub(crate) fn prefetch_range(&self, user: usize) {
+        prefetch(self.training.as_slice(), user);
+    }
+
+    /// Asks for both ends of a stretch of the items; what lies between in a long one comes along.
+    #[inline]
+    pub(crate) fn prefetch_items(&self, start: usize, length: usize) {
+        let items = self.flat();
+        prefetch(items, start);
+        prefetch(items, start + length.saturating_sub(1));
     }
 
     /// What a user met before the end of validation, oldest first.
@@ -196,6 +275,14 @@ impl SimilarUsers {
         self.k
     }
 
+    /// Asks for the nearest users of one, ahead of their use.
+    #[inline]
+    pub(crate) fn prefetch(&self, user: usize) {
+        let start = user * self.columns;
+        prefetch(self.users.as_slice(), start);
+        prefetch(self.users.as_slice(), start + self.k - 1);
+    }
+
     /// The `k` nearest users of one, best first, -1 fills.
     #[must_use]
     #[inline]
@@ -238,4 +325,63 @@ pub(crate) fn check_ids(ids: &Mapped<i32>, low: i32, high: i32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn npy(descr: &str, shape: &str, body: impl Iterator<Item = u8>) -> Vec<u8> {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+        let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+        bytes.extend(format!("{header:<117}\n").bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    fn store(lengths: &[i64]) -> Store {
+        let folder = tempfile::tempdir().unwrap();
+        let mut offsets = vec![0_i64];
+        for length in lengths {
+            offsets.push(offsets[offsets.len() - 1] + length);
+        }
+        let (users, total) = (lengths.len(), offsets[lengths.len()]);
+        let le = |numbers: Vec<i64>| numbers.into_iter().flat_map(i64::to_le_bytes);
+        let splits = lengths.iter().flat_map(|&n| [n - n.min(1), n]).collect();
+        let items = (0..total).flat_map(|n| ((n % 50) as i32 + 1).to_le_bytes());
+        for (name, bytes) in [
+            (
+                "offsets",
+                npy("<i8", &format!("({},)", users + 1), le(offsets)),
+            ),
+            ("splits", npy("<i8", &format!("({users}, 2)"), le(splits))),
+            ("items", npy("<i4", &format!("({total},)"), items)),
+        ] {
+            fs::write(folder.path().join(format!("{name}.npy")), bytes).unwrap();
+        }
+        Store::open(folder.path(), 50).unwrap()
+    }
+
+    #[test]
+    fn a_training_sequence_that_is_too_long_to_be_noted_is_looked_up() {
+        let long = LONG as usize;
+        let store = store(&[3, LONG + 3, 0, LONG, 2]);
+        let ranges: Vec<Range<usize>> = (0..5).map(|user| store.training_range(user)).collect();
+        let starts = [0, 3, long + 6, long + 6, 2 * long + 6];
+        let expected: Vec<Range<usize>> = starts
+            .into_iter()
+            .zip([2, long + 2, 0, long - 1, 1])
+            .map(|(start, length)| start..start + length)
+            .collect();
+        assert_eq!(ranges, expected);
+    }
+
+    #[test]
+    fn the_copy_of_the_items_is_the_items() {
+        let store = store(&[40, 0, 30]);
+        store.copy_items();
+        assert!(store.near.get().is_some());
+        assert_eq!(store.flat(), store.items().as_slice());
+    }
 }

@@ -26,7 +26,7 @@ impl Recipe {
         } = scratch;
         spans.clear();
         spans.extend(batch.users.iter().map(|&user| self.span(user as usize)));
-        let (students, items) = (&mut batch.students, self.store.items().as_slice());
+        let (students, items) = (&mut batch.students, self.store.flat());
         students.gather(items, spans, counting);
         // A student has a training item, and so one behind what is read without the last.
         let behind = usize::from(self.sequence == Shown::WithoutLast);
