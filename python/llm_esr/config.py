@@ -208,6 +208,10 @@ class TrainConfig(Section):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float | None = Field(5.0, gt=0)
+    # Adam and the averaged weights of the collaborative table: dense, all rows in every step; lazy, only the rows that
+    # a step meets, whose moments and weight decay stand still in between. Lazy is another algorithm with other results,
+    # for tables of some 100,000 items and more, where dense steps spend their time on passing over the table.
+    table_updates: Literal["dense", "lazy"] = "dense"
     averaging: float = Field(0.0, ge=0, lt=1)  # decay a step of the averaged weights; 0: none
     patience: int = Field(6, ge=1)  # epochs without a better validation NDCG@10
     evaluate_every: int = Field(1, ge=1)

@@ -34,6 +34,7 @@ from llm_esr.training.checkpoint import (
 )
 from llm_esr.training.environment import describe, warn_of_difference
 from llm_esr.training.metrics_log import MetricsLog
+from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_table
 from llm_esr.training.step import Losses, losses_of
 from llm_esr.training.teachers import StoredTeachers
 
@@ -97,8 +98,9 @@ class Trainer:
         self.log_q_I = None if log_q is None else torch.from_numpy(log_q).to(model.device)
         self.validate = validate
         self.callbacks = list(callbacks)
-        self.optimizer = _optimizer(model, config)
-        self.averaged = AveragedModel(model, config.train.averaging) if config.train.averaging else None
+        table, decay = lazy_table(model, config), config.train.averaging
+        self.optimizer = build_optimizer(model, config, table)
+        self.averaged = AveragedModel(model, decay, table) if decay else None
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=config.train.precision == "float16")
         self.log = MetricsLog(folder / "metrics.jsonl")
         self.best: dict[str, Tensor] | None = None
@@ -179,7 +181,9 @@ class Trainer:
         self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
         if self.config.train.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
+            clip_gradients(self.model.parameters(), self.config.train.clip_norm)
+        if self.averaged is not None:
+            self.averaged.before_step()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.averaged is not None:
@@ -241,7 +245,7 @@ class Trainer:
         """Write a checkpoint of this very step."""
         tensors = module_tensors("model", self.model)
         if self.averaged is not None:
-            tensors |= module_tensors("averaged", self.averaged.model)
+            tensors |= self.averaged.tensors()
         if self.best is not None:
             tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
         tensors |= optimizer_tensors(self.optimizer) | random_tensors(self.model.device) | {"sums": self._sums}
@@ -270,8 +274,7 @@ class Trainer:
         warn_of_difference(state["environment"])
         self.model.load_state_dict(with_prefix("model", tensors))
         if self.averaged is not None:
-            self.averaged.model.load_state_dict(with_prefix("averaged", tensors))
-            self.averaged.updates = state["averaging_updates"]
+            self.averaged.load(tensors, state["averaging_updates"])
         self.best = {k: v.to(self.model.device) for k, v in with_prefix("best", tensors).items()} or None
         self.best_value = -math.inf if state["best_value"] is None else state["best_value"]
         self.best_epoch = state["best_epoch"]
@@ -311,14 +314,6 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
-
-
-def _optimizer(model: DualView, config: Config) -> torch.optim.Optimizer:
-    settings = config.train
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(
-        trainable, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=model.device.type != "mps"
-    )
 
 
 @contextmanager

@@ -291,6 +291,7 @@ _LATER: dict[str, dict[str, Any]] = {
         "sequence": "whole",
         "targets": "every",
         "mask_probability": 0.6,
+        "table_updates": "dense",
         "validation_candidates": None,
         "validation_ties": "expected",
     },
