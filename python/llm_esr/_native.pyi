@@ -139,6 +139,7 @@ class Loader:
         padding_tokens: bool,
         mask_probability: float | None,
         append_mask: bool,
+        augmentation: tuple[float, float, float, float],
         similar_users: int,
         negatives: str | None,
         n_negatives: int,

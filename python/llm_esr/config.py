@@ -176,6 +176,20 @@ class SmoothingConfig(Section):
     temperature: float = Field(0.1, gt=0)
 
 
+class AugmentationConfig(Section):
+    """Sequence augmentation: now and then a student's sequence is cropped, masked in part or reordered in part."""
+
+    probability: float = Field(0.5, ge=0, le=1)  # that a student is changed in an epoch, in one of the ways that are on
+    crop: float = Field(0.0, ge=0, le=1)  # share that is kept; 0: off
+    mask: float = Field(0.0, ge=0, le=1)  # share of the items that show the mask token; 0: off
+    reorder: float = Field(0.0, ge=0, le=1)  # share that is shuffled; 0: off
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is changed."""
+        return self.probability > 0 and max(self.crop, self.mask, self.reorder) > 0
+
+
 class DistillConfig(Section):
     """Self-distillation from similar users."""
 
@@ -265,6 +279,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     negatives: NegativesConfig = NegativesConfig()
     smoothing: SmoothingConfig = SmoothingConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     distill: DistillConfig = DistillConfig()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -285,6 +300,8 @@ class Config(Section):
             raise ValueError("train.targets last does not fit bert4rec, whose targets are the masked items")
         if self.distill.teachers == "stored" and self.distill.teacher_dropout:
             raise ValueError("distill.teacher_dropout is for live teachers; stored ones are encoded without dropout")
+        if self.model.masks and self.augmentation.on:
+            raise ValueError("augmentation does not fit bert4rec, whose items are masked anyway; set its ratios to 0")
         if self.negatives.log_q_correction and self.train.loss != "sampled-softmax":
             raise ValueError(
                 f"negatives.log_q_correction belongs to train.loss sampled-softmax, not to {self.train.loss}"
@@ -294,6 +311,11 @@ class Config(Section):
         if self.train.item_regularisation and len(self.model.views) != 2:
             raise ValueError(f"train.item_regularisation needs both views, got model.views {self.model.views}")
         return self
+
+    @property
+    def shows_mask_tokens(self) -> bool:
+        """Whether training shows the model mask tokens."""
+        return self.model.masks or (self.augmentation.on and self.augmentation.mask > 0)
 
     @property
     def needs_vectors(self) -> bool:
@@ -311,7 +333,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "prepare": ("data",),
     "embed": ("embed",),
     "index": ("index",),
-    "train": ("model", "negatives", "smoothing", "distill", "train"),
+    "train": ("model", "negatives", "smoothing", "augmentation", "distill", "train"),
     "evaluate": ("evaluate",),
 }
 

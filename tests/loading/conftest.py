@@ -56,7 +56,7 @@ class Folder:
         return np.array([h[ends[at]] if ends[at] < len(h) else 0 for h, ends in rows], np.int32)
 
 
-ORDER, OWN, SHARED, SMOOTHING, _, MASKING = range(6)
+ORDER, OWN, SHARED, SMOOTHING, _, MASKING, AUGMENTATION = range(7)
 ATTEMPTS = 16
 Token = tuple[int, int, int]  # item, position, target
 
@@ -108,8 +108,9 @@ class Oracle:
             return self.filled(self.random(epoch, user) if showing == 0 else self.last_masked(epoch, user))
         read = history[:-1] if self.without_last else history
         first = max(len(read) - self.max_len, 0)
-        following = [*history[1:], 0]
-        tokens = [(item, p + 1, following[first + p]) for p, item in enumerate(read[first:])]
+        window = history[first:]
+        shown, window = self.augmented(epoch, user, window, len(window) - (len(history) - len(read)))
+        tokens = [(i, p, t) for p, (i, t) in enumerate(zip(shown, [*window[1:], 0], strict=False), 1)]
         if self.last_alone:
             newest = max((p for _, p, target in tokens if target), default=0)
             tokens = [(item, p, target if p == newest else 0) for item, p, target in tokens]
@@ -117,6 +118,34 @@ class Oracle:
         if not read and self.last_alone and tokens:
             tokens[-1] = (0, 0, self.smooth(epoch, user, 0, history[-1]))
         return tokens
+
+    def augmented(self, epoch: int, user: int, window: list[int], n_shown: int) -> tuple[list[int], list[int]]:
+        """What is shown of a window, and the window itself, the last target included."""
+        how, key = self.options.get("augmentation"), (epoch, user, AUGMENTATION)
+        n, behind = len(window), len(window) - n_shown
+        ways = [] if how is None else [way for way in ("crop", "mask", "reorder") if getattr(how, way) > 0]
+        if not ways or self.word(*key, 0) >= how.probability * 2**32:
+            return window[:n_shown], window
+        way = ways[self.below(len(ways), *key, 1)]
+        ratio = getattr(how, way)
+        if way == "mask":
+            shown, left = list(window[:n_shown]), int(ratio * n_shown)
+            for place in range(n_shown):
+                if self.below(n_shown - place, *key, 4 + place) < left:
+                    shown[place], left = self.mask_token, left - 1
+            return shown, window
+        length = max(int(ratio * n), 2 if way == "crop" else 0)
+        if n < 2 or length < 2:
+            return window[:n_shown], window
+        start = self.below(n - length + 1, *key, 2)
+        part = window[start : start + length]
+        if way == "crop":
+            return part[: length - behind], part
+        for place in range(length - 1, 0, -1):
+            other = self.below(place + 1, *key, 4 + place)
+            part[place], part[other] = part[other], part[place]
+        window = window[:start] + part + window[start + length :]
+        return window[:n_shown], window
 
     def window(self, history: list[int], append: bool) -> list[tuple[int, int]]:
         """Items and positions; where a mask token is to follow in a full window, the oldest goes."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from llm_esr.loading import BatchLoader
+from llm_esr.loading import Augmentation, BatchLoader
 
 CASES: dict[str, dict[str, Any]] = {
     "shared": {"negatives": "shared", "n_negatives": 30, "similar_users": 4},
@@ -31,6 +31,10 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "masked, mask tokens appended": {
         "negatives": "shared", "n_negatives": 9, "mask_probability": 0.3, "append_mask": True, "similar_users": 3,
+    },
+    "every way to change a sequence, smoothed": {
+        "negatives": "own", "n_negatives": 2, "smoothing": 0.4, "smoothing_temperature": 0.2, "similar_users": 2,
+        "augmentation": Augmentation(0.8, crop=0.6, mask=0.4, reorder=0.7),
     },
     "none, all smoothed": {"negatives": None, "smoothing": 1.0, "smoothing_temperature": 0.5, "similar_users": 1},
 }  # fmt: skip
@@ -85,6 +89,8 @@ def anything(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
         options["append_mask"] = draw(st.booleans())
     else:
         options["targets"] = draw(st.sampled_from(["every", "last"]))
+        ratio = st.sampled_from([0.0, 0.3, 0.7, 1.0])
+        options["augmentation"] = draw(st.none() | st.builds(Augmentation, ratio, ratio, ratio, ratio))
     layouts = {"packed": {"layout": "packed"}, "padded": {"layout": "padded"}}
     layouts["tokens"] = {"layout": "padded", "padding_tokens": True}
     return files, options | layouts[draw(st.sampled_from(sorted(layouts)))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +22,32 @@ if TYPE_CHECKING:
     from llm_esr.data import Dataset
 
 _FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How students' sequences are changed on their way; a ratio of 0 is off (CL4SRec's operators, arXiv 2010.14395).
+
+    In each epoch a student is changed with `probability`, in one of the ways that are on, all alike. What is changed is
+    the window of the newest items, with `without-last` the last target too. Teachers stay as they are.
+
+    Args:
+        probability: how likely a student is changed.
+        crop: keep a contiguous part, this share of the window but two items at least, as if nothing else had been met.
+        mask: show the mask token `n_items + 1` in place of this share of the shown items; targets stay.
+        reorder: shuffle a contiguous part, this share of the window; each item's target is the one that follows then.
+
+    """
+
+    probability: float = 0.5
+    crop: float = 0.0
+    mask: float = 0.0
+    reorder: float = 0.0
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is changed."""
+        return self.probability > 0 and max(self.crop, self.mask, self.reorder) > 0
 
 
 class BatchLoader(IterableDataset[Batch]):
@@ -53,6 +80,7 @@ class BatchLoader(IterableDataset[Batch]):
         mask_probability: mask items with this probability; None: no items are masked.
         append_mask: end the sequences of showing 0 and of teachers in a mask token without target. In a window of
             `max_len` items the oldest makes room for it, and positions stay: 2 to `max_len + 1`.
+        augmentation: crop, mask or reorder students' sequences (not with `mask_probability`); None: as they are.
         similar_users: teachers a student, from `similar_users.npy`; 0: none.
         negatives: `shared` (N for the whole step, with a mask of what each user met), `own` (N for each target,
             never an item of the user's training sequence nor the target), `in-batch` (the targets of the step, or of
@@ -88,6 +116,7 @@ class BatchLoader(IterableDataset[Batch]):
         padding_tokens: bool = False,
         mask_probability: float | None = None,
         append_mask: bool = False,
+        augmentation: Augmentation | None = None,
         similar_users: int = 0,
         negatives: Literal["shared", "own", "in-batch"] | None = "shared",
         n_negatives: int = 512,
@@ -117,6 +146,7 @@ class BatchLoader(IterableDataset[Batch]):
             padding_tokens=bool(padding_tokens),
             mask_probability=None if mask_probability is None else float(mask_probability),
             append_mask=bool(append_mask),
+            augmentation=astuple(augmentation or Augmentation()),
             similar_users=at_least("similar_users", similar_users, 0),
             negatives=negatives,
             n_negatives=at_least("n_negatives", n_negatives, 0),
@@ -141,6 +171,8 @@ class BatchLoader(IterableDataset[Batch]):
             settings["padding_tokens"] = True
         if mask_probability is not None:
             settings |= {"mask_probability": float(mask_probability), "append_mask": bool(append_mask)}
+        if augmentation is not None and augmentation.on:
+            settings["augmentation"] = list(astuple(augmentation))
         if similar_users:
             settings |= {"similar_users": similar_users, "similar_users.npy": _checksum(data.folder, "similar_users")}
         if negatives == "in-batch":

@@ -40,6 +40,7 @@ class DualView(nn.Module):
         n_items: I.
         semantic_table: text embeddings [I, E], row = id - 1; needed where `config.views` has `semantic`.
         initial_table: [I, D], what the collaborative table starts from with `collaborative_init: pca`.
+        mask_tokens: the model reads mask tokens though its backbone does not ask for them (augmentation.mask).
 
     """
 
@@ -49,6 +50,8 @@ class DualView(nn.Module):
         n_items: int,
         semantic_table: Tensor | None = None,
         initial_table: Tensor | None = None,
+        *,
+        mask_tokens: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
@@ -59,7 +62,7 @@ class DualView(nn.Module):
                 if semantic_table is None or len(semantic_table) != n_items:
                     came = "none" if semantic_table is None else f"{len(semantic_table)} rows"
                     raise ValueError(f"the semantic view needs one vector for each of {n_items} items, got {came}")
-                self.views[view] = SemanticView(config, semantic_table)
+                self.views[view] = SemanticView(config, semantic_table, mask_tokens=mask_tokens)
             else:
                 self.views[view] = CollaborativeView(config, n_items, initial_table)
         self.positions = nn.Embedding(config.position_rows or config.positions, config.width)

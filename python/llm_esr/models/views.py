@@ -48,7 +48,7 @@ class SemanticView(nn.Module):
     table these are rows 0 and I + 1.
     """
 
-    def __init__(self, config: ModelConfig, table_IE: Tensor) -> None:
+    def __init__(self, config: ModelConfig, table_IE: Tensor, *, mask_tokens: bool = False) -> None:
         super().__init__()
         width, source = config.width, table_IE.shape[1]
         self.table: Tensor
@@ -58,7 +58,7 @@ class SemanticView(nn.Module):
             self.register_buffer("table", table_IE, persistent=False)
         inner = max(source // 2, 1)
         self.padding_idx = None if config.padding_row == "trained" else 0
-        self.only_items = config.padding == "none" and not config.masks
+        self.only_items = config.padding == "none" and not (config.masks or mask_tokens)
         # Without an activation between them the two layers are one, which is cheaper where items are many. The sums
         # are those of the two layers up to rounding; a comparison to the last digits can switch it off.
         self.collapses = config.adapter == "two-linear"

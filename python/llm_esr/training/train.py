@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm_esr.config import STAGES, Config, Section, dump_config, load_config, model_name
+from llm_esr.config import STAGES, AugmentationConfig, Config, Section, dump_config, load_config, model_name
 from llm_esr.evaluation import ModelScorer, early_stopping_candidates, early_stopping_users, quick_ndcg
 from llm_esr.files import atomic_file, key_of, read_json, write_json
-from llm_esr.loading import BatchLoader
+from llm_esr.loading import Augmentation, BatchLoader
 from llm_esr.models.dual_view import DualView
 from llm_esr.models.storage import FORMAT, load_model, save_weights, semantic_table
 from llm_esr.retrieval import neighbours_match
@@ -106,7 +106,8 @@ def build_model(data: Dataset, config: Config) -> tuple[DualView, Projection | N
         initial = torch.from_numpy(np.ascontiguousarray(projection.transform(vectors)))
     torch.manual_seed(config.train.seed)
     table = semantic_table(data.folder) if config.model.semantic else None
-    return DualView(config.model, data.n_items, table, initial), projection
+    mask_tokens = config.shows_mask_tokens
+    return DualView(config.model, data.n_items, table, initial, mask_tokens=mask_tokens), projection
 
 
 def build_loader(data: Dataset, config: Config) -> BatchLoader:
@@ -137,6 +138,7 @@ def build_loader(data: Dataset, config: Config) -> BatchLoader:
         mask_probability=settings.mask_probability if masks else None,
         # Where nothing is left out, BERT4Rec's sequences end in the mask token that evaluation and serving append.
         append_mask=masks and settings.sequence == "whole",
+        augmentation=Augmentation(**config.augmentation.model_dump()),
     )
 
 
@@ -257,6 +259,8 @@ def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
         for name, before in settings.items():
             if made[section][name] == before:
                 del made[section][name]
+        if not made[section]:
+            del made[section]
     if config.model.block == "paper":
         made["drawn"] = 2  # of the authors' blocks: 1 drew the projections of attention one by one
     if config.model.semantic or config.model.collaborative_init == "pca":
@@ -285,6 +289,7 @@ _LATER: dict[str, dict[str, Any]] = {
         "position_rows": None,
     },
     "negatives": {"log_q_correction": False},
+    "augmentation": AugmentationConfig().model_dump(),
     "distill": {"temperature": 1.0, "student_pass": "once", "teachers": "live", "refresh_steps": None},
     "train": {
         "item_regularisation": 0.0,

@@ -203,6 +203,7 @@ pub struct Scratch {
     wanted: Vec<u64>,
     sorting: Vec<u64>,
     pub(crate) spans: Vec<Span>,
+    pub(crate) window: Vec<i32>,
     teachers: Vec<Span>,
 }
 
@@ -218,6 +219,7 @@ impl Scratch {
             wanted: Vec::new(),
             sorting: Vec::new(),
             spans: Vec::new(),
+            window: Vec::new(),
             teachers: Vec::new(),
         }
     }

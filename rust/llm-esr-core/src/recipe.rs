@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::augmentation::{Augmentation, Ratios};
 use crate::mapped::prefetch;
 use crate::masking::Masking;
 use crate::negatives::Catalogue;
@@ -61,6 +62,8 @@ pub struct Recipe {
     pub targets: Targets,
     /// How students' items are masked, if they are.
     pub masking: Option<Masking>,
+    /// How students' sequences are changed, if they are.
+    pub augmentation: Option<Augmentation>,
     /// Teachers of each student, if any.
     pub similar: Option<SimilarUsers>,
     /// Negatives.
@@ -91,6 +94,8 @@ pub struct Options {
     pub mask_probability: Option<f64>,
     /// End each sequence that has no masked last item in a mask token.
     pub append_mask: bool,
+    /// How students' sequences are changed.
+    pub augmentation: Ratios,
     /// Negatives.
     pub kind: Kind,
     /// Draw negatives by training count to this power; none: uniformly.
@@ -103,7 +108,7 @@ impl Recipe {
     /// Checks that every batch can be made.
     ///
     /// # Errors
-    /// A `max_len` of 0, padding tokens in packed rows, settings of masking that do not fit, an exponent that is no
+    /// A `max_len` of 0, padding tokens in packed rows, settings of masking or augmentation that do not fit, an exponent that is no
     /// number from 0 up, or a user who met every item that own negatives are drawn from.
     pub fn new(
         store: Arc<Store>,
@@ -112,6 +117,13 @@ impl Recipe {
         smoothing: Option<Smoothing>,
     ) -> Result<Self> {
         let masking = masking_of(&options, store.n_items())?;
+        let augmentation = Augmentation::new(options.augmentation, store.n_items())?;
+        if augmentation.is_some() && masking.is_some() {
+            return Err(Error::argument(
+                "augmentation",
+                "it does not fit masked items, which change what is shown themselves; leave one of them out",
+            ));
+        }
         let frame = Frame {
             max_len: options.max_len,
             mask_token: masking
@@ -154,6 +166,7 @@ impl Recipe {
             sequence: options.sequence,
             targets: options.targets,
             masking,
+            augmentation,
             similar,
             kind: options.kind,
             catalogue,

@@ -29,6 +29,8 @@ pub enum Stream {
     Candidates = 4,
     /// Which tokens are masked, and what is shown in their place.
     Masking = 5,
+    /// Whether and how a student's sequence is changed.
+    Augmentation = 6,
 }
 
 /// One block of Philox4x64-10.

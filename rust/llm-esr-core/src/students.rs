@@ -1,14 +1,20 @@
 //! What students show and what they predict.
 
+use std::ops::Range;
+
+use crate::augmentation::{Augmentation, Way};
 use crate::batches::{Batch, Scratch};
 use crate::masking::Masking;
 use crate::recipe::{Recipe, Shown, Targets};
 use crate::rng::{Draws, Stream, Words};
+use crate::sequences::Sequences;
 
 impl Recipe {
     pub(crate) fn fill_students(&self, batch: &mut Batch, scratch: &mut Scratch) {
         if let Some(masking) = &self.masking {
             self.mask_students(masking, batch);
+        } else if let Some(augmentation) = &self.augmentation {
+            self.augment_students(augmentation, batch, &mut scratch.window);
         } else if self.frame.is_bare() {
             self.gather_students(batch, scratch);
         } else {
@@ -46,16 +52,60 @@ impl Recipe {
             let (whole, read) = (self.store.training(user as usize), self.read(user as usize));
             let draws = self.draws(batch.epoch, Stream::Smoothing, 0, user);
             let tokens = students.push(read, self.frame);
-            if !tokens.is_empty() {
-                let next = &whole[read.len() - tokens.len() + 1..];
-                self.aim(&draws, next, &mut students.targets[tokens]);
-            } else if self.targets == Targets::Last
-                && let Some(&only) = whole.last()
-                && let Some(newest) = students.targets.last_mut()
-            {
-                // The one item that such a student has is predicted from its padding.
-                *newest = self.target(&draws, 0, only);
+            let window = &whole[read.len() - tokens.len()..];
+            self.aim_pushed(&draws, window, tokens, students);
+        }
+    }
+
+    /// As `push_students`, of windows that are changed before; the target behind the newest item belongs to a window.
+    fn augment_students(
+        &self,
+        augmentation: &Augmentation,
+        batch: &mut Batch,
+        window: &mut Vec<i32>,
+    ) {
+        let students = &mut batch.students;
+        students.clear();
+        let behind = usize::from(self.sequence == Shown::WithoutLast);
+        for &user in &batch.users {
+            let (draws, span) = (
+                self.draws(batch.epoch, Stream::Smoothing, 0, user),
+                self.span(user as usize),
+            );
+            let changes = self.draws(batch.epoch, Stream::Augmentation, 0, user);
+            window.clear();
+            window.extend_from_slice(
+                &self.store.flat()[span.start..span.start + span.length + behind],
+            );
+            let way = augmentation.choose(&changes);
+            if let Some(way) = way {
+                Augmentation::change(way, &changes, window);
             }
+            let tokens = students.push(&window[..window.len() - behind], self.frame);
+            if let Some(Way::Mask(ratio)) = way {
+                augmentation.mask(ratio, &changes, &mut students.items[tokens.clone()]);
+            }
+            self.aim_pushed(&draws, window, tokens, students);
+        }
+    }
+
+    /// Sets what the tokens that show `window`, all of it or all but its last item, predict.
+    fn aim_pushed(
+        &self,
+        draws: &Draws,
+        window: &[i32],
+        tokens: Range<usize>,
+        students: &mut Sequences,
+    ) {
+        if !tokens.is_empty() {
+            self.aim(draws, &window[1..], &mut students.targets[tokens]);
+        } else if self.targets == Targets::Last
+            && let Some(&only) = window.last()
+            && let Some(newest) = students.targets.last_mut()
+            && self.frame.padding_tokens
+        {
+            // The one item that such a student has is predicted from its padding.
+            *newest = self.target(draws, 0, only);
         }
     }
 

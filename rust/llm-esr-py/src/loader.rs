@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use llm_esr_core::Error;
+use llm_esr_core::augmentation::Ratios;
 use llm_esr_core::loader::{Batches, Loader, Shares, Waited};
 use llm_esr_core::pool::Pooled;
 use llm_esr_core::recipe::{Kind, Options, Recipe, Shown, Targets};
@@ -32,7 +33,7 @@ impl PyLoader {
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
     #[new]
     #[pyo3(signature = (store, folder, *, seed, batch_size, max_len, layout, sequence, targets, padding_tokens,
-                        mask_probability, append_mask, similar_users, negatives, n_negatives, exponent, only_met,
+                        mask_probability, append_mask, augmentation, similar_users, negatives, n_negatives, exponent, only_met,
                         smoothing, smoothing_temperature, threads, rank, world_size, shuffle))]
     fn new(
         py: Python<'_>,
@@ -47,6 +48,7 @@ impl PyLoader {
         padding_tokens: bool,
         mask_probability: Option<f64>,
         append_mask: bool,
+        augmentation: (f64, f64, f64, f64),
         similar_users: usize,
         negatives: Option<&str>,
         n_negatives: usize,
@@ -59,6 +61,7 @@ impl PyLoader {
         world_size: usize,
         shuffle: bool,
     ) -> PyResult<Self> {
+        let (probability, crop, mask, reorder) = augmentation;
         let options = Options {
             seed,
             max_len,
@@ -68,6 +71,12 @@ impl PyLoader {
             padding_tokens,
             mask_probability,
             append_mask,
+            augmentation: Ratios {
+                probability,
+                crop,
+                mask,
+                reorder,
+            },
             kind: kind_of(negatives, n_negatives)?,
             exponent,
             only_met,
