@@ -5,11 +5,15 @@ Shapes: n items, E width of the text embeddings, D model width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_esr.config import ModelConfig
+
+_PORTION = 1024  # text embeddings at once: a few megabytes
 
 
 class CollaborativeView(nn.Module):
@@ -67,14 +71,20 @@ class SemanticView(nn.Module):
         self.second = nn.Identity() if config.adapter == "linear" else nn.Linear(inner, width)
 
     def forward(self, items_n: Tensor) -> Tensor:
-        """Ids [n] -> vectors [n, D]."""
-        source_nE = self._source(items_n)
-        if self.collapses and isinstance(self.second, nn.Linear) and len(source_nE) > self.first.out_features:
+        """Ids [n] -> vectors [n, D]. Without gradients it goes by portions, whose texts stay in the cache."""
+        adapt = self._adapter(len(items_n))
+        if torch.is_grad_enabled() or len(items_n) <= _PORTION:
+            return adapt(self._source(items_n))
+        return torch.cat([adapt(self._source(portion)) for portion in torch.split(items_n, _PORTION)])
+
+    def _adapter(self, count: int) -> Callable[[Tensor], Tensor]:
+        """What brings `count` text embeddings to the model's width, [n, E] -> [n, D]."""
+        if self.collapses and isinstance(self.second, nn.Linear) and count > self.first.out_features:
             weight_DE = self.second.weight @ self.first.weight
-            return F.linear(source_nE, weight_DE, self.second.weight @ self.first.bias + self.second.bias)
-        inner_nF = self.first(source_nE)
-        vectors_nD: Tensor = self.second(F.gelu(inner_nF) if self.kind == "mlp" else inner_nF)
-        return vectors_nD
+            bias_D = self.second.weight @ self.first.bias + self.second.bias
+            return lambda source_nE: F.linear(source_nE, weight_DE, bias_D)
+        activation = F.gelu if self.kind == "mlp" else nn.Identity()
+        return lambda source_nE: self.second(activation(self.first(source_nE)))
 
     def _source(self, items_n: Tensor) -> Tensor:
         if isinstance(self.table, nn.Parameter):
