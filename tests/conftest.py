@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from golden_vectors import parity_files
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -46,16 +47,6 @@ class ParityCase:
 
     def __getitem__(self, key: str) -> np.ndarray:
         return self.arrays[key]
-
-
-def parity_files() -> list[Path]:
-    """The golden vectors in the folder that `LLM_ESR_PARITY` names; default: tests/fixtures/parity."""
-    folder = Path(os.environ.get("LLM_ESR_PARITY") or Path(__file__).parent / "fixtures" / "parity")
-    files = sorted(folder.glob("*.npz"))
-    if not files:
-        # A wrong folder must not look like a passed test.
-        raise pytest.UsageError(f"{folder} holds no .npz; let LLM_ESR_PARITY name a folder of golden vectors")
-    return files
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -86,38 +86,28 @@ def _compare(work: Workload, size: Size, k: int, label: str, *, peers_with_proce
     copies = {f"copying {name}": copier(work, size, k, options) for name, options in OURS.items()}
     found = alternating({**runners, **copies}, size.repeats)
 
+    def row(name: str, key: str, peer: str, asked: str, note: str = "") -> Row:
+        return Row(
+            section=SECTION,
+            name=f"{name}, {label}",
+            ours=statistics.median(found[name]),
+            unit="batches/s",
+            threads=1 if name in OURS else 2,
+            peer_name=peer,
+            peer=statistics.median(found[key]),
+            ratio=median_ratio(found[name], found[key]),
+            asked=asked,
+            note=note,
+        )
+
     rows = []
     for name in (*OURS, "packed, 1 background thread"):
         for peer in peers if name in COMPARED else [AUTHORS]:
-            rows.append(
-                Row(
-                    section=SECTION,
-                    name=f"{name}, {label}",
-                    ours=statistics.median(found[name]),
-                    unit="batches/s",
-                    threads=1 if name in OURS else 2,
-                    peer_name=peer,
-                    peer=statistics.median(found[peer]),
-                    ratio=median_ratio(found[name], found[peer]),
-                    asked=_asked(name, peer, k, label),
-                    note=f"the peer on {threads[peer]} cores" if threads.get(peer, 1) > 1 else "",
-                )
-            )
+            note = f"the peer on {threads[peer]} cores" if threads.get(peer, 1) > 1 else ""
+            rows.append(row(name, peer, peer, _asked(name, peer, k, label), note))
     for name in OURS:
-        copying = f"copying {name}"
-        rows.append(
-            Row(
-                section=SECTION,
-                name=f"{name}, {label}",
-                ours=statistics.median(found[name]),
-                unit="batches/s",
-                threads=1,
-                peer_name="copying the same bytes",
-                peer=statistics.median(found[copying]),
-                ratio=median_ratio(found[name], found[copying]),
-                asked=">= 0.5" if name == "padded" and k and "full" not in label else "",
-            )
-        )
+        asked = ">= 0.5" if name == "padded" and k and "full" not in label else ""
+        rows.append(row(name, f"copying {name}", "copying the same bytes", asked))
     return rows
 
 

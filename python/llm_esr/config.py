@@ -259,7 +259,7 @@ class EvaluateConfig(Section):
     # Tail by training counts; `paper`: items by distinct users over all parts, users by the length of the input.
     group_rule: Literal["training", "paper"] = "training"
     ties: Literal["expected", "strict"] = "expected"  # strict: only a higher score counts against the target
-    tail_item_skips_first: bool = False  # the authors' slip: the groups' first user counts, but not as a hit
+    tail_item_skips_first: bool = False  # the authors' slip: the first user counts, but is never a hit
     length_groups: list[int] = [5, 10, 15, 20]  # lower ends of the groups by sequence length; []: none
     popularity_groups: list[int] = [10, 30, 60, 100]  # likewise by the target's popularity
     resamples: int = Field(1000, ge=0)

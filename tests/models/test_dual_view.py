@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from llm_esr.config import Config, ModelConfig, load_config
 from llm_esr.loading import Sequences, build_sequences
-from llm_esr.models import DualView, Tokens
+from llm_esr.models import DualView, Tokens, views
 
 N_ITEMS, TEXT_WIDTH = 40, 12
 
@@ -102,6 +102,15 @@ def test_portions_without_gradients_give_what_the_whole_gives(variant: str) -> N
         in_portions = model(Tokens(batch))
     assert len(in_portions) > 1024
     assert torch.allclose(in_portions, model(Tokens(batch)), atol=1e-5)
+
+
+@pytest.mark.parametrize("adapter", ["linear", "two-linear", "mlp"])
+def test_texts_adapted_by_portions_are_those_adapted_at_once(adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(config_of(adapter=adapter))
+    at_once = model.item_matrix().detach()
+    monkeypatch.setattr(views, "_PORTION", 7)
+    with torch.no_grad():
+        assert torch.allclose(model.item_matrix(), at_once, atol=1e-6)
 
 
 def test_one_collaborative_view_is_plain_sasrec() -> None:

@@ -6,7 +6,6 @@ Shapes: B users, L positions, K similar users, S sequences.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden_vectors import parity_files
 
 from llm_esr.config import Config
 from llm_esr.models import DualView, Tokens
 from llm_esr.training.step import Losses, losses_of
-
-FOLDER = Path(os.environ.get("LLM_ESR_PARITY", Path(__file__).parents[1] / "fixtures" / "parity"))
-FILES = sorted(FOLDER.glob("*.npz"))
 
 # How a case is computed: padding as tokens, as the authors do, or flat with the pseudo-key: rows by length (as on the
 # CPU), the loader's rows with a sequence in each, or all sequences in one row. GRU4Rec runs over its padding.
@@ -198,7 +195,7 @@ def names(config: Config) -> dict[str, tuple[str, int | None]]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         layouts = getattr(metafunc.module, "ONLY", LAYOUTS)
-        pairs = [(file, layout) for file in FILES for layout in layouts if _fits(file, layout)]
+        pairs = [(file, layout) for file in parity_files() for layout in layouts if _fits(file, layout)]
         metafunc.parametrize("case", pairs, ids=[f"{f.stem}-{layout}" for f, layout in pairs], indirect=True)
 
 

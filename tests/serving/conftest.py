@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llm_esr.config import Config
+from llm_esr.loading import build_sequences
 from llm_esr.serving import Recommender
 
 N_ITEMS = 12
@@ -49,6 +50,7 @@ class SumModel:
     """Adds up the vectors of a history: what it was given to read can be read off its scores."""
 
     def __init__(self) -> None:
+        self.max_len = 3  # the newest items that it reads
         self.vectors = torch.randn(N_ITEMS, 4, generator=torch.Generator().manual_seed(0))
         self.training = True
         self.modes: list[bool] = []
@@ -56,6 +58,9 @@ class SumModel:
 
     def train(self, mode: bool = True) -> None:
         self.training = mode
+
+    def sequences(self, items: np.ndarray, offsets: np.ndarray) -> Any:
+        return build_sequences(items, offsets, max_len=self.max_len)
 
     def encode(self, sequences: Any) -> torch.Tensor:
         self.modes.append(self.training)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from interruption import StopAt
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import llm_esr
 from llm_esr.config import Config, load_config
-from llm_esr.training import Callback, Trainer, build_loader, build_model, optimizer, train
+from llm_esr.training import Trainer, build_loader, build_model, optimizer, train
 from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.checkpoint import load_optimizer, optimizer_tensors
 from llm_esr.training.optimizer import LazyAdamW, clip_gradients, touched_rows
@@ -192,17 +191,6 @@ def test_state_put_back_goes_on_to_the_same_bits() -> None:
     steps(other, second, mean, batches[7:])
     for one, two in ((model, other), (averaged.model, mean.model)):
         assert all(torch.equal(p, q) for p, q in zip(one.parameters(), two.parameters(), strict=True))
-
-
-class StopAt(Callback):
-    """Ctrl-C at a given step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, trainer: Trainer, report: object) -> None:
-        if trainer.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def small(*more: str) -> Config:

@@ -14,8 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llm_esr.loading import build_sequences
-
 _ENCODE_CHUNK = 512  # histories encoded at once: a few tens of thousands of tokens
 SCORE_BUDGET = 1 << 23  # scores held at once: 32 MiB of float32, whatever the catalogue's size
 
@@ -39,16 +37,16 @@ class Scorer(Protocol):
 
 
 class SequenceModel(Protocol):
-    """The part of a model that scoring needs; `llm_esr.models.DualView` has it.
-
-    A model that reads more than the newest items (a mask token behind them, padding before them) also has
-    `sequences(items, offsets)`, which gives what `encode` takes.
-    """
+    """The part of a model that scoring needs; `llm_esr.models.DualView` has it."""
 
     training: bool
 
+    def sequences(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Any:
+        """Histories, as of `Scorer.scores`, cut and laid out as the model reads them."""
+        ...
+
     def encode(self, sequences: Any) -> Tensor:
-        """`Sequences` -> the user vectors, [S, C]."""
+        """What `sequences` gave -> the user vectors, [S, C]."""
         ...
 
     def item_matrix(self) -> Tensor:
@@ -69,7 +67,6 @@ class ModelScorer:
     Args:
         model: encodes sequences and gives the item matrix.
         name: what tables call it.
-        max_len: the newest items of a history that the model reads.
         device: where scores are computed; None: where the model's item matrix is.
         fallback: scores histories without any item; without one they are a `ValueError`.
     """
@@ -78,13 +75,11 @@ class ModelScorer:
         self,
         model: SequenceModel,
         name: str,
-        max_len: int,
         device: torch.device | str | None = None,
         fallback: Scorer | None = None,
     ) -> None:
         self.model = model
         self.name = name
-        self.max_len = max_len
         self.device = device
         self.fallback = fallback
         self._items_CI: Tensor | None = None
@@ -109,7 +104,7 @@ class ModelScorer:
             vectors = []
             for start in range(0, len(kept), _ENCODE_CHUNK):
                 part = take_histories(items, offsets, kept[start : start + _ENCODE_CHUNK])
-                vectors.append(self.model.encode(self._sequences(*part)).float())
+                vectors.append(self.model.encode(self.model.sequences(*part)).float())
             if not vectors:
                 scores_SI = self._items_CI.new_empty(len(empty_S), self._items_CI.shape[1])
             else:
@@ -124,10 +119,6 @@ class ModelScorer:
         popular_SI = self.fallback.scores(np.empty(0, np.int32), np.zeros(len(empty) + 1, np.int64))
         whole_SI[torch.from_numpy(empty).to(whole_SI.device)] = popular_SI.to(whole_SI)
         return whole_SI
-
-    def _sequences(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Any:
-        build = getattr(self.model, "sequences", None)
-        return build_sequences(items, offsets, max_len=self.max_len) if build is None else build(items, offsets)
 
 
 def take_histories(

@@ -105,7 +105,7 @@ class Attention(nn.Module):
             return [self._attend(*parts) for parts in zip(queries, memory, masks, strict=True)]
         padding_D, max_len = pseudo_key
         pseudo = self.key(padding_D).view(self.heads, 1, -1), self.value(padding_D).view(self.heads, 1, -1)
-        counts = tokens.rows.of_slots(tokens.padding_counts(max_len))
+        counts = tokens.padding_counts(max_len)
         mixed = []
         for q, kv, mask, count_RW in zip(queries, memory, masks, counts, strict=True):
             count_NA = count_RW[:, : q.shape[1]].repeat(n_views, 1)

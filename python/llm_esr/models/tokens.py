@@ -53,6 +53,7 @@ class Tokens:
         self.sequence_T, self.lengths_S, self.last_S = tensor(sequence_T), tensor(lengths_S), tensor(last_S)
         self.empty_S = None if lengths_S.all() else tensor(lengths_S == 0)
         self.real_T = None if items_T.all() else tensor(items_T > 0)
+        self._padding_counts: dict[int, list[torch.Tensor]] = {}
         on_cpu = torch.device(device).type == "cpu"
         if on_cpu if self.by_length is None else self.by_length:
             slots, owners = rows_by_length(offsets_S1)
@@ -63,6 +64,9 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.items_T)
 
-    def padding_counts(self, max_len: int) -> torch.Tensor:
-        """How many padding keys each token's sequence would have in a window of `max_len`: float [T]."""
-        return (max_len - self.lengths_S).clamp(min=0)[self.sequence_T].float()
+    def padding_counts(self, max_len: int) -> list[torch.Tensor]:
+        """How many padding keys each slot's sequence would have in a window of `max_len`: float [R, W] a group."""
+        if max_len not in self._padding_counts:
+            counts_T = (max_len - self.lengths_S).clamp(min=0)[self.sequence_T].float()
+            self._padding_counts[max_len] = self.rows.of_slots(counts_T)
+        return self._padding_counts[max_len]

@@ -59,7 +59,7 @@ class Recommender:
         self.seed = seed
         self.config = config
         self.folder = None if folder is None else Path(folder)
-        self._scorer = ModelScorer(model, name, config.model.max_len, fallback=Popularity(data))
+        self._scorer = ModelScorer(model, name, fallback=Popularity(data))
 
     def __repr__(self) -> str:
         return f"Recommender({self.name}, seed {self.seed}, {self.data.n_users:,} users, {self.data.n_items:,} items)"

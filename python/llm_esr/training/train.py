@@ -214,7 +214,7 @@ def _validation(data: Dataset, config: Config) -> Validate | None:
         raise ValueError(f"train.validation_candidates: {error}") from None
 
     def validate(model: DualView) -> float:
-        scorer = ModelScorer(model, "validation", config.model.max_len, str(model.device))
+        scorer = ModelScorer(model, "validation", str(model.device))
         ties = config.train.validation_ties
         return quick_ndcg(scorer, data, "validation", 10, users, candidates=candidates, ties=ties)
 
