@@ -1,33 +1,27 @@
 //! One training step's inputs: students, teachers and negatives.
 
-use crate::packing::Packer;
+use crate::ahead::Ahead;
 use crate::recipe::{Kind, Recipe};
 use crate::rng::Stream;
 use crate::seen::{Collisions, Seen};
-use crate::sequences::{Sequences, Span};
+use crate::sequences::{Sequences, Span, Workspace};
 use crate::store::SimilarUsers;
 
 impl Recipe {
-    /// Makes one step's batch of the entries at `places`, in `batch`'s memory.
+    /// Makes one step's batch of the entries at `places`, in `batch`'s memory; `coming` are the entries of the thread's
+    /// next steps, or nothing.
     pub fn fill(
         &self,
-        epoch: u64,
-        step: u64,
+        (epoch, step): (u64, u64),
         places: &[u32],
+        coming: [&[u32]; 3],
         scratch: &mut Scratch,
         batch: &mut Batch,
     ) {
         batch.clear();
+        let mut ahead = Ahead::new(self, coming);
         (batch.epoch, batch.step) = (epoch, step);
         self.entries_at(places, &mut batch.users, &mut batch.showings);
-        // Users lie anywhere in the files. What is read next is asked for here, and comes while other work is done.
-        for &user in &batch.users {
-            let span = self.span(user as usize);
-            self.store.prefetch_items(span.start, span.length + 1);
-        }
-        if let Some(similar) = &self.similar {
-            self.find_teachers(similar, batch, scratch);
-        }
         self.fill_students(batch, scratch);
         match self.kind {
             Kind::None => {}
@@ -35,19 +29,11 @@ impl Recipe {
             Kind::Shared(n) => self.fill_shared(n, batch, scratch),
             Kind::InBatch => self.fill_in_batch(batch, scratch),
         }
-        if self.similar.is_some() {
-            self.fill_teachers(batch, scratch);
+        if let Some(similar) = &self.similar {
+            self.find_teachers(similar, batch, scratch);
+            self.fill_teachers(batch, scratch, &mut ahead);
         }
-    }
-
-    /// Asks for what the batch at `places` reads first.
-    pub(crate) fn prefetch(&self, places: &[u32]) {
-        for user in self.students_at(places) {
-            self.store.prefetch_range(user as usize);
-            if let Some(similar) = &self.similar {
-                similar.prefetch(user as usize);
-            }
-        }
+        ahead.ask_for_the_rest();
     }
 
     fn fill_own(&self, n: usize, batch: &mut Batch, scratch: &mut Scratch) {
@@ -121,7 +107,6 @@ impl Recipe {
                 let place = batch.teacher_index.len() as u64;
                 batch.teacher_index.push(-1);
                 if other >= 0 {
-                    self.store.prefetch_range(other as usize);
                     wanted.push((other as u64) << 32 | place);
                 }
             }
@@ -137,33 +122,31 @@ impl Recipe {
                 index = -1;
                 if !self.store.training_range(user as usize).is_empty() {
                     index = spans.len() as i64;
-                    let span = self.span(user as usize);
-                    self.store.prefetch_items(span.start, span.length);
-                    spans.push(span);
+                    spans.push(self.span(user as usize));
                 }
             }
             batch.teacher_index[place] = index;
         }
     }
 
-    fn fill_teachers(&self, batch: &mut Batch, scratch: &mut Scratch) {
+    fn fill_teachers(&self, batch: &mut Batch, scratch: &mut Scratch, ahead: &mut Ahead) {
         let Scratch {
             teachers: spans,
-            counting,
-            packer,
+            workspace,
             ..
         } = scratch;
         let teachers = &mut batch.teachers;
         let items = self.store.flat();
         if self.frame.is_bare() {
-            teachers.gather(items, spans, counting);
+            let rows = (self.layout, self.frame.max_len);
+            teachers.gather(items, spans, rows, workspace, || ahead.ask());
         } else {
             teachers.clear();
             for span in &*spans {
                 teachers.push(&items[span.start..span.start + span.length], self.frame);
             }
+            teachers.lay_out(self.layout, self.frame.max_len, &mut workspace.packer);
         }
-        teachers.lay_out(self.layout, self.frame.max_len, packer);
     }
 }
 
@@ -197,9 +180,8 @@ fn sort_by_user(pairs: &mut Vec<u64>, other: &mut Vec<u64>) {
 #[derive(Debug)]
 pub struct Scratch {
     seen: Seen,
-    pub(crate) packer: Packer,
+    pub(crate) workspace: Workspace,
     collisions: Collisions,
-    pub(crate) counting: Vec<i32>,
     wanted: Vec<u64>,
     sorting: Vec<u64>,
     pub(crate) spans: Vec<Span>,
@@ -213,9 +195,8 @@ impl Scratch {
     pub fn new(n_items: usize) -> Self {
         Self {
             seen: Seen::new(n_items),
-            packer: Packer::default(),
+            workspace: Workspace::default(),
             collisions: Collisions::default(),
-            counting: Vec::new(),
             wanted: Vec::new(),
             sorting: Vec::new(),
             spans: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::mapped::prefetch;
 use crate::packing::Packer;
 use crate::{Error, Result};
 
@@ -131,39 +132,54 @@ impl Sequences {
         self.positions[token].max(1) as u64 - 1
     }
 
-    /// Takes the sequences that lie at `spans` of `source`: fills items, positions and offsets, makes all targets 0.
+    /// Takes the sequences that lie at `spans` of `source`: fills all arrays, makes all targets 0. `also` is called once
+    /// a sequence.
     ///
-    /// Sequences are short, so a call of `memcpy` for each would cost more than the copy: whole chunks are copied, and
-    /// the next sequence overwrites what was too much.
-    pub fn gather(&mut self, source: &[i32], spans: &[Span], counting: &mut Vec<i32>) {
-        // Spread over a large file, the first numbers are cache misses; here nothing waits for one before the next.
-        let touched = spans
-            .iter()
-            .filter_map(|span| source.get(span.start))
-            .fold(0, |all, &item| all ^ item);
-        std::hint::black_box(touched);
-
+    /// Sequences are short, so a call of `memcpy` for each would cost more than the copy: whole chunks are written, and
+    /// the next sequence overwrites what was too much. Spread over a large file, the sequences' first numbers are cache
+    /// misses: those of sequences to come are asked for while others are copied.
+    pub fn gather(
+        &mut self,
+        source: &[i32],
+        spans: &[Span],
+        (layout, max_len): (Layout, usize),
+        workspace: &mut Workspace,
+        mut also: impl FnMut(),
+    ) {
         let (mut tokens, mut longest) = (0, 0);
         for span in spans {
             tokens += span.length;
             longest = longest.max(span.length);
         }
         let room = longest.next_multiple_of(CHUNK);
+        let Workspace { counting, packer } = workspace;
         counting.extend(counting.len() as i32 + 1..=room as i32);
         // What the memory held before is overwritten, not cleared first.
         self.items.resize(tokens + CHUNK, 0);
         self.positions.resize(tokens + CHUNK, 0);
         self.offsets.clear();
         self.offsets.push(0);
+        if layout == Layout::Padded {
+            (self.rows, self.width) = (spans.len(), max_len);
+            self.slots.resize(self.rows * self.width, -1);
+        }
+        for span in spans.iter().take(EARLY) {
+            span.prefetch(source);
+        }
         let mut at = 0;
-        for span in spans {
-            let room = span.length.next_multiple_of(CHUNK);
-            match source.get(span.start..span.start + room) {
-                Some(found) => copy_chunks(found, &mut self.items[at..at + room]),
-                None => self.items[at..at + span.length]
-                    .copy_from_slice(&source[span.start..span.start + span.length]),
+        for (row, span) in spans.iter().enumerate() {
+            also();
+            if let Some(later) = spans.get(row + EARLY) {
+                later.prefetch(source);
             }
+            let room = span.length.next_multiple_of(CHUNK);
+            let found = &source[span.start..span.start + span.length];
+            copy_whole(found, &mut self.items[at..]);
             copy_chunks(&counting[..room], &mut self.positions[at..at + room]);
+            if layout == Layout::Padded {
+                let row = &mut self.slots[row * max_len..(row + 1) * max_len];
+                write_padded(row, span.length, at as i32);
+            }
             at += span.length;
             self.offsets.push(at as i64);
         }
@@ -171,6 +187,9 @@ impl Sequences {
         self.positions.truncate(tokens);
         self.targets.clear();
         self.targets.resize(tokens, 0);
+        if layout == Layout::Packed {
+            packer.pack(self);
+        }
     }
 
     /// Forgets all sequences, keeps the memory.
@@ -233,13 +252,14 @@ impl Sequences {
             let spans: Vec<Span> = cuts
                 .map(|(start, end)| Span::last(start, end, frame.max_len))
                 .collect();
-            built.gather(items, &spans, &mut Vec::new());
+            let rows = (layout, frame.max_len);
+            built.gather(items, &spans, rows, &mut Workspace::default(), || ());
         } else {
             for (start, end) in cuts {
                 built.push(&items[start..end], frame);
             }
+            built.lay_out(layout, frame.max_len, &mut Packer::default());
         }
-        built.lay_out(layout, frame.max_len, &mut Packer::default());
         Ok(built)
     }
 
@@ -254,14 +274,11 @@ impl Sequences {
     fn pad(&mut self, max_len: usize) {
         self.rows = self.len();
         self.width = max_len;
-        self.slots.clear();
         self.slots.resize(self.rows * self.width, -1);
         for sequence in 0..self.rows {
-            let start = self.offsets[sequence];
-            let end = self.offsets[sequence + 1];
+            let (first, length) = (self.offsets[sequence] as i32, self.length(sequence));
             let row = &mut self.slots[sequence * max_len..(sequence + 1) * max_len];
-            let padding = max_len - (end - start) as usize;
-            write_run(&mut row[padding..], start as i32);
+            write_padded(row, length, first);
         }
     }
 }
@@ -286,10 +303,45 @@ impl Span {
             length,
         }
     }
+
+    /// Asks for both ends; what lies between in a long one comes along.
+    #[inline]
+    fn prefetch(self, source: &[i32]) {
+        prefetch(source, self.start);
+        prefetch(source, self.start + self.length.saturating_sub(1));
+    }
+}
+
+/// Sequences between the one that is copied and the one that is asked for: a few hundred nanoseconds.
+const EARLY: usize = 24;
+
+/// Working memory of one thread.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    /// 1, 2, ...
+    counting: Vec<i32>,
+    pub(crate) packer: Packer,
 }
 
 /// Numbers copied at once.
 pub(crate) const CHUNK: usize = 16;
+
+/// Copies all of `from`, reading nothing beyond it: there may be a cache line that nobody asked for.
+#[inline]
+fn copy_whole(from: &[i32], to: &mut [i32]) {
+    const GROUP: usize = 4;
+    let to = &mut to[..from.len()];
+    match from.len().checked_sub(GROUP) {
+        // Most sequences are short: groups that overlap take any length without a jump.
+        Some(last) if from.len() <= CHUNK => {
+            for k in 0..CHUNK / GROUP {
+                let at = (k * GROUP).min(last);
+                to[at..at + GROUP].copy_from_slice(&from[at..at + GROUP]);
+            }
+        }
+        _ => to.copy_from_slice(from),
+    }
+}
 
 /// Copies whole chunks; both are equally long.
 #[inline]
@@ -316,6 +368,14 @@ fn check_cut(n_items: usize, offsets: &[i64]) -> Result<()> {
         "offsets",
         message.chars().take(300).collect::<String>(),
     ))
+}
+
+/// Writes a row of one sequence, padding on the left.
+#[inline]
+fn write_padded(row: &mut [i32], length: usize, first: i32) {
+    let (padding, run) = row.split_at_mut(row.len() - length);
+    padding.fill(-1);
+    write_run(run, first);
 }
 
 /// Writes `first`, `first + 1`, ... into all slots.

@@ -193,14 +193,6 @@ impl Store {
         prefetch(self.training.as_slice(), user);
     }
 
-    /// Asks for both ends of a stretch of the items; what lies between in a long one comes along.
-    #[inline]
-    pub(crate) fn prefetch_items(&self, start: usize, length: usize) {
-        let items = self.flat();
-        prefetch(items, start);
-        prefetch(items, start + length.saturating_sub(1));
-    }
-
     /// What a user met before the end of validation, oldest first.
     #[must_use]
     pub fn until_validation_ends(&self, user: usize) -> &[i32] {

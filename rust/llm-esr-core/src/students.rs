@@ -16,24 +16,26 @@ impl Recipe {
         } else if let Some(augmentation) = &self.augmentation {
             self.augment_students(augmentation, batch, &mut scratch.window);
         } else if self.frame.is_bare() {
-            self.gather_students(batch, scratch);
+            return self.gather_students(batch, scratch);
         } else {
             self.push_students(batch);
         }
+        let packer = &mut scratch.workspace.packer;
         batch
             .students
-            .lay_out(self.layout, self.frame.max_len, &mut scratch.packer);
+            .lay_out(self.layout, self.frame.max_len, packer);
     }
 
     /// The newest items of each student.
     fn gather_students(&self, batch: &mut Batch, scratch: &mut Scratch) {
         let Scratch {
-            spans, counting, ..
+            spans, workspace, ..
         } = scratch;
         spans.clear();
         spans.extend(batch.users.iter().map(|&user| self.span(user as usize)));
         let (students, items) = (&mut batch.students, self.store.flat());
-        students.gather(items, spans, counting);
+        let rows = (self.layout, self.frame.max_len);
+        students.gather(items, spans, rows, workspace, || ());
         // A student has a training item, and so one behind what is read without the last.
         let behind = usize::from(self.sequence == Shown::WithoutLast);
         for (row, (&user, span)) in batch.users.iter().zip(&*spans).enumerate() {
