@@ -26,8 +26,9 @@ def about(size: Size) -> str:
         "backward and optimizer, on the sequences of *Loading*. Beside it `benches/peers/authors_step.py`, the "
         "authors' computation in plain torch, which reproduces their golden vectors; with dropout 0 and equal weights "
         "its losses are those of ours in `paper` mode over several steps (`tests/benches`). `corrected` is the same "
-        "architecture with the defects of docs/paper-mode.md mended. Each repeat is a process of its own, alternating: "
-        "'as shipped' with the system's allocator as it comes, 'tuned' with `MALLOC_MMAP_MAX_=0` and a large "
+        "architecture with the defects of docs/paper-mode.md mended. Each repeat is a process of its own, alternating. "
+        "As shipped: the system's allocator as it comes; our training loop tells it to keep what a step frees "
+        "(`train.keep_memory`), and so does the measured step. Tuned: `MALLOC_MMAP_MAX_=0` and a large "
         "`MALLOC_TRIM_THRESHOLD_` on both sides. Loading is not counted. Peak memory is the process's largest resident "
         "set, text embeddings and libraries included."
     )

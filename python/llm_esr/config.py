@@ -237,6 +237,7 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: int = Field(0, ge=0)  # 0: what torch finds
     loader_threads: int = Field(1, ge=1)
+    keep_memory: bool = True  # on the CPU: what a step frees stays with the process until the training ends
     tensorboard: bool = False
 
 

@@ -33,6 +33,7 @@ from llm_esr.training.checkpoint import (
     with_prefix,
 )
 from llm_esr.training.environment import describe, warn_of_difference
+from llm_esr.training.memory import kept_memory
 from llm_esr.training.metrics_log import MetricsLog
 from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_table
 from llm_esr.training.step import Losses, losses_of
@@ -132,7 +133,8 @@ class Trainer:
             self.log.cut(0)
         try:
             self._each("on_train_begin")
-            with _deterministic(self.model.device), self._interruptible():
+            keep = self.config.train.keep_memory and self.model.device.type == "cpu"
+            with _deterministic(self.model.device), kept_memory(wanted=keep), self._interruptible():
                 while self.epoch < self.config.train.epochs and not self.stop:
                     self._train_epoch(key)
                     self._end_epoch()

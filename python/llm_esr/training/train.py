@@ -252,7 +252,7 @@ def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
     made: dict[str, Any] = {"format": FORMAT, "data": data.fingerprint}
     made |= {section: getattr(config, section).model_dump(mode="json") for section in STAGES["train"]}
     # What changes speed alone does not make another model.
-    for name in ("device", "threads", "loader_threads", "tensorboard"):
+    for name in ("device", "threads", "loader_threads", "keep_memory", "tensorboard"):
         del made["train"][name]
     # A setting that came later is left out where it says what was done before: finished models stay fresh.
     for section, settings in _LATER.items():
