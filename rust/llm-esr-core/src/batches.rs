@@ -1,6 +1,5 @@
 //! One training step's inputs: students, teachers and negatives.
 
-use crate::ahead::Ahead;
 use crate::recipe::{Kind, Recipe};
 use crate::rng::Stream;
 use crate::seen::{Collisions, Seen};
@@ -8,20 +7,26 @@ use crate::sequences::{Sequences, Span, Workspace};
 use crate::store::SimilarUsers;
 
 impl Recipe {
-    /// Makes one step's batch of the entries at `places`, in `batch`'s memory; `coming` are the entries of the thread's
-    /// next steps, or nothing.
+    /// Makes one step's batch of the entries at `places`, in `batch`'s memory.
     pub fn fill(
         &self,
-        (epoch, step): (u64, u64),
+        epoch: u64,
+        step: u64,
         places: &[u32],
-        coming: [&[u32]; 3],
         scratch: &mut Scratch,
         batch: &mut Batch,
     ) {
         batch.clear();
-        let mut ahead = Ahead::new(self, coming);
         (batch.epoch, batch.step) = (epoch, step);
         self.entries_at(places, &mut batch.users, &mut batch.showings);
+        // Users lie anywhere in the files. What is read next is asked for here, and comes while other work is done.
+        for &user in &batch.users {
+            let span = self.span(user as usize);
+            self.store.prefetch_items(span.start, span.length + 1);
+        }
+        if let Some(similar) = &self.similar {
+            self.find_teachers(similar, batch, scratch);
+        }
         self.fill_students(batch, scratch);
         match self.kind {
             Kind::None => {}
@@ -29,11 +34,19 @@ impl Recipe {
             Kind::Shared(n) => self.fill_shared(n, batch, scratch),
             Kind::InBatch => self.fill_in_batch(batch, scratch),
         }
-        if let Some(similar) = &self.similar {
-            self.find_teachers(similar, batch, scratch);
-            self.fill_teachers(batch, scratch, &mut ahead);
+        if self.similar.is_some() {
+            self.fill_teachers(batch, scratch);
         }
-        ahead.ask_for_the_rest();
+    }
+
+    /// Asks for what the batch at `places` reads first.
+    pub(crate) fn prefetch(&self, places: &[u32]) {
+        for user in self.students_at(places) {
+            self.store.prefetch_range(user as usize);
+            if let Some(similar) = &self.similar {
+                similar.prefetch(user as usize);
+            }
+        }
     }
 
     fn fill_own(&self, n: usize, batch: &mut Batch, scratch: &mut Scratch) {
@@ -107,6 +120,7 @@ impl Recipe {
                 let place = batch.teacher_index.len() as u64;
                 batch.teacher_index.push(-1);
                 if other >= 0 {
+                    self.store.prefetch_range(other as usize);
                     wanted.push((other as u64) << 32 | place);
                 }
             }
@@ -122,14 +136,16 @@ impl Recipe {
                 index = -1;
                 if !self.store.training_range(user as usize).is_empty() {
                     index = spans.len() as i64;
-                    spans.push(self.span(user as usize));
+                    let span = self.span(user as usize);
+                    self.store.prefetch_items(span.start, span.length);
+                    spans.push(span);
                 }
             }
             batch.teacher_index[place] = index;
         }
     }
 
-    fn fill_teachers(&self, batch: &mut Batch, scratch: &mut Scratch, ahead: &mut Ahead) {
+    fn fill_teachers(&self, batch: &mut Batch, scratch: &mut Scratch) {
         let Scratch {
             teachers: spans,
             workspace,
@@ -138,8 +154,7 @@ impl Recipe {
         let teachers = &mut batch.teachers;
         let items = self.store.flat();
         if self.frame.is_bare() {
-            let rows = (self.layout, self.frame.max_len);
-            teachers.gather(items, spans, rows, workspace, || ahead.ask());
+            teachers.gather(items, spans, self.layout, self.frame.max_len, workspace);
         } else {
             teachers.clear();
             for span in &*spans {
@@ -152,7 +167,7 @@ impl Recipe {
 
 /// Sorts (user, place) pairs, made with rising places, by user: from the lowest digit of the user to the highest.
 fn sort_by_user(pairs: &mut Vec<u64>, other: &mut Vec<u64>) {
-    const BITS: u32 = 10;
+    const BITS: u32 = 8;
     let greatest = pairs.iter().copied().max().unwrap_or(0) >> 32;
     other.clear();
     other.resize(pairs.len(), 0);

@@ -1,6 +1,5 @@
 //! Sequences, batches, negatives, similar users and table reading for `llm-esr`; knows nothing of Python.
 
-mod ahead;
 pub mod augmentation;
 pub mod batches;
 pub mod candidates;

@@ -135,15 +135,13 @@ struct Job {
 impl Job {
     fn make(&self, step: u64, scratch: &mut Scratch) -> Pooled {
         let mut made = Pool::take(&self.pool);
-        // The thread's next steps, as far as can be told before another one takes them.
-        let coming = [1, 2, 3].map(|n| self.places(step.saturating_add(n * self.stride)));
-        self.recipe.fill(
-            (self.epoch, step),
-            self.places(step),
-            coming,
-            scratch,
-            &mut made,
-        );
+        // The thread's next two steps, as far as can be told before another one takes them.
+        self.recipe
+            .prefetch_students(self.places(step.saturating_add(2 * self.stride)));
+        self.recipe
+            .prefetch(self.places(step.saturating_add(self.stride)));
+        self.recipe
+            .fill(self.epoch, step, self.places(step), scratch, &mut made);
         made
     }
 

@@ -235,16 +235,19 @@ impl Recipe {
         }
     }
 
-    /// The user at a place of an epoch that is not shuffled.
-    #[inline]
-    pub(crate) fn student_at(&self, place: u32) -> usize {
-        self.students[(place / self.showings()) as usize] as usize
+    /// The users at places of an epoch that is not shuffled.
+    pub(crate) fn students_at(&self, places: &[u32]) -> impl Iterator<Item = u32> {
+        let showings = self.showings();
+        places
+            .iter()
+            .map(move |&place| self.students[(place / showings) as usize])
     }
 
-    /// Asks for what `student_at` reads.
-    #[inline]
-    pub(crate) fn prefetch_student(&self, place: u32) {
-        prefetch(&self.students, (place / self.showings()) as usize);
+    /// Asks for what `students_at` reads.
+    pub(crate) fn prefetch_students(&self, places: &[u32]) {
+        for &place in places {
+            prefetch(&self.students, (place / self.showings()) as usize);
+        }
     }
 
     /// An epoch's order: places of entries.

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use crate::mapped::prefetch;
 use crate::packing::Packer;
 use crate::{Error, Result};
 
@@ -132,20 +131,25 @@ impl Sequences {
         self.positions[token].max(1) as u64 - 1
     }
 
-    /// Takes the sequences that lie at `spans` of `source`: fills all arrays, makes all targets 0. `also` is called once
-    /// a sequence.
+    /// Takes the sequences that lie at `spans` of `source`: fills all arrays, makes all targets 0.
     ///
     /// Sequences are short, so a call of `memcpy` for each would cost more than the copy: whole chunks are written, and
-    /// the next sequence overwrites what was too much. Spread over a large file, the sequences' first numbers are cache
-    /// misses: those of sequences to come are asked for while others are copied.
+    /// the next sequence overwrites what was too much.
     pub fn gather(
         &mut self,
         source: &[i32],
         spans: &[Span],
-        (layout, max_len): (Layout, usize),
+        layout: Layout,
+        max_len: usize,
         workspace: &mut Workspace,
-        mut also: impl FnMut(),
     ) {
+        // Spread over a large file, the first numbers are cache misses; here nothing waits for one before the next.
+        let touched = spans
+            .iter()
+            .filter_map(|span| source.get(span.start))
+            .fold(0, |all, &item| all ^ item);
+        std::hint::black_box(touched);
+
         let (mut tokens, mut longest) = (0, 0);
         for span in spans {
             tokens += span.length;
@@ -163,18 +167,17 @@ impl Sequences {
             (self.rows, self.width) = (spans.len(), max_len);
             self.slots.resize(self.rows * self.width, -1);
         }
-        for span in spans.iter().take(EARLY) {
-            span.prefetch(source);
-        }
         let mut at = 0;
+        let near = size_of_val(source) < FAR;
         for (row, span) in spans.iter().enumerate() {
-            also();
-            if let Some(later) = spans.get(row + EARLY) {
-                later.prefetch(source);
-            }
             let room = span.length.next_multiple_of(CHUNK);
-            let found = &source[span.start..span.start + span.length];
-            copy_whole(found, &mut self.items[at..]);
+            match source.get(span.start..span.start + room) {
+                Some(found) if near => copy_chunks(found, &mut self.items[at..at + room]),
+                _ => copy_whole(
+                    &source[span.start..span.start + span.length],
+                    &mut self.items[at..],
+                ),
+            }
             copy_chunks(&counting[..room], &mut self.positions[at..at + room]);
             if layout == Layout::Padded {
                 let row = &mut self.slots[row * max_len..(row + 1) * max_len];
@@ -252,8 +255,8 @@ impl Sequences {
             let spans: Vec<Span> = cuts
                 .map(|(start, end)| Span::last(start, end, frame.max_len))
                 .collect();
-            let rows = (layout, frame.max_len);
-            built.gather(items, &spans, rows, &mut Workspace::default(), || ());
+            let mut workspace = Workspace::default();
+            built.gather(items, &spans, layout, frame.max_len, &mut workspace);
         } else {
             for (start, end) in cuts {
                 built.push(&items[start..end], frame);
@@ -303,17 +306,7 @@ impl Span {
             length,
         }
     }
-
-    /// Asks for both ends; what lies between in a long one comes along.
-    #[inline]
-    fn prefetch(self, source: &[i32]) {
-        prefetch(source, self.start);
-        prefetch(source, self.start + self.length.saturating_sub(1));
-    }
 }
-
-/// Sequences between the one that is copied and the one that is asked for: a few hundred nanoseconds.
-const EARLY: usize = 24;
 
 /// Working memory of one thread.
 #[derive(Debug, Default)]
@@ -323,6 +316,9 @@ pub struct Workspace {
     pub(crate) packer: Packer,
 }
 
+/// Bytes from which what is read lies beyond a processor's caches.
+pub(crate) const FAR: usize = 1 << 24;
+
 /// Numbers copied at once.
 pub(crate) const CHUNK: usize = 16;
 
@@ -330,16 +326,25 @@ pub(crate) const CHUNK: usize = 16;
 #[inline]
 fn copy_whole(from: &[i32], to: &mut [i32]) {
     const GROUP: usize = 4;
-    let to = &mut to[..from.len()];
-    match from.len().checked_sub(GROUP) {
-        // Most sequences are short: groups that overlap take any length without a jump.
-        Some(last) if from.len() <= CHUNK => {
-            for k in 0..CHUNK / GROUP {
-                let at = (k * GROUP).min(last);
-                to[at..at + GROUP].copy_from_slice(&from[at..at + GROUP]);
-            }
+    let length = from.len();
+    let to = &mut to[..length];
+    // Most sequences are short: parts that overlap take any length without a jump, and the compiler calls nothing.
+    if let Some(last) = length.checked_sub(CHUNK) {
+        if length > 2 * CHUNK {
+            to.copy_from_slice(from);
+        } else {
+            to[..CHUNK].copy_from_slice(&from[..CHUNK]);
+            to[last..last + CHUNK].copy_from_slice(&from[last..last + CHUNK]);
         }
-        _ => to.copy_from_slice(from),
+    } else if let Some(last) = length.checked_sub(GROUP) {
+        for k in 0..CHUNK / GROUP {
+            let at = (k * GROUP).min(last);
+            to[at..at + GROUP].copy_from_slice(&from[at..at + GROUP]);
+        }
+    } else {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = *from;
+        }
     }
 }
 
@@ -347,11 +352,15 @@ fn copy_whole(from: &[i32], to: &mut [i32]) {
 #[inline]
 fn copy_chunks(from: &[i32], to: &mut [i32]) {
     let (to, from) = (to.as_chunks_mut::<CHUNK>().0, from.as_chunks::<CHUNK>().0);
-    // Most sequences are one chunk: a copy of known size is a few moves, and the compiler calls nothing.
+    // Most sequences are one chunk or two: copies of known size are a few moves, and the compiler calls nothing.
     if let (Some((to, more)), Some((from, rest))) = (to.split_first_mut(), from.split_first()) {
         *to = *from;
-        if !rest.is_empty() {
-            more.copy_from_slice(rest);
+        if let (Some((to, more)), Some((from, rest))) = (more.split_first_mut(), rest.split_first())
+        {
+            *to = *from;
+            if !rest.is_empty() {
+                more.copy_from_slice(rest);
+            }
         }
     }
 }
@@ -439,6 +448,16 @@ mod tests {
         assert_eq!([0, 2, 3, 6].map(|token| pushed.place(token)), [1, 3, 0, 0]);
         pushed.clear();
         assert_eq!(pushed, Sequences::default());
+    }
+
+    #[test]
+    fn any_length_is_copied_as_a_whole_and_no_further() {
+        for length in 0..3 * CHUNK {
+            let from: Vec<i32> = (1..=length as i32).collect();
+            let mut to = vec![0; length + 1];
+            copy_whole(&from, &mut to);
+            assert_eq!((&to[..length], to[length]), (&from[..], 0));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crate::mapped::{Mapped, Paged, prefetch};
+use crate::sequences::FAR;
 use crate::{Error, Result};
 
 /// Interactions in CSR form: user u's items are `items[offsets[u]..offsets[u + 1]]`, oldest first.
@@ -23,7 +24,7 @@ pub struct Store {
 }
 
 /// Bytes of items from which a walk of page tables costs more than reading them, up to what a copy may take.
-const WORTH_A_COPY: Range<usize> = 1 << 24..1 << 29;
+const WORTH_A_COPY: Range<usize> = FAR..1 << 29;
 /// Bits of a training sequence's length; a longer one has them all set and is looked up in the files.
 const LENGTH_BITS: u32 = if cfg!(test) { 4 } else { 24 };
 const LONG: i64 = (1 << LENGTH_BITS) - 1;
@@ -191,6 +192,14 @@ impl Store {
     #[inline]
     pub(crate) fn prefetch_range(&self, user: usize) {
         prefetch(self.training.as_slice(), user);
+    }
+
+    /// Asks for both ends of a stretch of the items; what lies between in a long one comes along.
+    #[inline]
+    pub(crate) fn prefetch_items(&self, start: usize, length: usize) {
+        let items = self.flat();
+        prefetch(items, start);
+        prefetch(items, start + length.saturating_sub(1));
     }
 
     /// What a user met before the end of validation, oldest first.

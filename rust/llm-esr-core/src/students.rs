@@ -34,8 +34,7 @@ impl Recipe {
         spans.clear();
         spans.extend(batch.users.iter().map(|&user| self.span(user as usize)));
         let (students, items) = (&mut batch.students, self.store.flat());
-        let rows = (self.layout, self.frame.max_len);
-        students.gather(items, spans, rows, workspace, || ());
+        students.gather(items, spans, self.layout, self.frame.max_len, workspace);
         // A student has a training item, and so one behind what is read without the last.
         let behind = usize::from(self.sequence == Shown::WithoutLast);
         for (row, (&user, span)) in batch.users.iter().zip(&*spans).enumerate() {
