@@ -21,6 +21,7 @@ from llm_esr import Dataset
 from llm_esr.config import load_config
 from llm_esr.loading import Batch, BatchLoader
 from llm_esr.training.loop import Trainer
+from llm_esr.training.teachers import StoredTeachers
 from llm_esr.training.train import build_loader, build_model
 
 
@@ -55,7 +56,7 @@ def main() -> None:
     """Train the epoch and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("preset")
+    parser.add_argument("preset", help="or a YAML file")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, help="end the epoch early")
     given = parser.parse_args()
@@ -63,8 +64,10 @@ def main() -> None:
     data = Dataset.open(given.data)
     config = load_config(given.preset, ["train.epochs=1", "train.device=cpu", "checkpoint.every_steps=1000000"])
     loader = Waited(build_loader(data, config), given.steps)
+    teachers = StoredTeachers(data, config) if config.distill.teachers == "stored" else None
+    model, _ = build_model(data, config)
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(build_model(data, config)[0], loader, config, Path(folder)).fit()  # type: ignore[arg-type]
+        Trainer(model, loader, config, Path(folder), teachers=teachers).fit()  # type: ignore[arg-type]
     print(json.dumps({"seconds": loader.seconds, "waited": loader.waited, "steps": loader.steps}))
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sections import beauty5, curves, large, loading, negatives, outside, step
+from sections import beauty5, curves, large, loading, negatives, outside, ranking, recurrent, step, tables
 
 SECTIONS: dict[str, Any] = {
     "loading": loading,
     "negatives": negatives,
     "step": step,
+    "recurrent": recurrent,
+    "tables": tables,
+    "ranking": ranking,
     "large": large,
     "beauty5": beauty5,
     "plots": curves,
     "peers": outside,
 }
 # What `make bench` measures; `make bench-peers` measures `peers`.
-USUAL = ("loading", "negatives", "step", "large", "beauty5", "plots")
+USUAL = tuple(name for name in SECTIONS if name != "peers")

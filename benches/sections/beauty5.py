@@ -1,4 +1,4 @@
-"""The loader's share of an epoch on real data."""
+"""An epoch on real data: the loader's share, and what stored teachers save."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from measuring import Results, Row
+from measuring import Results, Row, median_ratio
 from workload import ROOT, SMALL, Size, cache_folder
 
 from sections.processes import run_script
 
 SECTION = "beauty5"
-TITLE = "The loader's share of an epoch"
+TITLE = "An epoch on real data"
 SOURCE = Path(os.environ.get("LLM_ESR_BENCH_BEAUTY5") or ROOT.parent / "shared" / "data" / "beauty5")
+STORED = ROOT / "benches" / "quality" / "llm-esr-stored-teachers.yaml"
 PRESETS = ("llm-esr", "corrected", "paper-sasrec")
 THREADS = 2
 
@@ -24,7 +25,8 @@ def about(size: Size) -> str:
     return (
         "One epoch of training on Amazon Beauty, 5-core (22,363 users, 12,101 items, MiniLM vectors), in the package's "
         "own loop with two threads of torch and one of the loader: time inside `next(loader)` over the epoch's time, "
-        "validation not counted."
+        "validation not counted. Teachers: `live`, encoded in each step, beside `stored`, encoded once an epoch "
+        "(`distill.teachers`); their quality stands on docs/quality.md."
     )
 
 
@@ -43,7 +45,20 @@ def measure(size: Size) -> Results:
         seconds = statistics.median(r["seconds"] for r in runs)
         note = f"{runs[0]['steps']:,} steps in {seconds:.1f} s"
         rows.append(Row(SECTION, f"{preset}, waiting for the loader", share, "%", THREADS, asked="< 1 %", note=note))
+    rows.append(_stored_beside_live(data, options, 1 if size == SMALL else 3))
     return Results(rows)
+
+
+def _stored_beside_live(data: Path, options: list[str], repeats: int) -> Row:
+    """An epoch with teachers that are looked up, their refresh included, beside one that encodes them in each step."""
+    seconds: dict[str, list[float]] = {"llm-esr": [], str(STORED): []}
+    for _ in range(repeats):
+        for config, found in seconds.items():
+            found.append(run_script("beauty5_process.py", [str(data), config, *options], threads=THREADS)["seconds"])
+    live, stored = seconds.values()
+    name, peer = "llm-esr, an epoch with stored teachers", "with live teachers"
+    ratio = median_ratio(live, stored)
+    return Row(SECTION, name, statistics.median(stored), "s", THREADS, peer, statistics.median(live), ratio)
 
 
 def prepared() -> Path:

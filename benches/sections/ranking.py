@@ -1,0 +1,122 @@
+"""Ranking in the whole catalogue: ours beside the matrix product that nobody can avoid, and beside sorting."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from measuring import Results, Row, alternating, median_ratio, rate_of
+from numpy.typing import NDArray
+from torch import Tensor
+from workload import Histories, Size, usual
+
+from llm_esr.evaluation.ranking import rank_targets
+from llm_esr.evaluation.scorer import chunks
+
+SECTION = "ranking"
+TITLE = "Ranking"
+CHANNELS = 128  # two views of width 64
+BATCH = 128  # users whose scores the peers hold at once
+LISTED = 20
+
+
+def about(size: Size) -> str:
+    return (
+        f"The rank of each user's last item among all {size.items:,} items, the others that the user met left out: the "
+        f"product of user and item vectors ({CHANNELS} channels), then counting the items with a higher score. Beside "
+        "it the product alone, in the same chunks; sorting each user's scores (`torch.argsort`), checked to give the "
+        f"same ranks; and `torch.topk` of the {LISTED} best, which knows no rank beyond them."
+    )
+
+
+class Shop:
+    """Users whose last item is the target: what `rank_targets` asks of a `Dataset` and of a scorer."""
+
+    name = "vectors"
+
+    def __init__(self, histories: Histories, n_items: int, n_users: int) -> None:
+        self.kept, self.n_items = histories, n_items
+        rng = np.random.default_rng(2)
+        self.users = np.flatnonzero(histories.lengths > 1)[:n_users]
+        vectors = rng.standard_normal((len(histories.lengths) + n_items, CHANNELS), np.float32)
+        self.users_UC, self.items_CI = torch.from_numpy(vectors).split([len(histories.lengths), n_items])
+        self.items_CI = self.items_CI.T.contiguous()
+        self._asked = self.users
+
+    def targets(self, part: str) -> NDArray[np.int32]:
+        return self.kept.flat[self.kept.starts + self.kept.lengths - 1].astype(np.int32)
+
+    def histories(self, users: NDArray[np.int64], part: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        self._asked = users
+        starts, lengths = self.kept.starts[users], self.kept.lengths[users] - 1
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return self.kept.flat[places].astype(np.int32), offsets
+
+    def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
+        return self.users_UC[torch.from_numpy(self._asked)] @ self.items_CI
+
+
+def measure(size: Size) -> Results:
+    work = usual(size)
+    shop = Shop(Histories.read(work.folder), work.n_items, 16 * BATCH if size.repeats > 2 else BATCH)
+    check(shop)
+    runners: dict[str, Callable[[], int]] = {
+        "ours": lambda: len(_ours(shop)),
+        "the matrix product alone": lambda: _product(shop),
+        "sorting (torch.argsort)": lambda: len(_sorting(shop)),
+        f"torch.topk, {LISTED} best": lambda: _listing(shop),
+    }
+    found = alternating({name: rate_of(run) for name, run in runners.items()}, size.repeats)
+    ours = found.pop("ours")
+    return Results(
+        [
+            Row(SECTION, "ranks in the whole catalogue", statistics.median(ours), "users/s", 1, peer,
+                statistics.median(theirs), median_ratio(ours, theirs))
+            for peer, theirs in found.items()
+        ]
+    )  # fmt: skip
+
+
+def check(shop: Shop) -> None:
+    """Sorting gives the ranks that counting gives."""
+    assert np.array_equal(_ours(shop), _sorting(shop)), "ranks differ"
+
+
+def _ours(shop: Shop) -> NDArray[np.int64]:
+    return rank_targets(shop, shop, "test", shop.users).above  # type: ignore[arg-type]
+
+
+def _product(shop: Shop) -> int:
+    for chunk in chunks(shop.users, shop.n_items):
+        shop.users_UC[torch.from_numpy(shop.users[chunk])] @ shop.items_CI
+    return len(shop.users)
+
+
+def _masked(shop: Shop, users: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Scores without what the users met, and the targets, which stay."""
+    items, offsets = shop.histories(users, "test")
+    scores = shop.scores(items, offsets)
+    targets = torch.from_numpy(shop.targets("test")[users].astype(np.int64) - 1)
+    kept = scores.gather(1, targets[:, None])
+    rows = torch.from_numpy(np.repeat(np.arange(len(users)), np.diff(offsets)))
+    scores[rows, torch.from_numpy(items.astype(np.int64) - 1)] = -torch.inf
+    return scores.scatter_(1, targets[:, None], kept), targets
+
+
+def _sorting(shop: Shop) -> NDArray[np.int64]:
+    ranks = []
+    for start in range(0, len(shop.users), BATCH):
+        scores, targets = _masked(shop, shop.users[start : start + BATCH])
+        order = scores.argsort(dim=1, descending=True)
+        ranks.append((order == targets[:, None]).nonzero()[:, 1].numpy())
+    return np.concatenate(ranks)
+
+
+def _listing(shop: Shop) -> int:
+    for start in range(0, len(shop.users), BATCH):
+        scores, _ = _masked(shop, shop.users[start : start + BATCH])
+        torch.topk(scores, LISTED, dim=1)
+    return len(shop.users)
