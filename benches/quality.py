@@ -73,7 +73,8 @@ EXPERIMENTS = (
             "run {data}/interactions.parquet --items {data}/items.parquet --order-column order "
             "--item-embeddings {data}/item_embeddings.npy --user-embeddings {data}/user_embeddings.npy "
             "--models sasrec,llm-esr,benches/quality/llm-esr-stored-teachers.yaml,"
-            "benches/quality/llm-esr-no-distillation.yaml,benches/quality/corrected-20-epochs.yaml --out {out}",
+            "benches/quality/llm-esr-no-distillation.yaml,benches/quality/corrected-20-epochs.yaml,"
+            "benches/quality/sasrec-lazy-table.yaml,benches/quality/sasrec-augmented.yaml --out {out}",
             "evaluate {out} --targets known",
         ),
         needs=BEAUTY,

@@ -25,82 +25,71 @@ fn write_run_in_chunks(row: &mut [i32], length: usize, mut first: i32) {
 pub struct Packer {
     /// Sequences of each length, then where each length starts in `order`.
     starts: Vec<u32>,
-    order: Vec<u32>,
+    /// First token and length of each sequence, the longest first.
+    order: Vec<(i32, u32)>,
     /// Slots left in each row.
     room: Vec<u32>,
-    /// Row and first slot of each sequence of `order`.
-    place: Vec<(u32, u32)>,
 }
 
 impl Packer {
     /// Fills `slots`, `rows` and `width`: rows are as wide as the longest sequence.
     pub(crate) fn pack(&mut self, sequences: &mut Sequences) {
-        let count = sequences.len();
-        let width = (0..count).map(|s| sequences.length(s)).max().unwrap_or(0);
-        self.sort(sequences, width);
-        self.room.clear();
-        self.place.clear();
-        let (mut length, mut row) = (usize::MAX, 0);
-        for &sequence in &self.order {
-            let next = sequences.length(sequence as usize);
-            if next == 0 {
-                break; // The longest come first: only empty ones are left.
-            }
+        let Self { order, room, .. } = self;
+        let width = lengths(&sequences.offsets).max().unwrap_or(0) as usize;
+        sort(&sequences.offsets, width, &mut self.starts, order);
+        let slots = &mut sequences.slots;
+        room.clear();
+        let (mut length, mut row, mut full) = (u32::MAX, 0, 0);
+        // Empty sequences, the shortest, have no place.
+        for &(first, next) in order.iter().take_while(|&&(_, length)| length > 0) {
             if next != length {
-                (length, row) = (next, 0);
+                while room.get(full) == Some(&0) {
+                    full += 1;
+                }
+                (length, row) = (next, full);
             }
-            while row < self.room.len() && (self.room[row] as usize) < length {
+            while room.get(row).is_some_and(|&left| left < length) {
                 row += 1;
             }
-            if row == self.room.len() {
-                self.room.push(width as u32);
-            }
-            let filled = width as u32 - self.room[row];
-            self.place.push((row as u32, filled));
-            self.room[row] -= length as u32;
-        }
-        sequences.rows = self.room.len();
-        sequences.width = width;
-        self.write(sequences);
-    }
-
-    /// Writes the slots: a row from left to right, so that what a chunk writes too far is overwritten.
-    fn write(&self, sequences: &mut Sequences) {
-        let width = sequences.width;
-        sequences.slots.resize(sequences.rows * width, -1);
-        for (&sequence, &(row, filled)) in self.order.iter().zip(&self.place) {
-            let (row, sequence) = (row as usize * width, sequence as usize);
-            let (first, length) = (
-                sequences.offsets[sequence] as i32,
-                sequences.length(sequence),
-            );
-            let right = &mut sequences.slots[row + filled as usize..row + width];
-            write_run_in_chunks(right, length, first);
-        }
-        for (row, &room) in self.room.iter().enumerate() {
             let end = (row + 1) * width;
-            sequences.slots[end - room as usize..end].fill(-1);
+            if row == room.len() {
+                room.push(width as u32);
+                // What the memory held before is overwritten, not cleared first.
+                slots.resize(slots.len().max(end), -1);
+            }
+            let left = room[row] as usize;
+            room[row] -= length;
+            // A row is filled from left to right: what a chunk writes too far is overwritten.
+            write_run_in_chunks(&mut slots[end - left..end], length as usize, first);
         }
+        slots.truncate(room.len() * width);
+        for (row, &left) in room.iter().enumerate() {
+            let end = (row + 1) * width;
+            slots[end - left as usize..end].fill(-1);
+        }
+        (sequences.rows, sequences.width) = (room.len(), width);
     }
+}
 
-    /// Counting sort by falling length; stable.
-    fn sort(&mut self, sequences: &Sequences, width: usize) {
-        let count = sequences.len();
-        self.starts.clear();
-        self.starts.resize(width + 2, 0);
-        // A length's start is the number of longer sequences.
-        for sequence in 0..count {
-            self.starts[width - sequences.length(sequence) + 1] += 1;
-        }
-        for rank in 1..self.starts.len() {
-            self.starts[rank] += self.starts[rank - 1];
-        }
-        self.order.clear();
-        self.order.resize(count, 0);
-        for sequence in 0..count {
-            let start = &mut self.starts[width - sequences.length(sequence)];
-            self.order[*start as usize] = sequence as u32;
-            *start += 1;
-        }
+fn lengths(offsets: &[i64]) -> impl Iterator<Item = u32> {
+    offsets.windows(2).map(|pair| (pair[1] - pair[0]) as u32)
+}
+
+/// Counting sort by falling length; stable.
+fn sort(offsets: &[i64], width: usize, starts: &mut Vec<u32>, order: &mut Vec<(i32, u32)>) {
+    starts.clear();
+    starts.resize(width + 2, 0);
+    // A length's start is the number of longer sequences.
+    for length in lengths(offsets) {
+        starts[width - length as usize + 1] += 1;
+    }
+    for rank in 1..starts.len() {
+        starts[rank] += starts[rank - 1];
+    }
+    order.resize(offsets.len() - 1, (0, 0));
+    for (&first, length) in offsets.iter().zip(lengths(offsets)) {
+        let start = &mut starts[width - length as usize];
+        order[*start as usize] = (first as i32, length);
+        *start += 1;
     }
 }
