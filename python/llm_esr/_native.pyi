@@ -8,6 +8,43 @@ from numpy.typing import NDArray
 
 __version__: str
 
+# Queries, unless they stand before the keys; keys and values; the pseudo-key and its value.
+_AttentionInputs = tuple[
+    NDArray[np.float32] | None, NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]] | None
+]
+
+@final
+class Attention:
+    """Multi-head attention among the tokens of each sequence: V views of the same S sequences with T tokens in all.
+
+    Queries are [V x T, D], or [V x S, D] with `newest_only`; `memory` is [V x T, 2D], keys and values side by side, or
+    [V x T, 3D], queries before them. All arrays are float32 with rows that lie together.
+    """
+
+    def __new__(
+        cls,
+        *,
+        views: int,
+        heads: int,
+        causal: bool,
+        newest_only: bool,
+        rate: float,
+        seed: int,
+        max_len: int,
+        threads: int,
+    ) -> Attention: ...
+    def forward(self, offsets: NDArray[np.int64], inputs: _AttentionInputs, out: NDArray[np.float32]) -> None:
+        """Fills `out`, as the queries."""
+
+    def backward(
+        self,
+        offsets: NDArray[np.int64],
+        inputs: _AttentionInputs,
+        out: NDArray[np.float32],
+        gradients: tuple[NDArray[np.float32] | None, NDArray[np.float32]],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Fills the gradients of queries and memory, given that of the output; returns those of the pseudo-key."""
+
 @final
 class ExactIndex:
     """Exact search by cosine over a copy of the vectors at unit length."""
@@ -167,5 +204,13 @@ def build_sequences(
     mask_token: int | None,
     padding_tokens: bool,
 ) -> Sequences: ...
+def distinct_items(
+    groups: list[list[NDArray[np.int32]]],
+) -> tuple[NDArray[np.int64], list[int], list[NDArray[np.int64]]]:
+    """The distinct ids of groups of arrays, first met first; how many each group brought; each array's places."""
+
+def drop_out(from_: NDArray[np.float32], to: NDArray[np.float32], rate: float, seed: int, threads: int) -> None:
+    """Writes what dropout leaves of one array into another; the same of a gradient with the same seed."""
+
 def philox(key: list[int], counter: list[int]) -> NDArray[np.uint64]:
     """One block of Philox4x64-10."""

@@ -1,8 +1,11 @@
 //! Sequences, batches, negatives, similar users and table reading for `llm-esr`; knows nothing of Python.
 
+pub mod attention;
 pub mod augmentation;
 pub mod batches;
 pub mod candidates;
+pub mod distinct;
+pub mod dropout;
 pub mod errors;
 pub mod loader;
 mod log_q;
@@ -15,10 +18,12 @@ pub mod recipe;
 pub mod rng;
 pub mod seen;
 pub mod sequences;
+mod simd;
 pub mod similar;
 pub mod smoothing;
 pub mod store;
 mod students;
 pub mod tables;
+pub mod workers;
 
 pub use errors::{Error, Result};

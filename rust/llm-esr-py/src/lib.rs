@@ -1,12 +1,15 @@
 //! Python bindings of `llm-esr-core`: every function converts in, releases the GIL around the work, converts out.
 
 mod arrays;
+mod attention;
 mod conversion;
+mod distinct;
 mod loader;
 mod sequences;
 mod similar;
 mod store;
 mod tables;
+mod threads;
 
 use pyo3::prelude::*;
 
@@ -18,6 +21,8 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::store::register(module)?;
+        super::attention::register(module)?;
+        super::distinct::register(module)?;
         super::sequences::register(module)?;
         super::loader::register(module)?;
         super::similar::register(module)?;
