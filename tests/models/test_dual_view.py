@@ -167,11 +167,11 @@ def test_a_wrong_number_of_vectors_is_an_error_that_counts_them() -> None:
         DualView(config_of(), N_ITEMS, torch.randn(39, TEXT_WIDTH))
 
 
-@pytest.mark.parametrize("by_length", [True, False])
+@pytest.mark.parametrize("attention", ["by-length", "rows"])
 def test_spread_and_collect_are_inverse_and_their_gradients_too(
-    by_length: bool, monkeypatch: pytest.MonkeyPatch
+    attention: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Tokens, "by_length", by_length)
+    monkeypatch.setattr(Tokens, "attention", attention)
     tokens = Tokens(sequences([2, 7, 4, 1]))
     rows = tokens.rows
     x = torch.randn(2, len(tokens), 4, dtype=torch.float64, requires_grad=True)

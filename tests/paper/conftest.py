@@ -22,7 +22,7 @@ from llm_esr.training.step import Losses, losses_of
 
 # How a case is computed: padding as tokens, as the authors do, or flat with the pseudo-key: rows by length (as on the
 # CPU), the loader's rows with a sequence in each, or all sequences in one row. GRU4Rec runs over its padding.
-LAYOUTS = ("tokens", "by-length", "rows", "one-row")
+LAYOUTS = ("tokens", "flat", "by-length", "rows", "one-row")
 
 
 @dataclass
@@ -208,6 +208,6 @@ def _fits(file: Path, layout: str) -> bool:
 def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
     """Each file of the folder `LLM_ESR_PARITY`, in each layout that its backbone has."""
     file, layout = request.param
-    monkeypatch.setattr(Tokens, "by_length", layout == "by-length")
+    monkeypatch.setattr(Tokens, "attention", layout if layout in ("flat", "by-length") else "rows")
     with np.load(file, allow_pickle=False) as arrays:
         return Case(file.stem, layout, dict(arrays))

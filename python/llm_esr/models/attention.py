@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm_esr.models.dropout import dropout, dropout_mask
+from llm_esr.models.dropout import dropout, seed_of_step
+from llm_esr.models.flat_attention import Settings, attend
 from llm_esr.models.rows import Padding
 from llm_esr.models.tokens import Tokens
 
@@ -64,8 +65,10 @@ class Attention(nn.Module):
             [V, T, D], or [V, S, D] with `last_only` (where a sequence is empty it means nothing).
 
         """
+        if tokens.flat and queries_VTD.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+            return self._flat(queries_VTD, memory_VTD, tokens, causal, pseudo_key, last_only)
         rows, n_views, width = tokens.rows, queries_VTD.shape[0], queries_VTD.shape[2]
-        alone = last_only and rows.owners is not None and tokens.real_T is None
+        alone = last_only and rows.owners is not None and tokens.real is None
         if alone:
             # The newest token sees its whole row, causal or not.
             last_VSD = self.query(queries_VTD.index_select(1, tokens.last_S))
@@ -75,11 +78,11 @@ class Attention(nn.Module):
         elif queries_VTD is memory_VTD:
             together = rows.spread(self._projected(memory_VTD, self.query, self.key, self.value))
             queries, memory = [part[..., :width] for part in together], [part[..., width:] for part in together]
-            masks = rows.masks(causal, n_views, padding, tokens.real_T)
+            masks = rows.masks(causal, n_views, padding, tokens.real)
         else:
             queries = rows.spread(self.query(queries_VTD))
             memory = rows.spread(self._projected(memory_VTD, self.key, self.value))
-            masks = rows.masks(causal, n_views, padding, tokens.real_T)
+            masks = rows.masks(causal, n_views, padding, tokens.real)
         mixed = self._attend_all(queries, memory, masks, tokens, pseudo_key, n_views)
         if alone:
             mixed_VSD = rows.collect_last(mixed, n_views, len(tokens.last_S))
@@ -90,6 +93,30 @@ class Attention(nn.Module):
             mixed_VTD = mixed_VTD.index_select(1, tokens.last_S)
         output_VTD: Tensor = self.output(mixed_VTD)
         return output_VTD
+
+    def _flat(
+        self,
+        queries_VTD: Tensor,
+        memory_VTD: Tensor,
+        tokens: Tokens,
+        causal: bool,
+        pseudo_key: tuple[Tensor, int] | None,
+        last_only: bool,
+    ) -> Tensor:
+        """By the Rust kernel: [V, T, D], or [V, S, D] with `last_only`."""
+        rate = self.dropout if self.training else 0.0
+        settings = Settings(
+            tokens.offsets, len(memory_VTD), self.heads, causal, last_only,
+            max_len=0 if pseudo_key is None else pseudo_key[1], rate=rate, seed=seed_of_step() if rate else 0,
+        )  # fmt: skip
+        pseudo = None if pseudo_key is None else (self.key(pseudo_key[0]), self.value(pseudo_key[0]))
+        if queries_VTD is memory_VTD and not last_only:
+            queries, memory = None, self._projected(memory_VTD, self.query, self.key, self.value)
+        else:
+            asking = queries_VTD.index_select(1, tokens.last_S) if last_only else queries_VTD
+            queries, memory = self.query(asking), self._projected(memory_VTD, self.key, self.value)
+        output: Tensor = self.output(attend(queries, memory, pseudo, settings))
+        return output
 
     def _attend_all(
         self,
@@ -150,7 +177,7 @@ class Attention(nn.Module):
             count_NHA = count_NA[:, None].expand(-1, self.heads, -1).contiguous()
             share_NHA = _survivors(count_NHA, kept) / (count_NHA.clamp(min=1) * kept)
             padding_NHA1 = padding_NHA1 * share_NHA[..., None].to(padding_NHA1.dtype)
-            real_NHAW = real_NHAW * dropout_mask(scores_NHAW, self.dropout)
+            real_NHAW = dropout(real_NHAW, self.dropout)
         mixed_NHAd = real_NHAW @ v_NHWd + padding_NHA1 * value_H1d
         return mixed_NHAd.transpose(1, 2).flatten(2)
 

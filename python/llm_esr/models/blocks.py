@@ -45,7 +45,7 @@ class Block(nn.Module):
 
         Where padding takes attention (the authors' code does not mask it), it is tokens or the pseudo-key.
         """
-        as_key = self.padding_keys and tokens.real_T is None
+        as_key = self.padding_keys and tokens.real is None
         mixed_VTD: Tensor = self.attention(
             queries_VTD,
             memory_VTD,

@@ -130,13 +130,21 @@ class DualView(nn.Module):
 
     def forward(self, tokens: Tokens, last_only: bool = False) -> Tensor:
         """Every token's state, [T, C], or the newest ones', [S, C]; each distinct item goes through its views once."""
-        distinct_n, index_T = torch.unique(tokens.items_T, return_inverse=True)
-        return self.hidden(nn.functional.embedding(index_T, self.item_vectors(distinct_n)), tokens, last_only)
+        distinct_n, place_T = tokens.distinct()
+        return self.hidden(nn.functional.embedding(place_T, self.item_vectors(distinct_n)), tokens, last_only)
 
-    def encode(self, sequences: Sequences) -> Tensor:
-        """Each sequence's user vector `u_last`, [S, C]: the state of its newest token."""
+    def encode(self, sequences: Sequences, vectors_TC: Tensor | None = None) -> Tensor:
+        """Each sequence's user vector `u_last`, [S, C]: the state of its newest token.
+
+        Args:
+            sequences: S sequences of T tokens.
+            vectors_TC: the tokens' item vectors, where they are known.
+
+        """
         tokens = Tokens(sequences, self.device)
-        return self.user_vectors(self(tokens, last_only=True), tokens)
+        if vectors_TC is None:
+            return self.user_vectors(self(tokens, last_only=True), tokens)
+        return self.user_vectors(self.hidden(vectors_TC, tokens, last_only=True), tokens)
 
     def sequences(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Sequences:
         """Histories as this model reads them: cut to its length, with a mask token or padding where it wants them.

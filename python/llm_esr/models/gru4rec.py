@@ -5,10 +5,13 @@ Shapes: V views, T tokens, S sequences, D width.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llm_esr.config import ModelConfig
+from llm_esr.models.staging import to_device
 from llm_esr.models.tokens import Tokens
 
 
@@ -34,15 +37,17 @@ class GRU4Rec(nn.Module):
 
     def _recurrence(self, x_VTD: Tensor, tokens: Tokens, last_only: bool) -> Tensor:
         n_views, _, width = x_VTD.shape
-        order_T, counts = _by_time(tokens.lengths_S)
+        order, counts = _by_time(tokens.lengths)
+        order_T = to_device(order, x_VTD.device)
         gates_VTG = x_VTD.index_select(1, order_T) @ self.weight_ih.T
         state_VSD = x_VTD.new_zeros(n_views, counts[0], width)
         states = []
         for gates_VSG in torch.split(gates_VTG, counts, dim=1):
             state_VSD = self._step(gates_VSG, state_VSD[:, : gates_VSG.shape[1]])
             states.append(state_VSD)
-        place_T = torch.empty_like(order_T)
-        place_T[order_T] = torch.arange(len(order_T), device=order_T.device)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        place_T = to_device(place, x_VTD.device)
         wanted = place_T.index_select(0, tokens.last_S) if last_only else place_T
         return torch.cat(states, dim=1).index_select(1, wanted)
 
@@ -61,13 +66,11 @@ class GRU4Rec(nn.Module):
         """Nothing is drawn otherwise than the rest."""
 
 
-def _by_time(lengths_S: Tensor) -> tuple[Tensor, list[int]]:
+def _by_time(lengths_S: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
     """Tokens ordered by their place in the sequence, longer sequences first; and how many each place has."""
-    device, lengths_S = lengths_S.device, lengths_S.cpu()
-    start_S = lengths_S.cumsum(0) - lengths_S
-    rank_S = torch.argsort(lengths_S, descending=True, stable=True)
+    start_S = lengths_S.cumsum() - lengths_S
+    rank_S = np.argsort(-lengths_S, kind="stable")
     falling_S, start_S = lengths_S[rank_S], start_S[rank_S]
-    time_L = torch.arange(int(falling_S[0]))
+    time_L = np.arange(falling_S[0])
     there_LS = falling_S[None, :] > time_L[:, None]
-    order_T = (start_S[None, :] + time_L[:, None])[there_LS]
-    return order_T.to(device), there_LS.sum(1).tolist()
+    return (start_S[None, :] + time_L[:, None])[there_LS], there_LS.sum(1).tolist()

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llm_esr.models.staging import to_device
+
 # Who may look at padding, where padding is tokens: `apart` padding alone, `seen` everybody, `unseen` nobody (but where
 # a sequence holds nothing else).
 Padding = Literal["apart", "seen", "unseen"]
@@ -98,7 +100,7 @@ class Rows:
     def spread_last(self, last_VSD: Tensor) -> list[Tensor]:
         """What belongs to sequences, [V, S, D] -> [V x R, 1, D] for each group, where a row holds one sequence."""
         assert self.owners is not None
-        owners = (torch.from_numpy(group).to(last_VSD.device) for group in self.owners)
+        owners = (to_device(group, self.device) for group in self.owners)
         return [last_VSD.index_select(1, group).reshape(-1, 1, last_VSD.shape[2]) for group in owners]
 
     def collect_last(self, groups: list[Tensor], n_views: int, n_sequences: int) -> Tensor:
@@ -107,33 +109,32 @@ class Rows:
         place_S = np.zeros(n_sequences, np.int64)
         place_S[np.concatenate(self.owners)] = np.arange(sum(map(len, self.owners)))
         x_VRD = torch.cat([group.view(n_views, -1, group.shape[2]) for group in groups], dim=1)
-        return x_VRD.index_select(1, torch.from_numpy(place_S).to(x_VRD.device))
+        return x_VRD.index_select(1, to_device(place_S, self.device))
 
     def of_slots(self, x_T: Tensor) -> list[Tensor]:
         """[T] -> [R, W] for each group; zero in empty slots."""
         padded = torch.cat([x_T, x_T.new_zeros(1)])
-        return [padded[torch.from_numpy(group).to(x_T.device)] for group in self._slots]
+        return [padded[to_device(group, self.device)] for group in self._slots]
 
-    def masks(self, causal: bool, n_views: int, padding: Padding, real_T: Tensor | None) -> list[Tensor]:
+    def masks(self, causal: bool, n_views: int, padding: Padding, real: NDArray[np.bool_] | None) -> list[Tensor]:
         """Which slot may look at which: bool [V x R, 1, W, W] for each group; the same sequence and, where causal, not
         later. Empty slots look at empty slots, so that no row of scores is wholly masked.
         """  # noqa: D205
         key = (causal, n_views, padding)
         if key not in self._masks:
-            numbers_T = torch.from_numpy(self._sequence_T).to(self.device) + 1
-            real = None if real_T is None or padding == "seen" else self.of_slots(real_T)
+            numbers_T = to_device(self._sequence_T + 1, self.device)
+            real_RW = None if real is None or padding == "seen" else self.of_slots(to_device(real, self.device))
             hollow = None
             if real is not None and padding == "unseen" and not causal:
-                assert real_T is not None
-                filled_S = torch.zeros(int(numbers_T.max()) + 1, dtype=torch.bool, device=self.device)
-                filled_S[numbers_T[real_T]] = True
-                hollow = self.of_slots(~filled_S[numbers_T])
+                filled_S = np.zeros(int(self._sequence_T.max(initial=0)) + 1, np.bool_)
+                filled_S[self._sequence_T[real]] = True
+                hollow = self.of_slots(to_device(~filled_S[self._sequence_T], self.device))
             masks = []
             for g, sequence_RW in enumerate(self.of_slots(numbers_T)):
                 mask_RWW = sequence_RW[:, :, None] == sequence_RW[:, None, :]
-                if real is not None:
-                    exempt_RW = ~real[g] if hollow is None else hollow[g]
-                    mask_RWW = mask_RWW & (real[g][:, None, :] | exempt_RW[:, :, None])
+                if real_RW is not None:
+                    exempt_RW = ~real_RW[g] if hollow is None else hollow[g]
+                    mask_RWW = mask_RWW & (real_RW[g][:, None, :] | exempt_RW[:, :, None])
                 masks.append(mask_RWW.tril() if causal else mask_RWW)
             self._masks[key] = [mask.repeat(n_views, 1, 1)[:, None] for mask in masks]
         return self._masks[key]
@@ -156,7 +157,7 @@ class Rows:
             empty_E = np.flatnonzero(source_M < 0)
             source_M[empty_E] = 0
             arrays = (source_M, place_VT.reshape(-1), empty_E)
-            source, place, empty = (torch.from_numpy(array).to(self.device) for array in arrays)
+            source, place, empty = (to_device(array, self.device) for array in arrays)
             self._indices[n_views] = (source, place, empty)
         return self._indices[n_views]
 

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+
+from llm_esr.models.staging import to_device
 
 RankingLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -80,7 +84,7 @@ def ranking(
     return total
 
 
-def mean_teacher(states_ZC: Tensor, teacher_index_SK: Tensor) -> tuple[Tensor, Tensor]:
+def mean_teacher(states_ZC: Tensor, teacher_index_SK: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.bool_]]:
     """The mean state of each student's similar users.
 
     Args:
@@ -88,26 +92,31 @@ def mean_teacher(states_ZC: Tensor, teacher_index_SK: Tensor) -> tuple[Tensor, T
         teacher_index_SK: rows of `states_ZC`; -1 where there is none.
 
     Returns:
-        means [S, C] (zero where a student has no teacher) and whether a student has one, bool [S].
+        means [S, C] (zero where a student has no teacher) and whether a student has one, [S].
 
     """
+    device = states_ZC.device
     known_SK = teacher_index_SK >= 0
-    gathered_SKC = states_ZC[teacher_index_SK.clamp(min=0)] * known_SK[..., None]
     counts_S = known_SK.sum(1)
-    return gathered_SKC.sum(1) / counts_S.clamp(min=1)[:, None], counts_S > 0
+    gathered_SKC = states_ZC[to_device(np.maximum(teacher_index_SK, 0), device)]
+    sums_SC = (gathered_SKC * to_device(known_SK, device)[..., None]).sum(1)
+    return sums_SC / to_device(np.maximum(counts_S, 1), device)[:, None], counts_S > 0
 
 
 def distillation(
-    form: str, students_SC: Tensor, teachers_SC: Tensor, taught_S: Tensor, temperature: float = 1.0
+    form: str, students_SC: Tensor, teachers_SC: Tensor, taught_S: NDArray[np.bool_], temperature: float = 1.0
 ) -> Tensor:
     """How far the students are from their teachers; mean over the students that have one.
 
     `kd` is the mean squared error of the paper, `cl` its contrastive form; `cosine` is one minus the cosine, which
     leaves the length free.
     """
-    students, teachers = students_SC[taught_S], teachers_SC[taught_S]
-    if len(students) == 0:
+    if not taught_S.any():
         return students_SC.sum() * 0.0
+    students, teachers = students_SC, teachers_SC
+    if not taught_S.all():
+        rows = to_device(np.flatnonzero(taught_S), students_SC.device)
+        students, teachers = students_SC.index_select(0, rows), teachers_SC.index_select(0, rows)
     if form == "cl":
         return contrastive(students, teachers, temperature)
     if form == "cosine":

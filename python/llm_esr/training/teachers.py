@@ -43,7 +43,7 @@ class StoredTeachers:
         self.similar_UK = data.similar_users[:, : config.distill.similar_users]
         self.every = config.distill.refresh_steps
         self.without_last = config.train.sequence == "without-last"
-        self.teaches_U = torch.from_numpy(np.asarray(data.training_lengths) > 0)
+        self.teaches_U = np.asarray(data.training_lengths) > 0
         self.states_UC: Tensor | None = None
 
     def due(self, step_in_epoch: int) -> bool:
@@ -62,12 +62,12 @@ class StoredTeachers:
         model.train(was_training)
         self.states_UC = torch.cat(parts)
 
-    def of(self, users_B: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """The mean teacher of each student, [B, C], and who has one, bool [B]."""
+    def of(self, users_B: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.bool_]]:
+        """The mean teacher of each student, [B, C], and who has one, [B]."""
         assert self.states_UC is not None, "refresh comes first"
-        index_BK = torch.from_numpy(np.asarray(self.similar_UK[users_B], dtype=np.int64))
-        index_BK = index_BK.masked_fill(~self.teaches_U[index_BK.clamp(min=0)], -1)
-        return mean_teacher(self.states_UC, index_BK.to(self.states_UC.device))
+        index_BK = np.asarray(self.similar_UK[users_B], dtype=np.int64)
+        index_BK[~self.teaches_U[np.maximum(index_BK, 0)]] = -1
+        return mean_teacher(self.states_UC, index_BK)
 
     def _histories(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         items, offsets = self.data.histories(users, "train")
