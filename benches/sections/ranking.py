@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from workload import Histories, Size, usual
 
-from llm_esr.evaluation.ranking import Ranks, rank_targets
+from llm_esr.evaluation.ranking import NEVER, Ranks, rank_targets
 from llm_esr.evaluation.scorer import chunks
 
 SECTION = "ranking"
@@ -25,9 +25,10 @@ LISTED = 20
 def about(size: Size) -> str:
     return (
         f"The rank of each user's last item among all {size.items:,} items, the others that the user met left out: the "
-        f"product of user and item vectors ({CHANNELS} channels), then counting the items with a higher score. Beside "
-        "it, in the same chunks: the product alone; sorting each user's scores (`torch.argsort`), checked to give the "
-        f"same ranks; and `torch.topk` of the {LISTED} best, which knows no rank beyond them."
+        f"product of user and item vectors ({CHANNELS} channels), then counting the items with a higher score; and the "
+        f"list of the {LISTED} best items in the same reading. Beside it, in the same chunks: the product alone; sorting "
+        "each user's scores (`torch.argsort`), checked to give the same ranks; and `torch.topk`, checked to give the "
+        "same lists, which knows no rank beyond them."
     )
 
 
@@ -63,31 +64,37 @@ def measure(size: Size) -> Results:
     work = usual(size)
     shop = Shop(Histories.read(work.folder), work.n_items, USERS)
     check(shop)
-    runners: dict[str, Callable[[], int]] = {
-        "ours": lambda: len(_ours(shop).users),
+    ours: dict[str, Callable[[], int]] = {
+        "ranks in the whole catalogue": lambda: len(_ours(shop).users),
+        f"ranks and lists of {LISTED}": lambda: len(_ours(shop, LISTED).users),
+    }
+    peers: dict[str, Callable[[], int]] = {
         "the matrix product alone": lambda: _product(shop),
         "sorting (torch.argsort)": lambda: len(_sorting(shop)),
-        f"torch.topk, {LISTED} best": lambda: _listing(shop),
+        f"torch.topk, {LISTED} best": lambda: len(_listing(shop)),
     }
-    found = alternating({name: rate_of(run) for name, run in runners.items()}, size.repeats)
-    ours = found.pop("ours")
+    found = alternating({name: rate_of(run) for name, run in (ours | peers).items()}, size.repeats)
     return Results(
         [
-            Row(SECTION, "ranks in the whole catalogue", statistics.median(ours), "users/s", 1, peer,
-                statistics.median(theirs), median_ratio(ours, theirs))
-            for peer, theirs in found.items()
+            Row(SECTION, name, statistics.median(found[name]), "users/s", 1, peer, statistics.median(found[peer]),
+                median_ratio(found[name], found[peer]))
+            for name in ours for peer in peers
         ]
     )  # fmt: skip
 
 
 def check(shop: Shop) -> None:
-    """Sorting gives the ranks that counting gives; equal scores it puts in any order."""
-    ours, sorted_ = _ours(shop), _sorting(shop)
+    """Sorting gives the ranks that counting gives (equal scores it puts in any order); torch.topk the same lists."""
+    ours, sorted_ = _ours(shop, LISTED), _sorting(shop)
     assert ((ours.above <= sorted_) & (sorted_ <= ours.above + ours.tied)).all(), "ranks differ"
+    best = np.full(shop.n_items, NEVER, np.int32)
+    for place, ids in enumerate(_listing(shop).T, start=1):
+        best[ids] = np.minimum(best[ids], place)
+    assert ours.best_place is not None and (ours.best_place == best).all(), "lists differ"
 
 
-def _ours(shop: Shop) -> Ranks:
-    return rank_targets(shop, shop, "test", shop.users)  # type: ignore[arg-type]
+def _ours(shop: Shop, k: int = 0) -> Ranks:
+    return rank_targets(shop, shop, "test", shop.users, list_length=k)  # type: ignore[arg-type]
 
 
 def _product(shop: Shop) -> int:
@@ -116,8 +123,13 @@ def _sorting(shop: Shop) -> NDArray[np.int64]:
     return np.concatenate(ranks)
 
 
-def _listing(shop: Shop) -> int:
+def _listing(shop: Shop) -> NDArray[np.int64]:
+    """Columns of the best, without what was met, the target included where it was met before."""
+    lists = []
     for chunk in chunks(shop.users, shop.n_items):
-        scores, _ = _masked(shop, shop.users[chunk])
-        torch.topk(scores, LISTED, dim=1)
-    return len(shop.users)
+        items, offsets = shop.histories(shop.users[chunk], "test")
+        scores = shop.scores(items, offsets)
+        rows = torch.from_numpy(np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)))
+        scores[rows, torch.from_numpy(items.astype(np.int64) - 1)] = -torch.inf
+        lists.append(torch.topk(scores, LISTED, dim=1).indices.numpy())
+    return np.concatenate(lists)

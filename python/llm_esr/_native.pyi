@@ -214,3 +214,17 @@ def drop_out(from_: NDArray[np.float32], to: NDArray[np.float32], rate: float, s
 
 def philox(key: list[int], counter: list[int]) -> NDArray[np.uint64]:
     """One block of Philox4x64-10."""
+
+def rank_rows(
+    scores: NDArray[np.float32],
+    targets: NDArray[np.int32] | None,
+    seen: tuple[NDArray[np.int32], NDArray[np.int64]] | None,
+    k: int,
+    threads: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Reads each row of scores [B, I] once.
+
+    Gives the rivals above each target's score and those tied with it, [B] (nothing without targets), the k best ids and
+    their scores, [B, k], and which rows hold a NaN. Items `seen` (histories and their offsets) are no rivals and in no
+    list.
+    """

@@ -20,11 +20,20 @@ def oracle(scores: np.ndarray, target: int, seen: set[int], keep_seen: bool) -> 
     return above, reach - above
 
 
+@pytest.fixture(params=["kernel", "torch"])
+def counted_by(request, monkeypatch):
+    """Both ways of counting: the kernel of the CPU, and what other devices do."""
+    if request.param == "torch":
+        monkeypatch.setattr(ranking, "counts_natively", lambda scores: False)
+
+
+@pytest.mark.usefixtures("counted_by")
 @pytest.mark.parametrize("keep_seen", [False, True])
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_counting_gives_the_ranks_that_sorting_gives(make_random_data, fixed_scorer, monkeypatch, keep_seen, part):
     monkeypatch.setattr(scorer, "SCORE_BUDGET", 7 * 30)  # seven users a chunk
-    monkeypatch.setattr(ranking, "_BLOCK", 70)
+    monkeypatch.setattr(scorer, "FEWEST", 1)
+    monkeypatch.setattr(ranking, "_ITEM_BLOCK", 7)
     for seed in range(4):
         data = make_random_data(seed)
         # Few distinct scores: ties everywhere.
@@ -39,6 +48,7 @@ def test_counting_gives_the_ranks_that_sorting_gives(make_random_data, fixed_sco
             assert ranks.repeat[row] == (int(targets[user]) in seen)
 
 
+@pytest.mark.usefixtures("counted_by")
 def test_a_target_the_user_met_before_is_still_ranked(small_data, fixed_scorer):
     data = small_data([[2, 3, 1, 2]], 4)
     ranks = rank_targets(fixed_scorer(data, "test", [[9, 5, 8, 7]]), data, "test", np.array([0]))
@@ -46,6 +56,7 @@ def test_a_target_the_user_met_before_is_still_ranked(small_data, fixed_scorer):
     assert ranks.above.tolist() == [1]  # item 4; items 1 and 3 were met before
 
 
+@pytest.mark.usefixtures("counted_by")
 def test_an_item_met_twice_is_taken_off_once(small_data, fixed_scorer):
     data = small_data([[1, 1, 1, 2]], 4)
     ranks = rank_targets(fixed_scorer(data, "test", [[9, 5, 8, 1]]), data, "test", np.array([0]))
@@ -60,6 +71,7 @@ def test_candidates_are_the_only_rivals(small_data, fixed_scorer):
     assert (ranks.above.tolist(), ranks.tied.tolist()) == ([1], [1])
 
 
+@pytest.mark.usefixtures("counted_by")
 def test_a_scorer_that_gives_nan_is_named(small_data, fixed_scorer):
     data = small_data([[1, 2, 3], [2, 2, 3]], 3)
     made = fixed_scorer(data, "test", [[1, 2, 3], [1, np.nan, 3]])
@@ -67,6 +79,7 @@ def test_a_scorer_that_gives_nan_is_named(small_data, fixed_scorer):
         rank_targets(made, data, "test", np.array([0, 1]))
 
 
+@pytest.mark.usefixtures("counted_by")
 def test_infinite_scores_are_not_nan(small_data, fixed_scorer):
     data = small_data([[1, 2, 3]], 4)
     made = fixed_scorer(data, "test", [[np.inf, -np.inf, 0, np.inf]])
@@ -79,6 +92,7 @@ def test_scores_of_another_shape_are_refused(small_data, fixed_scorer):
         rank_targets(fixed_scorer(data, "test", [[1, 2]]), data, "test", np.array([0]))
 
 
+@pytest.mark.usefixtures("counted_by")
 def test_ranking_leaves_the_scorers_tensor_alone(small_data, fixed_scorer):
     data = small_data([[1, 2, 3]], 4)
     made = fixed_scorer(data, "test", [[4, 3, 2, 1]])
@@ -96,24 +110,42 @@ def test_top_k_is_a_stable_sort_even_where_ties_cross_the_cut(data):
         st.lists(st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 2.0]), min_size=rows * width, max_size=rows * width)
     )
     scores = np.array(flat, np.float32).reshape(rows, width)
-    ids, values = top_k(torch.from_numpy(scores), k)
-    for row in range(rows):
-        order = np.argsort(-scores[row], kind="stable")
-        expected = [int(i) + 1 for i in order if scores[row, i] > -np.inf][:k]
-        assert ids[row].tolist() == expected + [0] * (k - len(expected))
-        assert values[row, : len(expected)].tolist() == scores[row][np.array(expected, int) - 1].tolist()
+    for best in (top_k, ranking._top_k_by_torch):
+        ids, values = best(torch.from_numpy(scores), k)
+        for row in range(rows):
+            order = np.argsort(-scores[row], kind="stable")
+            expected = [int(i) + 1 for i in order if scores[row, i] > -np.inf][:k]
+            assert ids[row].tolist() == expected + [0] * (k - len(expected))
+            assert values[row, : len(expected)].tolist() == scores[row][np.array(expected, int) - 1].tolist()
 
 
+@pytest.mark.usefixtures("counted_by")
+def test_no_list_holds_what_was_seen():
+    scores = torch.tensor([[5.0, 4.0, 3.0, 2.0], [1.0, 2.0, 3.0, 4.0]])
+    seen = np.array([1, 3, 1, 4], np.int32), np.array([0, 3, 4])
+    ids, values = top_k(scores, 3, seen)
+    assert ids.tolist() == [[2, 4, 0], [3, 2, 1]]
+    assert values.tolist() == [[4.0, 2.0, -np.inf], [3.0, 2.0, 1.0]]
+    assert scores.tolist() == [[5.0, 4.0, 3.0, 2.0], [1.0, 2.0, 3.0, 4.0]]
+
+
+def test_ranks_and_lists_are_the_same_on_any_number_of_threads(make_random_data, fixed_scorer):
+    data = make_random_data(3)
+    users = np.flatnonzero(data.targets("test"))
+    matrix = np.random.default_rng(0).integers(0, 6, (data.n_users, data.n_items)).astype(np.float32)
+    found, before = [], torch.get_num_threads()
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        found.append(rank_targets(fixed_scorer(data, "test", matrix), data, "test", users, list_length=5))
+    torch.set_num_threads(before)
+    for name in ("above", "tied", "repeat", "best_place"):
+        np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
+
+
+@pytest.mark.usefixtures("counted_by")
 def test_the_best_place_of_an_item_is_over_all_lists(small_data, fixed_scorer):
     data = small_data([[1, 1, 2], [2, 2, 1]], 5)
     made = fixed_scorer(data, "test", [[9, 5, 4, 3, 1], [3, 9, 1, 5, 2]])
     ranks = rank_targets(made, data, "test", np.array([0, 1]), list_length=2)
     # Without what was met before: user 0 gets 2, 3 and user 1 gets 4, 1.
     assert ranks.best_place.tolist() == [2, 1, 2, 1, ranking.NEVER]
-
-
-def test_counting_on_a_device_gives_what_counting_on_the_cpu_gives(monkeypatch):
-    monkeypatch.setattr(ranking, "_ITEM_BLOCK", 7)
-    scores = torch.randint(0, 5, (6, 30)).float()
-    on_cpu, elsewhere = ranking._counts(scores, scores[:, 3:4]), ranking._counts_by_torch(scores, scores[:, 3:4])
-    assert [x.tolist() for x in on_cpu] == [x.tolist() for x in elsewhere]

@@ -1,7 +1,8 @@
 """The rank of each user's target in the whole catalogue, by counting; and top-k lists.
 
-Nothing is sorted to find a rank: it is one more than the number of items with a higher score. Users come in chunks,
-and a chunk's comparisons in blocks, so that memory depends on neither number.
+Nothing is sorted to find a rank: it is one more than the number of items with a higher score. On the CPU a Rust kernel
+reads each score once, for the rank and the list alike; on other devices torch does the same in blocks. Users come in
+chunks, so that memory does not depend on their number.
 
 Shapes: B users of a chunk, U users in all, I items, N candidates, K places of a list.
 """
@@ -16,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llm_esr.evaluation.scorer import Scorer, checked_scores, chunks
+from llm_esr import _native
+from llm_esr.evaluation.scorer import Scorer, chunks, refuse_nan, scores_of
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
 
 HeldOut = Literal["validation", "test"]
 
-_BLOCK = 1 << 18  # scores compared at once on the CPU
-_ITEM_BLOCK = 1 << 16  # items compared at once on another device
+_ITEM_BLOCK = 1 << 16  # items compared at once where torch compares
 _TIE_BLOCK = 256  # rows with a tie for the last place that are settled at once
 NEVER = np.iinfo(np.int32).max  # the best place of an item that is in no list
 
@@ -83,22 +84,26 @@ def rank_targets(
     best_I = np.full(data.n_items, NEVER, np.int32) if list_length else None
     for chunk in chunks(users, data.n_items):
         items, offsets = data.histories(users[chunk], part)
-        scores_BI = checked_scores(scorer, items, offsets, data.n_items)
-        rows, seen = distinct_pairs(items, offsets, data.n_items)
+        scores_BI = scores_of(scorer, items, offsets, data.n_items)
         target_B = targets_U[chunk]
-        is_target = seen == target_B[rows]
-        repeat_U[chunk][rows[is_target]] = True
-        if candidates is not None:
-            above, tied = _count_candidates(scores_BI, target_B, candidates[chunk])
+        rows = np.repeat(np.arange(len(target_B)), np.diff(offsets))
+        repeat_U[chunk][rows[items == target_B[rows]]] = True
+        if candidates is None and counts_natively(scores_BI):
+            seen = None if keep_seen else (items, offsets)
+            above, tied, ids_BK, _ = _native_ranks(scorer, scores_BI, target_B, seen, list_length)
         else:
-            above, tied = _count_all(scores_BI, target_B)
-            if not keep_seen:
-                _take_off_seen(scores_BI, target_B, rows[~is_target], seen[~is_target], above, tied)
+            refuse_nan(scorer, scores_BI)
+            if candidates is not None:
+                above, tied = _count_candidates(scores_BI, target_B, candidates[chunk])
+            else:
+                above, tied = _count_all(scores_BI, target_B)
+                if not keep_seen:
+                    _take_off_seen(scores_BI, target_B, items, offsets, above, tied)
+            if list_length:
+                ids_BK, _ = top_k(scores_BI, list_length, None if keep_seen else (items, offsets))
+        del scores_BI  # the next chunk's take the same memory
         above_U[chunk], tied_U[chunk] = above, tied
         if best_I is not None:
-            if not keep_seen:
-                scores_BI = without(scores_BI, rows, seen)
-            ids_BK, _ = top_k(scores_BI, list_length)
             _note_places(ids_BK, best_I)
     return Ranks(users, targets_U, above_U, tied_U, repeat_U, best_I)
 
@@ -112,7 +117,51 @@ def distinct_pairs(
     return pairs // (n_items + 1), pairs % (n_items + 1)
 
 
-def without(scores_BI: Tensor, rows: NDArray[np.int64], ids: NDArray[np.int64]) -> Tensor:
+def counts_natively(scores_BI: Tensor) -> bool:
+    """Whether the Rust kernel reads these scores."""
+    return scores_BI.device.type == "cpu" and scores_BI.dtype == torch.float32
+
+
+def _native_ranks(
+    scorer: Scorer,
+    scores_BI: Tensor,
+    target_B: NDArray[np.int32],
+    seen: tuple[NDArray[np.int32], NDArray[np.int64]] | None,
+    k: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    threads = torch.get_num_threads()
+    scores = scores_BI.detach().contiguous().numpy()
+    *found, unknown_B = _native.rank_rows(scores, target_B, seen, k, threads)
+    if unknown_B.any():
+        refuse_nan(scorer, scores_BI)
+    above_B, tied_B, ids_BK, values_BK = found
+    return above_B, tied_B, ids_BK, values_BK
+
+
+def top_k(
+    scores_BI: Tensor, k: int, seen: tuple[NDArray[np.int32], NDArray[np.int64]] | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The k best items of each row, best first; equal scores by id, the lower one first.
+
+    Args:
+        scores_BI: without NaN.
+        k: length of the lists.
+        seen: (items, offsets) of histories, one a row, whose items are in no list.
+
+    Returns:
+        ids int32 [B, k] (0 where a row has no further item above -inf) and scores float32 [B, k].
+
+    """
+    if counts_natively(scores_BI):
+        scores = scores_BI.detach().contiguous().numpy()
+        _, _, ids_BK, values_BK, _ = _native.rank_rows(scores, None, seen, k, torch.get_num_threads())
+        return ids_BK, values_BK
+    if seen is not None:
+        scores_BI = _without(scores_BI, *distinct_pairs(*seen, scores_BI.shape[1]))
+    return _top_k_by_torch(scores_BI, k)
+
+
+def _without(scores_BI: Tensor, rows: NDArray[np.int64], ids: NDArray[np.int64]) -> Tensor:
     """A copy of the scores in which the items `ids` of `rows` are -inf, so that no list holds them."""
     masked_BI = scores_BI.clone()
     device = scores_BI.device
@@ -120,12 +169,7 @@ def without(scores_BI: Tensor, rows: NDArray[np.int64], ids: NDArray[np.int64]) 
     return masked_BI
 
 
-def top_k(scores_BI: Tensor, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k best items of each row, best first; equal scores by id, the lower one first.
-
-    Returns:
-        ids int32 [B, k] (0 where a row has no further item above -inf) and scores float32 [B, k].
-    """
+def _top_k_by_torch(scores_BI: Tensor, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     k_here = min(k, scores_BI.shape[1])
     values_BK, index_BK = torch.topk(scores_BI, k_here, dim=1)
     last_B1 = values_BK[:, -1:]
@@ -162,21 +206,6 @@ def _count_all(scores_BI: Tensor, target_B: NDArray[np.int32]) -> tuple[NDArray[
 
 def _counts(scores_BI: Tensor, mark_B1: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """How many scores of each row are above its mark, and how many reach it."""
-    above_B = np.empty(len(scores_BI), np.int64)
-    reach_B = np.empty(len(scores_BI), np.int64)
-    if scores_BI.device.type != "cpu":
-        return _counts_by_torch(scores_BI, mark_B1)
-    # Blocks that fit the cache; NumPy counts booleans some ten times as fast as torch sums them on the CPU.
-    size = max(1, _BLOCK // scores_BI.shape[1])
-    scores, mark = scores_BI.numpy(), mark_B1.numpy()
-    for start in range(0, len(scores), size):
-        rows = slice(start, start + size)
-        above_B[rows] = np.count_nonzero(scores[rows] > mark[rows], axis=1)
-        reach_B[rows] = np.count_nonzero(scores[rows] >= mark[rows], axis=1)
-    return above_B, reach_B
-
-
-def _counts_by_torch(scores_BI: Tensor, mark_B1: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     above_B = torch.zeros(len(scores_BI), dtype=torch.int64, device=scores_BI.device)
     reach_B = torch.zeros_like(above_B)
     for block_BI in torch.split(scores_BI, _ITEM_BLOCK, dim=1):
@@ -188,12 +217,15 @@ def _counts_by_torch(scores_BI: Tensor, mark_B1: Tensor) -> tuple[NDArray[np.int
 def _take_off_seen(
     scores_BI: Tensor,
     target_B: NDArray[np.int32],
-    rows: NDArray[np.int64],
-    seen: NDArray[np.int64],
+    items: NDArray[np.int32],
+    offsets: NDArray[np.int64],
     above: NDArray[np.int64],
     tied: NDArray[np.int64],
 ) -> None:
     # Earlier items are taken off the counts instead of masked in the scores: a scorer's tensor is not ours to change.
+    rows, seen = distinct_pairs(items, offsets, scores_BI.shape[1])
+    rivals = seen != target_B[rows]
+    rows, seen = rows[rivals], seen[rivals]
     rows_P = torch.from_numpy(rows).to(scores_BI.device)
     rival_P = scores_BI[rows_P, torch.from_numpy(seen - 1).to(scores_BI.device)]
     mine_P = _target_scores(scores_BI, target_B).squeeze(1)[rows_P]

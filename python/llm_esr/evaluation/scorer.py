@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _ENCODE_CHUNK = 512  # histories encoded at once: a few tens of thousands of tokens
-SCORE_BUDGET = 1 << 23  # scores held at once: 32 MiB of float32, whatever the catalogue's size
+SCORE_BUDGET = 1 << 21  # scores held at once: 8 MiB of float32, which stay near the processor
+FEWEST = 16  # histories at once, whatever the budget: a product of fewer reads the whole catalogue for little
 
 
 class Scorer(Protocol):
@@ -138,12 +139,17 @@ def refresh(scorer: Scorer) -> None:
         forget()
 
 
-def checked_scores(scorer: Scorer, items: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int) -> Tensor:
-    """Scores [S, I] of a scorer, or a `ValueError` that says what is wrong with them."""
+def scores_of(scorer: Scorer, items: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int) -> Tensor:
+    """Scores [S, I] of a scorer, or a `ValueError` about their shape. They may hold NaN: see `refuse_nan`."""
     scores_SI = scorer.scores(items, offsets)
     expected = (len(offsets) - 1, n_items)
     if tuple(scores_SI.shape) != expected:
         raise ValueError(f"scorer {scorer.name} gave scores of shape {tuple(scores_SI.shape)}, expected {expected}")
+    return scores_SI
+
+
+def refuse_nan(scorer: Scorer, scores_SI: Tensor) -> None:
+    """A `ValueError` where a row of scores holds a NaN."""
     # One sum instead of a mask of every entry; +inf and -inf together make a NaN too, so look closer before judging.
     if bool(torch.isnan(scores_SI.sum())):
         bad_S = torch.isnan(scores_SI).any(dim=1)
@@ -153,12 +159,11 @@ def checked_scores(scorer: Scorer, items: NDArray[np.int32], offsets: NDArray[np
                 f"row {int(bad_S.nonzero()[0, 0])} of its chunk); ranks of NaN mean nothing. Did the training diverge? "
                 "Try a lower train.learning_rate or a train.clip_norm"
             )
-    return scores_SI
 
 
 def chunks(users: NDArray[np.int64], n_items: int) -> Iterator[slice]:
     """Slices of `users`, each small enough that scores of the whole catalogue fit the budget."""
-    size = max(1, min(4096, SCORE_BUDGET // max(1, n_items)))
+    size = max(FEWEST, min(4096, SCORE_BUDGET // max(1, n_items)))
     for start in range(0, len(users), size):
         yield slice(start, min(start + size, len(users)))
 

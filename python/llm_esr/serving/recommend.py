@@ -17,8 +17,8 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from llm_esr.evaluation.ranking import distinct_pairs, top_k, without
-from llm_esr.evaluation.scorer import Scorer, checked_scores, chunks
+from llm_esr.evaluation.ranking import top_k
+from llm_esr.evaluation.scorer import Scorer, chunks, refuse_nan, scores_of
 from llm_esr.files import atomic_path
 from llm_esr.serving.ids import outside_id, outside_ids, unknown_message
 
@@ -193,13 +193,11 @@ def _frame(
     wish: Wish,
     owners: pl.Series,
 ) -> pl.DataFrame:
-    scores_BI = checked_scores(scorer, items, offsets, catalogue.n_items)
+    scores_BI = scores_of(scorer, items, offsets, catalogue.n_items)
+    refuse_nan(scorer, scores_BI)
     if wish.allowed is not None:
         scores_BI = scores_BI.masked_fill(~torch.from_numpy(wish.allowed).to(scores_BI.device), -torch.inf)
-    if not wish.keep_seen:
-        rows, seen = distinct_pairs(items, offsets, catalogue.n_items)
-        scores_BI = without(scores_BI, rows, seen)
-    ids_BK, values_BK = top_k(scores_BI, wish.k)
+    ids_BK, values_BK = top_k(scores_BI, wish.k, None if wish.keep_seen else (items, offsets))
     row, place = np.nonzero(ids_BK)
     index_N = ids_BK[row, place].astype(np.int64) - 1
     columns = {

@@ -3,6 +3,7 @@
 pub mod attention;
 pub mod augmentation;
 pub mod batches;
+mod best;
 pub mod candidates;
 pub mod distinct;
 pub mod dropout;
@@ -14,6 +15,7 @@ pub mod masking;
 pub mod negatives;
 pub mod packing;
 pub mod pool;
+pub mod ranks;
 pub mod recipe;
 pub mod rng;
 pub mod seen;

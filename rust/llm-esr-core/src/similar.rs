@@ -4,7 +4,6 @@
 //! An element of a product is summed over the width in one fixed order, whatever the block it falls into: equal
 //! vectors get equal scores, and the result does not depend on the number of threads.
 
-use std::cmp::Ordering;
 use std::ops::Range;
 
 use ndarray::linalg::general_mat_mul;
@@ -12,6 +11,7 @@ use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::best::Best;
 use crate::{Error, Result};
 
 /// Rows of queries that one task holds; with `TABLE_BLOCK` a task's scores take 1 MiB.
@@ -161,10 +161,10 @@ impl ExactIndex {
                     let best = self.search_block(queries.slice(s![start..end, ..]), own, k);
                     for (slot, mut best) in best.into_iter().enumerate() {
                         if has_direction[start + slot] {
-                            best.write(
-                                &mut ids[slot * k..(slot + 1) * k],
-                                &mut scores[slot * k..(slot + 1) * k],
-                            );
+                            for (place, (score, row)) in best.drain().enumerate() {
+                                ids[slot * k + place] = row as i32;
+                                scores[slot * k + place] = score;
+                            }
                         }
                     }
                 });
@@ -192,75 +192,43 @@ impl ExactIndex {
                 let Some(row) = row.as_slice() else {
                     unreachable!("a row of a row-major product is contiguous")
                 };
-                best.offer(row, start, own.map(|own| own + slot), &self.has_direction);
+                offer(
+                    best,
+                    row,
+                    start,
+                    own.map(|own| own + slot),
+                    &self.has_direction,
+                );
             }
         }
         best
     }
 }
 
-/// The k best (score, row) pairs seen so far; up to as many again wait to be sifted.
-struct Best {
-    k: usize,
-    kept: Vec<(f32, u32)>,
-    threshold: f32,
-}
-
-impl Best {
-    fn new(k: usize) -> Self {
-        Self {
-            k,
-            kept: Vec::with_capacity(2 * k),
-            threshold: f32::NEG_INFINITY,
+/// Offers the scores of the rows `start..` to the best of a query.
+fn offer(
+    best: &mut Best,
+    scores: &[f32],
+    start: usize,
+    own: Option<usize>,
+    has_direction: &[bool],
+) {
+    for (chunk, scores) in scores.chunks(SCAN).enumerate() {
+        let threshold = best.threshold();
+        // Counted rather than searched: a sum without an early exit is compiled to vector instructions.
+        let above: u32 = scores.iter().map(|&x| u32::from(x > threshold)).sum();
+        if above == 0 {
+            continue;
         }
-    }
-
-    /// Offers the scores of the rows `start..`, which come in rising order: a later row that ties with the k-th best
-    /// so far has the larger number and loses.
-    fn offer(&mut self, scores: &[f32], start: usize, own: Option<usize>, has_direction: &[bool]) {
-        for (chunk, scores) in scores.chunks(SCAN).enumerate() {
-            let threshold = self.threshold;
-            // Counted rather than searched: a sum without an early exit is compiled to vector instructions.
-            let above: u32 = scores.iter().map(|&x| u32::from(x > threshold)).sum();
-            if above == 0 {
-                continue;
-            }
-            for (place, &score) in scores.iter().enumerate() {
-                let row = start + chunk * SCAN + place;
-                // Rounding may lift a product of unit vectors above 1; there it must tie with 1.
-                let score = score.clamp(-1.0, 1.0);
-                if score > self.threshold && has_direction[row] && own != Some(row) {
-                    self.kept.push((score, row as u32));
-                    if self.kept.len() == 2 * self.k {
-                        self.sift();
-                    }
-                }
+        for (place, &score) in scores.iter().enumerate() {
+            let row = start + chunk * SCAN + place;
+            // Rounding may lift a product of unit vectors above 1; there it must tie with 1.
+            let score = score.clamp(-1.0, 1.0);
+            if score > best.threshold() && has_direction[row] && own != Some(row) {
+                best.take(score, row as u32);
             }
         }
     }
-
-    fn sift(&mut self) {
-        if self.kept.len() > self.k {
-            let (_, worst, _) = self
-                .kept
-                .select_nth_unstable_by(self.k - 1, |a, b| better_first(*a, *b));
-            self.threshold = worst.0;
-            self.kept.truncate(self.k);
-        }
-    }
-
-    fn write(&mut self, ids: &mut [i32], scores: &mut [f32]) {
-        self.sift();
-        self.kept.sort_unstable_by(|a, b| better_first(*a, *b));
-        for (slot, &(score, row)) in self.kept.iter().enumerate() {
-            ids[slot] = row as i32;
-            scores[slot] = score;
-        }
-    }
-}
-
-fn better_first(a: (f32, u32), b: (f32, u32)) -> Ordering {
-    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
 /// Every row at length 1 (a zero row stays zero), and which rows have a direction at all.

@@ -9,7 +9,7 @@ use numpy::{
 };
 use pyo3::prelude::*;
 
-use crate::conversion::{to_py, without_gil};
+use crate::conversion::{contiguous, to_py, without_gil};
 use crate::threads::TorchThreads;
 
 type Vector<'py> = PyReadonlyArray1<'py, f32>;
@@ -166,10 +166,6 @@ fn columns(all: usize, with_queries: bool) -> PyResult<usize> {
     }
     let message = format!("{all} columns; expected a multiple of {parts}");
     Err(to_py(Error::argument("memory", message)))
-}
-
-fn contiguous<T, E>(argument: &'static str, slice: Result<T, E>) -> PyResult<T> {
-    slice.map_err(|_| to_py(Error::argument(argument, "its numbers do not lie together")))
 }
 
 /// Writes what dropout at `rate` leaves of one array into another; the same of a gradient with the same seed.

@@ -29,3 +29,8 @@ where
     py.check_signals()?;
     result
 }
+
+/// The numbers of a NumPy array, or an error that names the argument whose numbers are spread.
+pub fn contiguous<T, E>(argument: &'static str, slice: std::result::Result<T, E>) -> PyResult<T> {
+    slice.map_err(|_| to_py(Error::argument(argument, "its numbers do not lie together")))
+}

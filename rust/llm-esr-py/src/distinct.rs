@@ -5,7 +5,7 @@ use llm_esr_core::distinct::{Distinct, distinct};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 
-use crate::conversion::{to_py, without_gil};
+use crate::conversion::{contiguous, to_py, without_gil};
 
 type Ids<'py> = Bound<'py, PyArray1<i64>>;
 
@@ -26,9 +26,7 @@ fn distinct_items<'py>(
 }
 
 fn ids<'a>(array: &'a PyReadonlyArray1<'_, i32>) -> PyResult<&'a [i32]> {
-    let ids = array
-        .as_slice()
-        .map_err(|_| to_py(Error::argument("groups", "an array does not lie together")))?;
+    let ids = contiguous("groups", array.as_slice())?;
     match ids.iter().find(|&&id| id < 0) {
         None => Ok(ids),
         Some(id) => Err(to_py(Error::argument(

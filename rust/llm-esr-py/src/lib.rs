@@ -5,6 +5,7 @@ mod attention;
 mod conversion;
 mod distinct;
 mod loader;
+mod ranks;
 mod sequences;
 mod similar;
 mod store;
@@ -25,6 +26,7 @@ mod _native {
         super::distinct::register(module)?;
         super::sequences::register(module)?;
         super::loader::register(module)?;
+        super::ranks::register(module)?;
         super::similar::register(module)?;
         super::tables::register(module)
     }
