@@ -21,6 +21,7 @@ from our_step import OurStep, dense, make_model, optimizer_of, step_config, step
 from peers.authors_step import AuthorsModel
 from workload import Size, Workload, full_rows, usual
 
+from llm_esr.models import Tokens
 from llm_esr.training.memory import kept_memory
 
 Step = tuple[Callable[[Any], float], Any]
@@ -37,8 +38,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dropout", type=float, default=0.5)
     parser.add_argument("--full-rows", action="store_true")
+    parser.add_argument("--attention", choices=("flat", "by-length", "rows"), help="default: as suits the device")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    Tokens.attention = given.attention
     size = Size.from_environment()
     work = full_rows(size) if given.full_rows else usual(size)
     make = authors_steps if given.who == "authors" else our_steps

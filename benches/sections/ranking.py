@@ -26,9 +26,9 @@ def about(size: Size) -> str:
     return (
         f"The rank of each user's last item among all {size.items:,} items, the others that the user met left out: the "
         f"product of user and item vectors ({CHANNELS} channels), then counting the items with a higher score; and the "
-        f"list of the {LISTED} best items in the same reading. Beside it, in the same chunks: the product alone; sorting "
-        "each user's scores (`torch.argsort`), checked to give the same ranks; and `torch.topk`, checked to give the "
-        "same lists, which knows no rank beyond them."
+        f"list of the {LISTED} best items in the same reading. Beside it, in the same chunks: the product alone; "
+        "sorting each user's scores (`torch.argsort`), checked to give the same ranks; and `torch.topk`, checked to "
+        "give the same lists, which knows no rank beyond them."
     )
 
 

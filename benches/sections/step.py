@@ -30,7 +30,8 @@ def about(size: Size) -> str:
         "As shipped: the system's allocator as it comes; our training loop tells it to keep what a step frees "
         "(`train.keep_memory`), and so does the measured step. Tuned: `MALLOC_MMAP_MAX_=0` and a large "
         "`MALLOC_TRIM_THRESHOLD_` on both sides. Loading is not counted. Peak memory is the process's largest resident "
-        "set, text embeddings and libraries included."
+        "set, text embeddings and libraries included. *Flat attention* is ours with the Rust kernel beside ours with "
+        "attention in torch, over rows of sequences of about the same length."
     )
 
 
@@ -39,6 +40,7 @@ def measure(size: Size) -> Results:
     rows = _compare("as shipped", size, {}, size.as_shipped_repeats, {"paper": ">= 150"})
     rows += _compare("tuned allocator", size, TUNED, max(size.repeats - 2, 1), {"paper": ">= 75, stretch 150"})
     rows += _alone(f"full rows of {size.max_len}", size)
+    rows += _kernel(size)
     return Results(rows)
 
 
@@ -76,6 +78,26 @@ def _alone(variant: str, size: Size) -> list[Row]:
         seconds = statistics.median(statistics.median(r["seconds"]) for r in runs)
         rows.append(Row(SECTION, f"{mode}, {variant}", seconds, UNIT, THREADS))
         rows.append(Row(SECTION, f"{mode}, {variant}, peak memory", max(r["peak"] for r in runs) / 1e9, "GB", THREADS))
+    return rows
+
+
+def _kernel(size: Size) -> list[Row]:
+    """Attention by our kernel beside the same in torch, over rows by length."""
+    rows = []
+    for name, full in (("", []), (f", full rows of {size.max_len}", ["--full-rows"])):
+        ways: dict[str, list[dict[str, Any]]] = {"flat": [], "by-length": []}
+        for _ in range(max(size.repeats - 2, 1)):
+            for way, runs in ways.items():
+                steps = ["--steps", "2" if full else "12", "--warm-up", "1" if full else "3"]
+                runs.append(run(OURS["paper"], {}, [*steps, *full, "--attention", way]))
+        seconds = {way: [statistics.median(r["seconds"]) for r in runs] for way, runs in ways.items()}
+        peaks = {way: [r["peak"] / 1e9 for r in runs] for way, runs in ways.items()}
+        for what, unit, found in (("", UNIT, seconds), (", peak memory", "GB", peaks)):
+            flat, torchs = found["flat"], found["by-length"]
+            rows.append(
+                Row(SECTION, f"paper, flat attention{name}{what}", statistics.median(flat), unit, THREADS,
+                    "attention in torch, rows by length", statistics.median(torchs), median_ratio(torchs, flat))
+            )  # fmt: skip
     return rows
 
 

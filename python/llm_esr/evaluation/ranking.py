@@ -131,10 +131,9 @@ def _native_ranks(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     threads = torch.get_num_threads()
     scores = scores_BI.detach().contiguous().numpy()
-    *found, unknown_B = _native.rank_rows(scores, target_B, seen, k, threads)
+    above_B, tied_B, ids_BK, values_BK, unknown_B = _native.rank_rows(scores, target_B, seen, k, threads)
     if unknown_B.any():
         refuse_nan(scorer, scores_BI)
-    above_B, tied_B, ids_BK, values_BK = found
     return above_B, tied_B, ids_BK, values_BK
 
 
