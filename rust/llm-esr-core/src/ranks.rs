@@ -294,7 +294,7 @@ mod tests {
             .filter(|id| *id != target && !seen.contains(id))
             .map(|id| scores[id as usize - 1]);
         let above = rivals.clone().filter(|&x| x > mark).count() as i64;
-        let tied = rivals.filter(|&x| x == mark).count() as i64;
+        let tied = rivals.filter(|x| f32::eq(x, &mark)).count() as i64;
         let mut list: Vec<(i32, f32)> = (1..=question.items as i32)
             .filter(|id| !seen.contains(id))
             .map(|id| (id, scores[id as usize - 1]))
