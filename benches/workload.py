@@ -12,8 +12,10 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from llm_esr.files import checksum
 
 ROOT = Path(__file__).resolve().parent.parent
-_FORMAT = 1
+_FORMAT = 2
 _PORTION = 500_000  # users that are drawn at once
 _LONGEST = 400
 
@@ -113,20 +115,30 @@ def _write(folder: Path, n_users: int, n_items: int, mean_length: float, similar
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     np.save(folder / "offsets.npy", offsets)
     np.save(folder / "splits.npy", np.stack([lengths, lengths], axis=1))
-    items = np.lib.format.open_memmap(folder / "items.npy", "w+", np.int32, (int(offsets[-1]),))
-    similar = np.lib.format.open_memmap(folder / "similar_users.npy", "w+", np.int32, (n_users, similar_users))
-    for users in _portions(n_users):
-        part = slice(int(offsets[users.start]), int(offsets[users.stop]))
-        items[part] = ids[np.searchsorted(chances, rng.random(part.stop - part.start))]
-        # Nobody is similar to oneself.
-        other = rng.integers(0, n_users - 1, (users.stop - users.start, similar_users))
-        other += other >= np.arange(users.start, users.stop)[:, None]
-        similar[users] = other
-    items.flush()
-    similar.flush()
+    # Written from front to back, as `prepare` and `index` write: through a map the system keeps them in small pieces.
+    with _array_file(folder / "items.npy", (int(offsets[-1]),)) as items, \
+            _array_file(folder / "similar_users.npy", (n_users, similar_users)) as similar:  # fmt: skip
+        for users in _portions(n_users):
+            n = users.stop - users.start
+            count = int(offsets[users.stop] - offsets[users.start])
+            items.write(ids[np.searchsorted(chances, rng.random(count))])
+            # Nobody is similar to oneself.
+            other = rng.integers(0, n_users - 1, (n, similar_users))
+            other += other >= np.arange(users.start, users.stop)[:, None]
+            similar.write(other.astype(np.int32))
     # As `index` leaves it: a loader reads the checksum instead of the file.
-    sidecar = {"checksum": checksum(folder / "similar_users.npy"), "shape": list(similar.shape)}
+    sidecar = {"checksum": checksum(folder / "similar_users.npy"), "shape": [n_users, similar_users]}
     (folder / "similar_users.json").write_text(json.dumps(sidecar))
+
+
+@contextmanager
+def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
+    """A `.npy` file of int32 numbers, open behind its header."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i4", "fortran_order": False, "shape": shape})
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _portions(n_users: int) -> Iterator[slice]:

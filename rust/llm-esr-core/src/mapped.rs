@@ -118,6 +118,9 @@ impl<T: Number> Mapped<T> {
         // under the map stay what they are. Every bit pattern of T is a value, so even a file changed behind our
         // back gives wrong numbers, not wrong types.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        // Where the system keeps files in large pieces it may map them so; read in any order they wait less.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
         let (header, start) = header_of(path, &map)?;
         let descr = field(header, "'descr':")
             .and_then(|text| text.split('\'').nth(1))
