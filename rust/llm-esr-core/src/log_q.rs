@@ -44,7 +44,7 @@ impl Recipe {
     fn target_counts(&self) -> Vec<f64> {
         let mut counts = vec![0.0; self.store.n_items() + 1];
         let items = self.store.flat();
-        for &user in self.students() {
+        for user in self.students().iter() {
             let span = self.span(user as usize);
             if let Some(masking) = &self.masking {
                 self.count_masked(masking, user as usize, &mut counts);

@@ -72,7 +72,54 @@ pub struct Recipe {
     pub catalogue: Option<Catalogue>,
     /// Semantic smoothing, if any.
     pub smoothing: Option<Smoothing>,
-    students: Vec<u32>,
+    students: Students,
+}
+
+/// The users that train, by rising number.
+#[derive(Debug)]
+pub enum Students {
+    /// All of so many: a list of ten million would lie far from the processor.
+    All(u32),
+    /// These.
+    Some(Vec<u32>),
+}
+
+impl Students {
+    /// Those with a training sequence of `shortest` items or more.
+    fn of(store: &Store, shortest: usize) -> Self {
+        let n_users = store.n_users() as u32;
+        let trains = |&user: &u32| store.training_range(user as usize).len() >= shortest;
+        if (0..n_users).all(|user| trains(&user)) {
+            Self::All(n_users)
+        } else {
+            Self::Some((0..n_users).filter(trains).collect())
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u32 {
+        match self {
+            Self::All(n_users) => *n_users,
+            Self::Some(users) => users.len() as u32,
+        }
+    }
+
+    /// One of them.
+    #[must_use]
+    #[inline]
+    pub fn at(&self, number: u32) -> u32 {
+        match self {
+            Self::All(_) => number,
+            Self::Some(users) => users[number as usize],
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..self.len()).map(|number| self.at(number))
+    }
 }
 
 /// The options of a [`Recipe`].
@@ -142,11 +189,9 @@ impl Recipe {
         let one_is_enough =
             similar.is_some() || masking.is_some() || options.sequence == Shown::WithoutLast;
         let shortest = if one_is_enough { 1 } else { 2 };
-        let students: Vec<u32> = (0..store.n_users() as u32)
-            .filter(|&user| store.training(user as usize).len() >= shortest)
-            .collect();
+        let students = Students::of(&store, shortest);
         let drawn = !matches!(options.kind, Kind::None | Kind::InBatch);
-        let catalogue = if drawn && !students.is_empty() {
+        let catalogue = if drawn && students.len() > 0 {
             let alike = !options.only_met && options.exponent.is_none();
             Some(if alike {
                 Catalogue::all(store.n_items() as u32)
@@ -184,7 +229,7 @@ impl Recipe {
         };
         let needed = 1 + usize::from(self.smoothing.is_some());
         let mut seen = Seen::new(self.store.n_items());
-        for &user in &self.students {
+        for user in self.students.iter() {
             let history = self.store.training(user as usize);
             if history.len() + needed <= catalogue.len() {
                 continue;
@@ -204,14 +249,14 @@ impl Recipe {
 
     /// Users that train: two training items, or one where there are teachers, masked items or a target for it.
     #[must_use]
-    pub fn students(&self) -> &[u32] {
+    pub fn students(&self) -> &Students {
         &self.students
     }
 
     /// Showings of students in an epoch.
     #[must_use]
     pub fn entries(&self) -> u32 {
-        self.students.len() as u32 * self.showings()
+        self.students.len() * self.showings()
     }
 
     fn showings(&self) -> u32 {
@@ -220,7 +265,7 @@ impl Recipe {
 
     /// The users and showings at places of an epoch that is not shuffled.
     pub(crate) fn entries_at(&self, places: &[u32], users: &mut Vec<i64>, showings: &mut Vec<i8>) {
-        let student = |place: u32| i64::from(self.students[place as usize]);
+        let student = |place: u32| i64::from(self.students.at(place));
         if self.masking.is_none() {
             users.extend(places.iter().map(|&place| student(place)));
             showings.resize(places.len(), 0);
@@ -240,13 +285,15 @@ impl Recipe {
         let showings = self.showings();
         places
             .iter()
-            .map(move |&place| self.students[(place / showings) as usize])
+            .map(move |&place| self.students.at(place / showings))
     }
 
     /// Asks for what `students_at` reads.
     pub(crate) fn prefetch_students(&self, places: &[u32]) {
-        for &place in places {
-            prefetch(&self.students, (place / self.showings()) as usize);
+        if let Students::Some(users) = &self.students {
+            for &place in places {
+                prefetch(users, (place / self.showings()) as usize);
+            }
         }
     }
 

@@ -112,7 +112,7 @@ impl PyLoader {
 
     /// Users that train.
     #[getter]
-    fn n_students(&self) -> usize {
+    fn n_students(&self) -> u32 {
         self.0.recipe().students().len()
     }
 
