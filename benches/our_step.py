@@ -29,9 +29,10 @@ def step_config(size: Size, *, mode: str = "paper", dropout: float = 0.5) -> Con
     return load_config(PRESETS[mode], [*model, *teachers])
 
 
-def step_loader(work: Workload, size: Size, config: Config) -> BatchLoader:
+def step_loader(work: Workload, size: Size, config: Config, threads: int = 0) -> BatchLoader:
     """The batches that the configuration trains on."""
-    return our_loader(work, size, similar_users=size.similar_users, sequence=config.train.sequence)
+    shown = {"sequence": config.train.sequence, "threads": threads}
+    return our_loader(work, size, similar_users=size.similar_users, **shown)
 
 
 def text_embeddings(size: Size, n_items: int) -> Tensor:
@@ -66,11 +67,15 @@ class OurStep:
         self.optimizer = optimizer_of(self.model, fused=True)
 
     def __call__(self, batch: Batch) -> float:
+        return float(self.forward_and_back(batch))
+
+    def forward_and_back(self, batch: Batch) -> Tensor:
+        """A step whose loss stays on the device, so that nobody waits for it."""
         loss = losses_of(self.model, batch, self.config, distil=True).total
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        return float(loss.detach())
+        return loss.detach()
 
 
 def dense(batch: Batch, max_len: int) -> Dense:

@@ -13,7 +13,7 @@ import json
 import resource
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from our_loader import endless
@@ -22,6 +22,7 @@ from peers.authors_step import AuthorsModel
 from workload import Size, Workload, full_rows, usual
 
 from llm_esr.models import Tokens
+from llm_esr.models.tokens import Way
 from llm_esr.training.memory import kept_memory
 
 Step = tuple[Callable[[Any], float], Any]
@@ -38,13 +39,17 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dropout", type=float, default=0.5)
     parser.add_argument("--full-rows", action="store_true")
-    parser.add_argument("--attention", choices=("flat", "by-length", "rows"), help="default: as suits the device")
+    parser.add_argument("--attention", choices=get_args(Way), help="default: as suits the device")
+    parser.add_argument("--waiting", action="store_true", help="load in the background; report the share of waiting")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     Tokens.attention = given.attention
     size = Size.from_environment()
     work = full_rows(size) if given.full_rows else usual(size)
     make = authors_steps if given.who == "authors" else our_steps
+    if given.waiting:
+        print(json.dumps(waiting(work, size, given)))
+        return
     steps = make(given.who, work, size, given.device, given.dropout)
     # As our training loop does it; the authors' code leaves memory to the system.
     with kept_memory(wanted=given.who != "authors" and given.device == "cpu"):
@@ -67,6 +72,24 @@ def timed(steps: Iterator[Step], given: argparse.Namespace) -> dict[str, Any]:
     if given.device.startswith("cuda"):
         found["peak_device"] = torch.cuda.max_memory_allocated()
     return found
+
+
+def waiting(work: Workload, size: Size, given: argparse.Namespace) -> dict[str, Any]:
+    """The share of the time of our steps that passes inside `next(loader)`, with one background thread."""
+    config = step_config(size, mode=given.who.removeprefix("ours-"), dropout=given.dropout)
+    step = OurStep(make_model(size, config, text_embeddings(size, work.n_items)).to(given.device), config)
+    batches = endless(step_loader(work, size, config, threads=1))
+    for batch in itertools.islice(batches, max(given.warm_up, 1)):
+        step.forward_and_back(batch)
+    _wait(given.device)
+    waited, began = 0.0, time.perf_counter()
+    for _ in range(given.steps):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        step.forward_and_back(batch)
+    _wait(given.device)
+    return {"waited": waited, "seconds": time.perf_counter() - began}
 
 
 def our_steps(who: str, work: Workload, size: Size, device: str, dropout: float) -> Iterator[Step]:

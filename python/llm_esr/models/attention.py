@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm_esr.models import jagged_attention
 from llm_esr.models.dropout import dropout, seed_of_step
 from llm_esr.models.flat_attention import Settings, attend
 from llm_esr.models.rows import Padding
-from llm_esr.models.tokens import Tokens
+from llm_esr.models.tokens import Tokens, Way
 
 
 class Attention(nn.Module):
@@ -65,8 +66,9 @@ class Attention(nn.Module):
             [V, T, D], or [V, S, D] with `last_only` (where a sequence is empty it means nothing).
 
         """
-        if tokens.flat and queries_VTD.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
-            return self._flat(queries_VTD, memory_VTD, tokens, causal, pseudo_key, last_only)
+        way = tokens.way(_computed_in(queries_VTD), with_padding=pseudo_key is not None)
+        if way in ("flat", "jagged"):
+            return self._flat(way, queries_VTD, memory_VTD, tokens, causal, pseudo_key, last_only)
         rows, n_views, width = tokens.rows, queries_VTD.shape[0], queries_VTD.shape[2]
         alone = last_only and rows.owners is not None and tokens.real is None
         if alone:
@@ -96,6 +98,7 @@ class Attention(nn.Module):
 
     def _flat(
         self,
+        way: Way,
         queries_VTD: Tensor,
         memory_VTD: Tensor,
         tokens: Tokens,
@@ -103,19 +106,26 @@ class Attention(nn.Module):
         pseudo_key: tuple[Tensor, int] | None,
         last_only: bool,
     ) -> Tensor:
-        """By the Rust kernel: [V, T, D], or [V, S, D] with `last_only`."""
+        """Without rows: [V, T, D], or [V, S, D] with `last_only`."""
         rate = self.dropout if self.training else 0.0
-        settings = Settings(
-            tokens.offsets, len(memory_VTD), self.heads, causal, last_only,
-            max_len=0 if pseudo_key is None else pseudo_key[1], rate=rate, seed=seed_of_step() if rate else 0,
-        )  # fmt: skip
-        pseudo = None if pseudo_key is None else (self.key(pseudo_key[0]), self.value(pseudo_key[0]))
         if queries_VTD is memory_VTD and not last_only:
             queries, memory = None, self._projected(memory_VTD, self.query, self.key, self.value)
         else:
             asking = queries_VTD.index_select(1, tokens.last_S) if last_only else queries_VTD
             queries, memory = self.query(asking), self._projected(memory_VTD, self.key, self.value)
-        output: Tensor = self.output(attend(queries, memory, pseudo, settings))
+        if way == "jagged":
+            q, k, v = memory.chunk(3, dim=2) if queries is None else (queries, *memory.chunk(2, dim=2))
+            mixed = jagged_attention.attend(
+                (q, k, v), tokens.jagged, heads=self.heads, causal=causal, newest_only=last_only, rate=rate
+            )
+        else:
+            settings = Settings(
+                tokens.offsets, len(memory_VTD), self.heads, causal, last_only,
+                max_len=0 if pseudo_key is None else pseudo_key[1], rate=rate, seed=seed_of_step() if rate else 0,
+            )  # fmt: skip
+            pseudo = None if pseudo_key is None else (self.key(pseudo_key[0]), self.value(pseudo_key[0]))
+            mixed = attend(queries, memory, pseudo, settings)
+        output: Tensor = self.output(mixed)
         return output
 
     def _attend_all(
@@ -191,6 +201,12 @@ class Attention(nn.Module):
         """Several projections in one product: [V, T, D] -> [V, T, layers x D]."""
         bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
         return F.linear(x_VTD, torch.cat([layer.weight for layer in layers]), bias)
+
+
+def _computed_in(x: Tensor) -> torch.dtype:
+    """The precision in which products with `x` are computed."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def _survivors(counts: Tensor, kept: float) -> Tensor:

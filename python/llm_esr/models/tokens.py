@@ -3,8 +3,8 @@
 Shapes: T tokens, S sequences.
 
 Only self-attention and cross-attention know rows (`rows.py`), and only where they do not take the tokens as they are
-(`flat_attention.py`); embedding, feed-forward, norms and losses see tokens. So a layout (packed or padded) changes the
-speed of a step and never its result.
+(`flat_attention.py`, `jagged_attention.py`); embedding, feed-forward, norms and losses see tokens. So a layout (packed
+or padded) changes the speed of a step and never its result.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ import torch
 from numpy.typing import NDArray
 
 from llm_esr import _native
+from llm_esr.models.jagged_attention import Jagged, works_on
 from llm_esr.models.rows import Rows, rows_by_length
 from llm_esr.models.staging import to_device
 
 if TYPE_CHECKING:
     from llm_esr.loading import Sequences
+
+
+# Flat (Rust, on the CPU), flat as torch takes it, in rows of their own by length, or in the loader's rows.
+Way = Literal["flat", "jagged", "by-length", "rows"]
 
 
 class Tokens:
@@ -38,28 +43,46 @@ class Tokens:
         positions_T: 1 for a sequence's oldest token (int64).
         last_S: each sequence's newest token (int64); means nothing where a sequence is empty.
         empty_S: which sequences have no token (bool); None where all have one.
-        flat: whether attention takes the tokens as they are.
 
     """
 
-    # How attention sees tokens: flat, in rows of their own by length, or in the loader's rows; None: as suits it.
-    attention: ClassVar[Literal["flat", "by-length", "rows"] | None] = None
+    # How attention sees tokens, where nothing speaks against it; None: as suits the device. For tests and comparisons,
+    # and for whoever has trouble with a device's kernels.
+    attention: ClassVar[Way | None] = None
 
     def __init__(self, sequences: Sequences, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.items, self.targets, self.offsets = sequences.items, sequences.targets, sequences.offsets
-        self._sequences = sequences
+        self._slots = sequences.slots
         self.lengths: NDArray[np.int64] = np.diff(self.offsets)
         self.real: NDArray[np.bool_] | None = None if self.items.all() else self.items > 0
         self.positions_T = to_device(sequences.positions.astype(np.int64), device)
         self.last_S = to_device(np.maximum(self.offsets[1:] - 1, 0), device)
         self.empty_S = None if self.lengths.all() else to_device(self.lengths == 0, device)
         self.real_T = None if self.real is None else to_device(self.real, device)
-        self.flat = self.attention in ("flat", None) and self.device.type == "cpu" and self.real is None
         self._padding_counts: dict[int, list[torch.Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def way(self, dtype: torch.dtype, *, with_padding: bool) -> Way:
+        """How attention sees the tokens, of `dtype`; whether padding takes attention that is no token."""
+        usual: Way = "by-length" if self.device.type == "cpu" else "rows"
+        suited: dict[str, Way] = {"cpu": "flat", "cuda": "jagged"}
+        wanted = self.attention or suited.get(self.device.type, usual)
+        if wanted == "flat":
+            fits = self.device.type == "cpu" and dtype == torch.float32 and self.real is None
+        elif wanted == "jagged":
+            plain = self.real is None and self.empty_S is None and not with_padding
+            fits = plain and (self.attention == "jagged" or works_on(self.device, dtype))
+        else:
+            fits = True
+        return wanted if fits else usual
+
+    @cached_property
+    def jagged(self) -> Jagged:
+        """The sequences as torch's kernels for any length take them."""
+        return Jagged(self.lengths, self.device)
 
     @cached_property
     def sequence(self) -> NDArray[np.int64]:
@@ -69,10 +92,10 @@ class Tokens:
     @cached_property
     def rows(self) -> Rows:
         """Where tokens stand for attention that is not flat."""
-        if self.attention != "rows" and self.device.type == "cpu":
+        if self.device.type == "cpu" and self.attention != "rows":
             slots, owners = rows_by_length(self.offsets)
             return Rows(slots, self.sequence, owners, self.device)
-        return Rows([self._sequences.slots.astype(np.int64)], self.sequence, None, self.device)
+        return Rows([self._slots.astype(np.int64)], self.sequence, None, self.device)
 
     def distinct(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The distinct items, int64 [n], and the place of each token's among them, int64 [T]."""

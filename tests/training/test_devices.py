@@ -1,0 +1,64 @@
+"""A training step on a GPU that is not there: torch's fake tensors know their device and shape, and no numbers.
+
+So mixing devices fails, and so does whatever asks the device for a number, for which a real step would wait.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+import llm_esr
+from llm_esr.config import load_config
+from llm_esr.models import DualView, Tokens, attention, gru4rec, rows, tokens
+from llm_esr.training import losses, step, step_items
+from llm_esr.training.step import losses_of
+from llm_esr.training.train import build_loader
+
+PRESETS = ["default", "sasrec", "bert4rec", "gru4rec", "corrected", "paper-sasrec", "paper-bert4rec", "paper-gru4rec"]
+USERS_OF_TO_DEVICE = (gru4rec, rows, tokens, losses, step, step_items)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTensorMode:
+    mode = FakeTensorMode()
+
+    def to_device(array: np.ndarray, device: Any) -> torch.Tensor:
+        return mode.from_tensor(torch.from_numpy(np.ascontiguousarray(array))).to(device)
+
+    for module in USERS_OF_TO_DEVICE:
+        monkeypatch.setattr(module, "to_device", to_device)
+    # Which kernels there are for sequences of any length only a real device can tell.
+    monkeypatch.setattr(Tokens, "attention", "rows")
+    # torch knows no fake of its binomial draw.
+    monkeypatch.setattr(attention, "_survivors", lambda counts, kept: counts * kept)
+    return mode
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_step_mixes_no_devices_and_asks_the_gpu_for_no_number(
+    preset: str, tiny_folder: Path, fake: FakeTensorMode
+) -> None:
+    data = llm_esr.Dataset.open(tiny_folder)
+    config = load_config(preset, ["train.batch_size=16"])
+    batch = next(iter(build_loader(data, config)))
+    with fake, torch.device("cuda"):
+        width = config.model.width
+        model = DualView(config.model, data.n_items, torch.randn(data.n_items, 24), torch.randn(data.n_items, width))
+        model.train()
+        total = losses_of(model, batch, config, distil=True).total
+    assert total.device.type == "cuda" and total.shape == ()
+
+
+def test_the_fake_would_tell(fake: FakeTensorMode) -> None:
+    with fake, torch.device("cuda"):
+        x = torch.randn(3)
+        with pytest.raises(DataDependentOutputException):
+            x.sum().item()
+        with pytest.raises(RuntimeError, match="device"):
+            x + torch.randn(3, device="cpu")
