@@ -17,7 +17,7 @@ from llm_esr.models.attention import Attention
 from llm_esr.models.dropout import Dropout
 from llm_esr.models.tokens import Tokens
 
-_PORTION = 512  # tokens of a view at once: 512 x 4 D floats fit a core's second-level cache at usual widths
+_PORTION = 1 << 17  # entries of a view's inner activations at once: half a megabyte stays in a core's second cache
 
 
 class Block(nn.Module):
@@ -71,7 +71,7 @@ class PreNormBlock(Block):
         normed_VTD = self.attention_norm(x_VTD)
         mixed_VTD = self.attend(normed_VTD, normed_VTD, tokens, last_only, self.attention_norm.bias)
         x_VTD = _kept(x_VTD, tokens, last_only) + self.dropout(mixed_VTD)
-        return _in_portions(self._feed_forward, x_VTD)
+        return _in_portions(self._feed_forward, x_VTD, self.expand.out_features)
 
     def _feed_forward(self, x_VTD: Tensor) -> Tensor:
         inner_VTF = self.dropout(F.gelu(self.expand(self.forward_norm(x_VTD))))
@@ -88,7 +88,8 @@ class PaperBlock(Block):
         """[V, T, D] -> [V, T, D], or [V, S, D] for the newest tokens alone."""
         queries_VTD = self.attention_norm(x_VTD)
         mixed_VTD = self.attend(queries_VTD, x_VTD, tokens, last_only, torch.zeros_like(self.attention_norm.bias))
-        return _in_portions(self._feed_forward, _kept(queries_VTD, tokens, last_only) + mixed_VTD)
+        x_VTD = _kept(queries_VTD, tokens, last_only) + mixed_VTD
+        return _in_portions(self._feed_forward, x_VTD, self.expand.out_features)
 
     def _feed_forward(self, x_VTD: Tensor) -> Tensor:
         x_VTD = self.forward_norm(x_VTD)
@@ -105,11 +106,12 @@ class PaperBlock(Block):
             nn.init.zeros_(layer.bias)
 
 
-def _in_portions(feed_forward: Callable[[Tensor], Tensor], x_VTD: Tensor) -> Tensor:
+def _in_portions(feed_forward: Callable[[Tensor], Tensor], x_VTD: Tensor, inner: int) -> Tensor:
     """A function of each token alone. Without gradients it runs over portions, which stay in the cache."""
-    if torch.is_grad_enabled() or x_VTD.shape[1] <= _PORTION:
+    portion = max(_PORTION // inner, 1)
+    if torch.is_grad_enabled() or x_VTD.shape[1] <= portion:
         return feed_forward(x_VTD)
-    return torch.cat([feed_forward(portion) for portion in torch.split(x_VTD, _PORTION, dim=1)], dim=1)
+    return torch.cat([feed_forward(part) for part in torch.split(x_VTD, portion, dim=1)], dim=1)
 
 
 def _kept(x_VTD: Tensor, tokens: Tokens, last_only: bool) -> Tensor:
