@@ -4,7 +4,7 @@ use crate::recipe::{Kind, Recipe};
 use crate::rng::Stream;
 use crate::seen::{Collisions, Seen};
 use crate::sequences::{Sequences, Span, Workspace};
-use crate::store::SimilarUsers;
+use crate::store::{Histories, SimilarUsers};
 
 impl Recipe {
     /// Makes one step's batch of the entries at `places`, in `batch`'s memory.
@@ -20,43 +20,51 @@ impl Recipe {
         (batch.epoch, batch.step) = (epoch, step);
         self.entries_at(places, &mut batch.users, &mut batch.showings);
         // Users lie anywhere in the files. What is read next is asked for here, and comes while other work is done.
+        let histories = self.store.histories();
         for &user in &batch.users {
-            let span = self.span(user as usize);
-            self.store.prefetch_items(span.start, span.length + 1);
+            let span = self.span(histories, user as usize);
+            histories.prefetch_items(span.start, span.length + 1);
         }
         if let Some(similar) = &self.similar {
-            self.find_teachers(similar, batch, scratch);
+            self.find_teachers(histories, similar, batch, scratch);
         }
-        self.fill_students(batch, scratch);
+        self.fill_students(histories, batch, scratch);
         match self.kind {
             Kind::None => {}
-            Kind::Own(n) => self.fill_own(n, batch, scratch),
-            Kind::Shared(n) => self.fill_shared(n, batch, scratch),
-            Kind::InBatch => self.fill_in_batch(batch, scratch),
+            Kind::Own(n) => self.fill_own(n, histories, batch, scratch),
+            Kind::Shared(n) => self.fill_shared(n, histories, batch, scratch),
+            Kind::InBatch => fill_in_batch(histories, batch, scratch),
         }
         if self.similar.is_some() {
-            self.fill_teachers(batch, scratch);
+            self.fill_teachers(histories, batch, scratch);
         }
     }
 
     /// Asks for what the batch at `places` reads first.
     pub(crate) fn prefetch(&self, places: &[u32]) {
+        let histories = self.store.histories();
         for user in self.students_at(places) {
-            self.store.prefetch_range(user as usize);
+            histories.prefetch_range(user as usize);
             if let Some(similar) = &self.similar {
                 similar.prefetch(user as usize);
             }
         }
     }
 
-    fn fill_own(&self, n: usize, batch: &mut Batch, scratch: &mut Scratch) {
+    fn fill_own(
+        &self,
+        n: usize,
+        histories: Histories<'_>,
+        batch: &mut Batch,
+        scratch: &mut Scratch,
+    ) {
         batch.negatives_width = n;
         let Some(catalogue) = &self.catalogue else {
             return;
         };
         let students = &batch.students;
         for (row, (&user, &showing)) in batch.users.iter().zip(&batch.showings).enumerate() {
-            let history = self.store.training(user as usize);
+            let history = histories.of(user as usize);
             let draws = self.draws(batch.epoch, Stream::OwnNegatives, showing, user);
             let rows = students
                 .tokens(row)
@@ -75,39 +83,30 @@ impl Recipe {
         }
     }
 
-    fn fill_shared(&self, n: usize, batch: &mut Batch, scratch: &mut Scratch) {
+    fn fill_shared(
+        &self,
+        n: usize,
+        histories: Histories<'_>,
+        batch: &mut Batch,
+        scratch: &mut Scratch,
+    ) {
         (batch.negatives_width, batch.shared) = (n, true);
         let Some(catalogue) = &self.catalogue else {
             return;
         };
         let draws = self.draws(batch.epoch, Stream::SharedNegatives, 0, batch.step as i64);
         catalogue.draw_shared(&draws, n, &mut batch.negatives);
-        self.fill_collision(batch, scratch);
-    }
-
-    /// Each target as often as it is one: an item comes up as often as training goes by it.
-    fn fill_in_batch(&self, batch: &mut Batch, scratch: &mut Scratch) {
-        let targets = batch.students.targets.iter().copied();
-        batch.negatives.extend(targets.filter(|&item| item > 0));
-        (batch.negatives_width, batch.shared) = (batch.negatives.len(), true);
-        self.fill_collision(batch, scratch);
-    }
-
-    fn fill_collision(&self, batch: &mut Batch, scratch: &mut Scratch) {
-        let histories = batch
-            .users
-            .iter()
-            .map(|&user| self.store.training(user as usize));
-        scratch.collisions.fill(
-            &batch.negatives,
-            histories,
-            &mut scratch.seen,
-            &mut batch.collision,
-        );
+        fill_collision(histories, batch, scratch);
     }
 
     /// Each distinct similar user once, by rising number; a user without a training item teaches nobody.
-    fn find_teachers(&self, similar: &SimilarUsers, batch: &mut Batch, scratch: &mut Scratch) {
+    fn find_teachers(
+        &self,
+        histories: Histories<'_>,
+        similar: &SimilarUsers,
+        batch: &mut Batch,
+        scratch: &mut Scratch,
+    ) {
         let Scratch {
             wanted,
             sorting,
@@ -120,7 +119,7 @@ impl Recipe {
                 let place = batch.teacher_index.len() as u64;
                 batch.teacher_index.push(-1);
                 if other >= 0 {
-                    self.store.prefetch_range(other as usize);
+                    histories.prefetch_range(other as usize);
                     wanted.push((other as u64) << 32 | place);
                 }
             }
@@ -134,10 +133,10 @@ impl Recipe {
             if user != before {
                 before = user;
                 index = -1;
-                if !self.store.training_range(user as usize).is_empty() {
+                if !histories.range(user as usize).is_empty() {
                     index = spans.len() as i64;
-                    let span = self.span(user as usize);
-                    self.store.prefetch_items(span.start, span.length);
+                    let span = self.span(histories, user as usize);
+                    histories.prefetch_items(span.start, span.length);
                     spans.push(span);
                 }
             }
@@ -145,14 +144,14 @@ impl Recipe {
         }
     }
 
-    fn fill_teachers(&self, batch: &mut Batch, scratch: &mut Scratch) {
+    fn fill_teachers(&self, histories: Histories<'_>, batch: &mut Batch, scratch: &mut Scratch) {
         let Scratch {
             teachers: spans,
             workspace,
             ..
         } = scratch;
         let teachers = &mut batch.teachers;
-        let items = self.store.flat();
+        let items = histories.items();
         if self.frame.is_bare() {
             teachers.gather(items, spans, self.layout, self.frame.max_len, workspace);
         } else {
@@ -163,6 +162,25 @@ impl Recipe {
             teachers.lay_out(self.layout, self.frame.max_len, &mut workspace.packer);
         }
     }
+}
+
+/// Takes each target as negative, as often as it is one: an item comes up as often as training goes by it.
+fn fill_in_batch(histories: Histories<'_>, batch: &mut Batch, scratch: &mut Scratch) {
+    let targets = batch.students.targets.iter().copied();
+    batch.negatives.extend(targets.filter(|&item| item > 0));
+    (batch.negatives_width, batch.shared) = (batch.negatives.len(), true);
+    fill_collision(histories, batch, scratch);
+}
+
+/// Says which shared negatives each student met.
+fn fill_collision(histories: Histories<'_>, batch: &mut Batch, scratch: &mut Scratch) {
+    let met = batch.users.iter().map(|&user| histories.of(user as usize));
+    scratch.collisions.fill(
+        &batch.negatives,
+        met,
+        &mut scratch.seen,
+        &mut batch.collision,
+    );
 }
 
 /// Sorts (user, place) pairs, made with rising places, by user: from the lowest digit of the user to the highest.

@@ -12,6 +12,7 @@ pub mod loader;
 mod log_q;
 pub mod mapped;
 pub mod masking;
+mod near;
 pub mod negatives;
 pub mod packing;
 pub mod pool;

@@ -43,15 +43,15 @@ impl Recipe {
     /// How often each item is a target in an epoch, in the mean over what is masked, before smoothing.
     fn target_counts(&self) -> Vec<f64> {
         let mut counts = vec![0.0; self.store.n_items() + 1];
-        let items = self.store.flat();
+        let histories = self.store.histories();
         for user in self.students().iter() {
-            let span = self.span(user as usize);
+            let span = self.span(histories, user as usize);
             if let Some(masking) = &self.masking {
                 self.count_masked(masking, user as usize, &mut counts);
                 continue;
             }
             let behind = usize::from(self.sequence == Shown::WithoutLast);
-            let next = &items[span.start..span.start + span.length + behind];
+            let next = &histories.items()[span.start..span.start + span.length + behind];
             // The oldest item follows none that is shown, unless padding is.
             let from_padding = self.frame.padding_tokens && self.targets == Targets::Last;
             let next = if next.len() == 1 && behind == 1 && from_padding {
@@ -71,7 +71,7 @@ impl Recipe {
     }
 
     fn count_masked(&self, masking: &Masking, user: usize, counts: &mut [f64]) {
-        let history = self.store.training(user);
+        let history = self.store.histories().of(user);
         let window = &history[history.len().saturating_sub(self.frame.max_len)..];
         let full = self.frame.mask_token.is_some() && window.len() == self.frame.max_len;
         for &item in &window[usize::from(full)..] {

@@ -10,7 +10,7 @@ use crate::rng::{Draws, Stream, permutation};
 use crate::seen::Seen;
 use crate::sequences::{Frame, Layout, Span};
 use crate::smoothing::Smoothing;
-use crate::store::{SimilarUsers, Store};
+use crate::store::{Histories, SimilarUsers, Store};
 use crate::{Error, Result};
 
 /// Which negatives a batch carries.
@@ -88,7 +88,8 @@ impl Students {
     /// Those with a training sequence of `shortest` items or more.
     fn of(store: &Store, shortest: usize) -> Self {
         let n_users = store.n_users() as u32;
-        let trains = |&user: &u32| store.training_range(user as usize).len() >= shortest;
+        let histories = store.histories();
+        let trains = |&user: &u32| histories.range(user as usize).len() >= shortest;
         if (0..n_users).all(|user| trains(&user)) {
             Self::All(n_users)
         } else {
@@ -228,9 +229,9 @@ impl Recipe {
             return Ok(());
         };
         let needed = 1 + usize::from(self.smoothing.is_some());
-        let mut seen = Seen::new(self.store.n_items());
+        let (mut seen, histories) = (Seen::new(self.store.n_items()), self.store.histories());
         for user in self.students.iter() {
-            let history = self.store.training(user as usize);
+            let history = histories.of(user as usize);
             if history.len() + needed <= catalogue.len() {
                 continue;
             }
@@ -303,19 +304,10 @@ impl Recipe {
         permutation(self.seed, epoch, self.entries())
     }
 
-    /// What is read of a user's training sequence.
-    pub(crate) fn read(&self, user: usize) -> &[i32] {
-        let whole = self.store.training(user);
-        match (self.sequence, whole.split_last()) {
-            (Shown::WithoutLast, Some((_, before))) => before,
-            _ => whole,
-        }
-    }
-
-    /// Where the newest items of what is read lie in the store.
+    /// Where the newest items of what is read of a user's training sequence lie.
     #[inline]
-    pub(crate) fn span(&self, user: usize) -> Span {
-        let whole = self.store.training_range(user);
+    pub(crate) fn span(&self, histories: Histories<'_>, user: usize) -> Span {
+        let whole = histories.range(user);
         let left_out = match self.sequence {
             Shown::Whole => 0,
             Shown::WithoutLast => whole.len().min(1),

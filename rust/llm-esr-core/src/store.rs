@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crate::mapped::{Mapped, Paged, prefetch};
+use crate::near::Near;
 use crate::sequences::FAR;
 use crate::{Error, Result};
 
@@ -18,8 +19,8 @@ pub struct Store {
     /// Where each user's training sequence starts, and its length in the lowest bits: one cache line a user where the
     /// files have two or three.
     training: Paged<i64>,
-    /// The items once more, where that is worth its memory.
-    near: OnceLock<Paged<i32>>,
+    /// The training sequences once more, where that is worth its memory.
+    near: OnceLock<Near>,
     n_items: usize,
 }
 
@@ -127,32 +128,36 @@ impl Store {
         self.n_items
     }
 
-    /// Copies items of middling size into large pages, in the background: reading them in any order is faster then, and
+    /// Copies training sequences of middling size to where reading them in any order is faster, in the background;
     /// until then they are read where they are.
     pub fn bring_near(self: &Arc<Self>) {
         let bytes = size_of_val(self.items.as_slice());
         if WORTH_A_COPY.contains(&bytes) && self.near.get().is_none() {
             let store = Arc::clone(self);
-            thread::spawn(move || store.copy_items());
+            thread::spawn(move || store.copy_training());
         }
     }
 
-    fn copy_items(&self) {
-        let items = self.items.as_slice();
+    fn copy_training(&self) {
         // Without memory for it there is no copy, and nothing else changes.
-        if let Ok(mut copy) = Paged::zeros(items.len()) {
-            copy.as_mut_slice().copy_from_slice(items);
-            let _ = self.near.set(copy);
+        if let Ok(near) = Near::copy(self.histories(), self.n_users()) {
+            let _ = self.near.set(near);
         }
     }
 
-    /// The items of all users, one user's after another's, where they are read fastest.
+    /// The training sequences, where they are read fastest now: places in them are those of this call's answer alone.
     #[must_use]
     #[inline]
-    pub fn flat(&self) -> &[i32] {
-        self.near
-            .get()
-            .map_or_else(|| self.items.as_slice(), Paged::as_slice)
+    pub fn histories(&self) -> Histories<'_> {
+        let (items, notes) = match self.near.get() {
+            Some(near) => (near.items.as_slice(), near.notes.as_slice()),
+            None => (self.items.as_slice(), self.training.as_slice()),
+        };
+        Histories {
+            items,
+            notes,
+            splits: self.splits.as_slice(),
+        }
     }
 
     /// Everything a user met, oldest first.
@@ -161,45 +166,6 @@ impl Store {
     pub fn sequence(&self, user: usize) -> &[i32] {
         let offsets = self.offsets.as_slice();
         &self.items.as_slice()[offsets[user] as usize..offsets[user + 1] as usize]
-    }
-
-    /// What a user met before the end of training, oldest first.
-    #[must_use]
-    #[inline]
-    pub fn training(&self, user: usize) -> &[i32] {
-        &self.flat()[self.training_range(user)]
-    }
-
-    /// Where a training sequence lies in `items`.
-    #[must_use]
-    #[inline]
-    pub fn training_range(&self, user: usize) -> Range<usize> {
-        let noted = self.training.as_slice()[user];
-        let (start, length) = ((noted >> LENGTH_BITS) as usize, noted & LONG);
-        if length == LONG {
-            return self.long_training_range(user);
-        }
-        start..start + length as usize
-    }
-
-    #[cold]
-    fn long_training_range(&self, user: usize) -> Range<usize> {
-        let start = self.offsets.as_slice()[user] as usize;
-        start..start + self.splits.as_slice()[2 * user] as usize
-    }
-
-    /// Asks for what `training_range` reads, ahead of it.
-    #[inline]
-    pub(crate) fn prefetch_range(&self, user: usize) {
-        prefetch(self.training.as_slice(), user);
-    }
-
-    /// Asks for both ends of a stretch of the items; what lies between in a long one comes along.
-    #[inline]
-    pub(crate) fn prefetch_items(&self, start: usize, length: usize) {
-        let items = self.flat();
-        prefetch(items, start);
-        prefetch(items, start + length.saturating_sub(1));
     }
 
     /// What a user met before the end of validation, oldest first.
@@ -211,9 +177,9 @@ impl Store {
     /// How often each item occurs in training sequences; index 0 is padding's and stays 0.
     #[must_use]
     pub fn training_counts(&self) -> Vec<u64> {
-        let mut counts = vec![0; self.n_items + 1];
+        let (mut counts, histories) = (vec![0; self.n_items + 1], self.histories());
         for user in 0..self.n_users() {
-            for &item in self.training(user) {
+            for &item in histories.of(user) {
                 counts[item as usize] += 1;
             }
         }
@@ -236,6 +202,66 @@ impl Store {
     #[must_use]
     pub fn splits(&self) -> &Mapped<i64> {
         &self.splits
+    }
+}
+
+/// Training sequences: what each user met before the end of training, oldest first.
+#[derive(Debug, Clone, Copy)]
+pub struct Histories<'a> {
+    items: &'a [i32],
+    notes: &'a [i64],
+    splits: &'a [i64],
+}
+
+impl<'a> Histories<'a> {
+    /// Numbers that hold all sequences, in some order.
+    #[must_use]
+    #[inline]
+    pub fn items(self) -> &'a [i32] {
+        self.items
+    }
+
+    /// Where a user's lies in `items`.
+    #[must_use]
+    #[inline]
+    pub fn range(self, user: usize) -> Range<usize> {
+        let noted = self.notes[user];
+        let start = (noted >> LENGTH_BITS) as usize;
+        start..start + self.length(user, noted & LONG)
+    }
+
+    #[inline]
+    fn length(self, user: usize, noted: i64) -> usize {
+        if noted == LONG {
+            self.splits[2 * user] as usize
+        } else {
+            noted as usize
+        }
+    }
+
+    /// A user's.
+    #[must_use]
+    #[inline]
+    pub fn of(self, user: usize) -> &'a [i32] {
+        &self.items[self.range(user)]
+    }
+
+    /// A user's note, were the sequence to start elsewhere.
+    pub(crate) fn moved(self, user: usize, start: usize) -> i64 {
+        (start as i64) << LENGTH_BITS | self.notes[user] & LONG
+    }
+
+    /// Asks for what `range` reads, ahead of it.
+    #[inline]
+    pub(crate) fn prefetch_range(self, user: usize) {
+        prefetch(self.notes, user);
+    }
+
+    /// Asks for both ends of a stretch of the items; what lies between in a long one comes along.
+    #[inline]
+    pub(crate) fn prefetch_items(self, start: usize, length: usize) {
+        prefetch(self.items, start);
+        prefetch(self.items, start + length.saturating_sub(1));
     }
 }
 
@@ -368,7 +394,7 @@ mod tests {
     fn a_training_sequence_that_is_too_long_to_be_noted_is_looked_up() {
         let long = LONG as usize;
         let store = store(&[3, LONG + 3, 0, LONG, 2]);
-        let ranges: Vec<Range<usize>> = (0..5).map(|user| store.training_range(user)).collect();
+        let ranges: Vec<Range<usize>> = (0..5).map(|user| store.histories().range(user)).collect();
         let starts = [0, 3, long + 6, long + 6, 2 * long + 6];
         let expected: Vec<Range<usize>> = starts
             .into_iter()
@@ -379,10 +405,14 @@ mod tests {
     }
 
     #[test]
-    fn the_copy_of_the_items_is_the_items() {
-        let store = store(&[40, 0, 30]);
-        store.copy_items();
+    fn the_copy_holds_what_was_copied() {
+        let store = store(&[40, 0, 30, 5, 1, LONG + 9]);
+        let before: Vec<&[i32]> = (0..6).map(|user| store.histories().of(user)).collect();
+        store.copy_training();
         assert!(store.near.get().is_some());
-        assert_eq!(store.flat(), store.items().as_slice());
+        let after: Vec<&[i32]> = (0..6).map(|user| store.histories().of(user)).collect();
+        assert_eq!(after, before);
+        let lengths: Vec<usize> = after.iter().map(|history| history.len()).collect();
+        assert_eq!(lengths, [39, 0, 29, 4, 0, LONG as usize + 8]);
     }
 }

@@ -8,17 +8,23 @@ use crate::masking::Masking;
 use crate::recipe::{Recipe, Shown, Targets};
 use crate::rng::{Draws, Stream, Words};
 use crate::sequences::Sequences;
+use crate::store::Histories;
 
 impl Recipe {
-    pub(crate) fn fill_students(&self, batch: &mut Batch, scratch: &mut Scratch) {
+    pub(crate) fn fill_students(
+        &self,
+        histories: Histories<'_>,
+        batch: &mut Batch,
+        scratch: &mut Scratch,
+    ) {
         if let Some(masking) = &self.masking {
-            self.mask_students(masking, batch);
+            self.mask_students(histories, masking, batch);
         } else if let Some(augmentation) = &self.augmentation {
-            self.augment_students(augmentation, batch, &mut scratch.window);
+            self.augment_students(histories, augmentation, batch, &mut scratch.window);
         } else if self.frame.is_bare() {
-            return self.gather_students(batch, scratch);
+            return self.gather_students(histories, batch, scratch);
         } else {
-            self.push_students(batch);
+            self.push_students(histories, batch);
         }
         let packer = &mut scratch.workspace.packer;
         batch
@@ -27,13 +33,18 @@ impl Recipe {
     }
 
     /// The newest items of each student.
-    fn gather_students(&self, batch: &mut Batch, scratch: &mut Scratch) {
+    fn gather_students(&self, histories: Histories<'_>, batch: &mut Batch, scratch: &mut Scratch) {
         let Scratch {
             spans, workspace, ..
         } = scratch;
         spans.clear();
-        spans.extend(batch.users.iter().map(|&user| self.span(user as usize)));
-        let (students, items) = (&mut batch.students, self.store.flat());
+        spans.extend(
+            batch
+                .users
+                .iter()
+                .map(|&user| self.span(histories, user as usize)),
+        );
+        let (students, items) = (&mut batch.students, histories.items());
         students.gather(items, spans, self.layout, self.frame.max_len, workspace);
         // A student has a training item, and so one behind what is read without the last.
         let behind = usize::from(self.sequence == Shown::WithoutLast);
@@ -46,11 +57,15 @@ impl Recipe {
     }
 
     /// The newest items of each student, filled up with padding tokens.
-    fn push_students(&self, batch: &mut Batch) {
+    fn push_students(&self, histories: Histories<'_>, batch: &mut Batch) {
         let students = &mut batch.students;
         students.clear();
         for &user in &batch.users {
-            let (whole, read) = (self.store.training(user as usize), self.read(user as usize));
+            let whole = histories.of(user as usize);
+            let read = match self.sequence {
+                Shown::Whole => whole,
+                Shown::WithoutLast => whole.split_last().map_or(whole, |(_, before)| before),
+            };
             let draws = self.draws(batch.epoch, Stream::Smoothing, 0, user);
             let tokens = students.push(read, self.frame);
             let window = &whole[read.len() - tokens.len()..];
@@ -61,6 +76,7 @@ impl Recipe {
     /// As `push_students`, of windows that are changed before; the target behind the newest item belongs to a window.
     fn augment_students(
         &self,
+        histories: Histories<'_>,
         augmentation: &Augmentation,
         batch: &mut Batch,
         window: &mut Vec<i32>,
@@ -71,12 +87,12 @@ impl Recipe {
         for &user in &batch.users {
             let (draws, span) = (
                 self.draws(batch.epoch, Stream::Smoothing, 0, user),
-                self.span(user as usize),
+                self.span(histories, user as usize),
             );
             let changes = self.draws(batch.epoch, Stream::Augmentation, 0, user);
             window.clear();
             window.extend_from_slice(
-                &self.store.flat()[span.start..span.start + span.length + behind],
+                &histories.items()[span.start..span.start + span.length + behind],
             );
             let way = augmentation.choose(&changes);
             if let Some(way) = way {
@@ -111,7 +127,7 @@ impl Recipe {
     }
 
     /// Showing 0: the whole training sequence with items masked at random; showing 1: with its last item masked.
-    fn mask_students(&self, masking: &Masking, batch: &mut Batch) {
+    fn mask_students(&self, histories: Histories<'_>, masking: &Masking, batch: &mut Batch) {
         let students = &mut batch.students;
         students.clear();
         for (&user, &showing) in batch.users.iter().zip(&batch.showings) {
@@ -120,7 +136,7 @@ impl Recipe {
             if showing != 0 {
                 frame.mask_token = None;
             }
-            let tokens = students.push(self.store.training(user as usize), frame);
+            let tokens = students.push(histories.of(user as usize), frame);
             if showing == 0 {
                 let draws = self.draws(batch.epoch, Stream::Masking, showing, user);
                 let mut words = Words::new(draws);
