@@ -4,7 +4,7 @@
 //! 2008; for the step's own targets Yi et al., "Sampling-bias-corrected neural modeling" (2019).
 
 use crate::masking::Masking;
-use crate::recipe::{Kind, Recipe, Shown, Targets};
+use crate::recipe::{Kind, Recipe, Targets};
 
 impl Recipe {
     /// The logarithm of each item's chance in one draw of a negative, before the user's items are left out,
@@ -45,12 +45,11 @@ impl Recipe {
         let mut counts = vec![0.0; self.store.n_items() + 1];
         let histories = self.store.histories();
         for user in self.students().iter() {
-            let span = self.span(histories, user as usize);
             if let Some(masking) = &self.masking {
-                self.count_masked(masking, user as usize, &mut counts);
+                self.count_masked(masking, histories.of(user as usize), &mut counts);
                 continue;
             }
-            let behind = usize::from(self.sequence == Shown::WithoutLast);
+            let (span, behind) = (self.span(histories, user as usize), self.behind());
             let next = &histories.items()[span.start..span.start + span.length + behind];
             // The oldest item follows none that is shown, unless padding is.
             let from_padding = self.frame.padding_tokens && self.targets == Targets::Last;
@@ -70,8 +69,7 @@ impl Recipe {
         counts
     }
 
-    fn count_masked(&self, masking: &Masking, user: usize, counts: &mut [f64]) {
-        let history = self.store.histories().of(user);
+    fn count_masked(&self, masking: &Masking, history: &[i32], counts: &mut [f64]) {
         let window = &history[history.len().saturating_sub(self.frame.max_len)..];
         let full = self.frame.mask_token.is_some() && window.len() == self.frame.max_len;
         for &item in &window[usize::from(full)..] {

@@ -308,11 +308,14 @@ impl Recipe {
     #[inline]
     pub(crate) fn span(&self, histories: Histories<'_>, user: usize) -> Span {
         let whole = histories.range(user);
-        let left_out = match self.sequence {
-            Shown::Whole => 0,
-            Shown::WithoutLast => whole.len().min(1),
-        };
+        let left_out = whole.len().min(self.behind());
         Span::last(whole.start, whole.end - left_out, self.frame.max_len)
+    }
+
+    /// How many items lie behind what is read of a training sequence that has any.
+    #[inline]
+    pub(crate) fn behind(&self) -> usize {
+        usize::from(self.sequence == Shown::WithoutLast)
     }
 
     pub(crate) fn draws(&self, epoch: u64, stream: Stream, showing: i8, owner: i64) -> Draws {

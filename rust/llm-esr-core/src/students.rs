@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::augmentation::{Augmentation, Way};
 use crate::batches::{Batch, Scratch};
 use crate::masking::Masking;
-use crate::recipe::{Recipe, Shown, Targets};
+use crate::recipe::{Recipe, Targets};
 use crate::rng::{Draws, Stream, Words};
 use crate::sequences::Sequences;
 use crate::store::Histories;
@@ -47,7 +47,7 @@ impl Recipe {
         let (students, items) = (&mut batch.students, histories.items());
         students.gather(items, spans, self.layout, self.frame.max_len, workspace);
         // A student has a training item, and so one behind what is read without the last.
-        let behind = usize::from(self.sequence == Shown::WithoutLast);
+        let behind = self.behind();
         for (row, (&user, span)) in batch.users.iter().zip(&*spans).enumerate() {
             let draws = self.draws(batch.epoch, Stream::Smoothing, 0, user);
             let next = &items[span.start + 1..span.start + span.length + behind];
@@ -62,10 +62,7 @@ impl Recipe {
         students.clear();
         for &user in &batch.users {
             let whole = histories.of(user as usize);
-            let read = match self.sequence {
-                Shown::Whole => whole,
-                Shown::WithoutLast => whole.split_last().map_or(whole, |(_, before)| before),
-            };
+            let read = &whole[..whole.len().saturating_sub(self.behind())];
             let draws = self.draws(batch.epoch, Stream::Smoothing, 0, user);
             let tokens = students.push(read, self.frame);
             let window = &whole[read.len() - tokens.len()..];
@@ -83,7 +80,7 @@ impl Recipe {
     ) {
         let students = &mut batch.students;
         students.clear();
-        let behind = usize::from(self.sequence == Shown::WithoutLast);
+        let behind = self.behind();
         for &user in &batch.users {
             let (draws, span) = (
                 self.draws(batch.epoch, Stream::Smoothing, 0, user),
