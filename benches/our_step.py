@@ -14,7 +14,7 @@ from workload import Size, Workload
 
 from llm_esr.config import Config, load_config
 from llm_esr.loading import Batch, BatchLoader
-from llm_esr.models import DualView
+from llm_esr.models import SequentialEncoder
 from llm_esr.training.step import losses_of
 
 PRESETS = {"paper": "paper-sasrec", "corrected": "corrected"}
@@ -42,10 +42,10 @@ def text_embeddings(size: Size, n_items: int) -> Tensor:
     return table
 
 
-def make_model(size: Size, config: Config, table: Tensor) -> DualView:
+def make_model(size: Size, config: Config, table: Tensor) -> SequentialEncoder:
     """A fresh model; its collaborative table starts from random numbers in place of a PCA."""
     torch.manual_seed(0)
-    return DualView(config.model, len(table), table, 0.1 * torch.randn(len(table), size.width))
+    return SequentialEncoder(config.model, len(table), table, 0.1 * torch.randn(len(table), size.width))
 
 
 def optimizer_of(model: torch.nn.Module, *, fused: bool) -> torch.optim.Optimizer:
@@ -60,7 +60,7 @@ def optimizer_of(model: torch.nn.Module, *, fused: bool) -> torch.optim.Optimize
 class OurStep:
     """Forward, backward, optimizer."""
 
-    model: DualView
+    model: SequentialEncoder
     config: Config
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ def dense(batch: Batch, max_len: int) -> Dense:
     return Dense(torch.from_numpy(batch.users), *(torch.from_numpy(array).long() for array in rows))
 
 
-def authors_state(model: DualView) -> dict[str, Tensor]:
+def authors_state(model: SequentialEncoder) -> dict[str, Tensor]:
     """Our weights by the names of `AuthorsModel`."""
     ours = {name: tensor.detach() for name, tensor in model.named_parameters()}
     names = {

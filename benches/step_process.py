@@ -21,8 +21,7 @@ from our_step import OurStep, dense, make_model, optimizer_of, step_config, step
 from peers.authors_step import AuthorsModel
 from workload import Size, Workload, full_rows, usual
 
-from llm_esr.models import Tokens
-from llm_esr.models.tokens import Way
+from llm_esr.attention.tokens import Tokens, Way
 from llm_esr.training.memory import kept_memory
 
 Step = tuple[Callable[[Any], float], Any]

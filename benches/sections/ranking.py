@@ -13,7 +13,7 @@ from torch import Tensor
 from workload import Histories, Size, usual
 
 from llm_esr.evaluation.ranking import NEVER, Ranks, rank_targets
-from llm_esr.evaluation.scorer import chunks
+from llm_esr.scoring.scorer import chunks
 
 SECTION = "ranking"
 TITLE = "Ranking"

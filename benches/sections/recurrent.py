@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence, pad_sequence
 from workload import Size, Workload, full_rows, usual
 
+from llm_esr.attention.tokens import Tokens
 from llm_esr.config import load_config
-from llm_esr.models.gru4rec import GRU4Rec
-from llm_esr.models.tokens import Tokens
+from llm_esr.models.backbones.gru4rec import GRU4Rec
 
 SECTION = "recurrent"
 TITLE = "GRU4Rec"

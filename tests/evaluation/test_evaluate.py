@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from llm_esr.config import EvaluateConfig
-from llm_esr.evaluation import Popularity, early_stopping_users, evaluate, protocol_name, quick_ndcg
+from llm_esr.evaluation import early_stopping_users, evaluate, protocol_name, quick_ndcg
 from llm_esr.evaluation.groups import GROUPS, tail_threshold
+from llm_esr.scoring import Popularity
 
 
 def figure(report, metric, k=10, group="all"):

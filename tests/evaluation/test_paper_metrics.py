@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from llm_esr.config import EvaluateConfig
-from llm_esr.evaluation import Popularity, evaluate
+from llm_esr.evaluation import evaluate
+from llm_esr.evaluation.group_metrics import group_rows
 from llm_esr.evaluation.groups import Group
-from llm_esr.evaluation.measures import group_rows
+from llm_esr.scoring import Popularity
 
 # What the authors call a group.
 NAMES = {"Short": "tail_user", "Long": "head_user", "Tail": "tail_item", "Popular": "head_item"}

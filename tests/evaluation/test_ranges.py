@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from llm_esr.config import EvaluateConfig
-from llm_esr.evaluation import Popularity, evaluate, render
+from llm_esr.evaluation import evaluate, render
 from llm_esr.evaluation.groups import range_groups
 from llm_esr.evaluation.report import merged
+from llm_esr.scoring import Popularity
 
 
 def rows_of(report, metric="hr", k=10):

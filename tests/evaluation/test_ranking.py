@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_esr.evaluation import ranking, scorer
+from llm_esr.evaluation import ranking
 from llm_esr.evaluation.ranking import rank_targets, top_k
+from llm_esr.scoring import scorer
 
 
 def oracle(scores: np.ndarray, target: int, seen: set[int], keep_seen: bool) -> tuple[int, int]:

@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from llm_esr.config import EvaluateConfig
-from llm_esr.evaluation import Popularity, Report, drop_rows, evaluate, merge_rows, print_tables, read_rows, render
+from llm_esr.evaluation import Report, drop_rows, evaluate, merge_rows, print_tables, read_rows, render
 from llm_esr.evaluation.report import merged
+from llm_esr.scoring import Popularity
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ import pytest
 import torch
 from golden_vectors import parity_files
 
+from llm_esr.attention.tokens import Tokens
 from llm_esr.config import Config
-from llm_esr.models import DualView, Tokens
+from llm_esr.models import SequentialEncoder
 from llm_esr.training.step import Losses, losses_of
 
 # How a case is computed: padding as tokens, as the authors do, or flat with the pseudo-key: rows by length (as on the
@@ -81,11 +82,11 @@ class Case:
             },
         })  # fmt: skip
 
-    def model(self, state: str = "init") -> DualView:
+    def model(self, state: str = "init") -> SequentialEncoder:
         """A model with the weights of `init` or `final`."""
         n_items, width = self.given["num_items"], self.given["hidden_size"]
         table = torch.from_numpy(self[f"{state}/llm_item_emb.weight"])
-        model = DualView(self.config.model, n_items, table[1:-1].clone(), torch.zeros(n_items, width))
+        model = SequentialEncoder(self.config.model, n_items, table[1:-1].clone(), torch.zeros(n_items, width))
         # The adapter as two layers: the golden gradients are float32, and follow that order of sums to the last digits.
         model.views["semantic"].collapses = False
         with torch.no_grad():
@@ -149,7 +150,7 @@ class Case:
             positions = np.concatenate([positions[:, 1:], positions[:, -1:] + 1], axis=1)
         return self.sequences(seq, positions)
 
-    def losses(self, model: DualView, step: int) -> Losses:
+    def losses(self, model: SequentialEncoder, step: int) -> Losses:
         """Forward pass of a step."""
         return losses_of(model, self.batch(step), self.config, distil=True)
 

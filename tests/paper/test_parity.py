@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llm_esr.models import Tokens
+from llm_esr.attention.tokens import Tokens
 from llm_esr.training.step import teachers_of
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from llm_esr.evaluation import ModelScorer, quick_ndcg, scorer
+from llm_esr.evaluation import quick_ndcg
+from llm_esr.scoring import ModelScorer, scorer
 
 
 def test_a_model_is_scored_without_dropout_and_left_in_its_mode(model):

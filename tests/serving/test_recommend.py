@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from llm_esr.evaluation import Popularity, scorer
+from llm_esr.scoring import Popularity, scorer
 from llm_esr.serving import Recommender, read_user_ids, recommend
 from llm_esr.serving.ids import near_ids, outside_id
 

@@ -14,8 +14,12 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import llm_esr
+from llm_esr.attention import multi_head as attention
+from llm_esr.attention import rows, tokens
+from llm_esr.attention.tokens import Tokens
 from llm_esr.config import load_config
-from llm_esr.models import DualView, Tokens, attention, gru4rec, rows, tokens
+from llm_esr.models import SequentialEncoder
+from llm_esr.models.backbones import gru4rec
 from llm_esr.training import losses, step, step_items
 from llm_esr.training.step import losses_of
 from llm_esr.training.train import build_loader
@@ -56,7 +60,9 @@ def test_a_step_mixes_no_devices_and_asks_the_gpu_for_no_number(
     batch = next(iter(build_loader(data, config)))
     with fake, torch.device("cuda"):
         width = config.model.width
-        model = DualView(config.model, data.n_items, torch.randn(data.n_items, 24), torch.randn(data.n_items, width))
+        model = SequentialEncoder(
+            config.model, data.n_items, torch.randn(data.n_items, 24), torch.randn(data.n_items, width)
+        )
         model.train()
         total = losses_of(model, batch, config, distil=True).total
     assert total.device.type == "cuda" and total.shape == ()

@@ -99,13 +99,13 @@ def demo(
     quiet: QuietOption = False,
 ) -> None:
     """Run everything on simulated data: SASRec and LLM-ESR, one table, three users in words."""
-    from llm_esr.pipeline.demonstration import demo as whole_demo  # noqa: PLC0415
+    from llm_esr.pipeline.demo import demo as whole_demo  # noqa: PLC0415
 
     done = whole_demo(
         out, seeds=numbers(seeds, "--seeds") or [], overrides=set_ or [], overwrite=overwrite, progress=not quiet
     )
     done.print_table("simulated data; item vectors by lsa, no LLM")
-    from llm_esr.pipeline.demonstration import in_words  # noqa: PLC0415
+    from llm_esr.pipeline.demo import in_words  # noqa: PLC0415
 
     typer.echo(in_words(done))
 
@@ -116,7 +116,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what is installed and found here, and whether a folder's files are whole."""
-    from llm_esr.pipeline.diagnosis import doctor as diagnose  # noqa: PLC0415
+    from llm_esr.pipeline.doctor import doctor as diagnose  # noqa: PLC0415
 
     findings = diagnose(folder)
     for finding in findings:

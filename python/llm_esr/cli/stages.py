@@ -43,7 +43,7 @@ def prepare(
     """Clean, filter, order, number and split a table of interactions."""
     settings = stage_config(config, set_, settings_from(**data))
     from llm_esr.data import prepare as make  # noqa: PLC0415 (brings polars)
-    from llm_esr.data.account import account  # noqa: PLC0415
+    from llm_esr.data.row_summary import account  # noqa: PLC0415
 
     made = make(_one_or_many(interactions), items=_one_or_many(items), out=out, config=settings.data)
     typer.echo(
@@ -60,9 +60,9 @@ def convert(
     quiet: QuietOption = False,
 ) -> None:
     """Make a data folder of the files that the paper's authors give out; nothing in their pickles is run."""
-    from llm_esr.data import convert as make  # noqa: PLC0415 (brings polars)
-    from llm_esr.data.account import account  # noqa: PLC0415
+    from llm_esr.data.row_summary import account  # noqa: PLC0415
     from llm_esr.files import read_json  # noqa: PLC0415 (brings NumPy)
+    from llm_esr.published import convert as make  # noqa: PLC0415 (brings polars)
 
     made = make(folder, out=out, progress=not quiet)
     typer.echo(f"{made.n_users:,} users, {made.n_items:,} items, {made.n_interactions:,} interactions -> {out}")

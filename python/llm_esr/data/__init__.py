@@ -1,7 +1,6 @@
-"""From raw tables to a data set folder, and the folder opened."""
+"""The data set: from clean columns to numbered, split interactions on disk."""
 
-from llm_esr.data.convert import convert
 from llm_esr.data.dataset import Dataset
 from llm_esr.data.prepare import prepare, prepare_key
 
-__all__ = ["Dataset", "convert", "prepare", "prepare_key"]
+__all__ = ["Dataset", "prepare", "prepare_key"]

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm_esr.data.report import lines_of
 from llm_esr.data.splitting import iso
 from llm_esr.files import read_json
+from llm_esr.tables.row_report import lines_of
 
 FORMAT = 1
 Part = Literal["train", "validation", "test", "serving"]

@@ -10,10 +10,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.config import DataConfig
-from llm_esr.data.cleaning import require
-from llm_esr.data.readers import Source
-from llm_esr.data.report import RowReport
-from llm_esr.data.values import id_text, numbers
+from llm_esr.tables.cleaning import require
+from llm_esr.tables.readers import Source
+from llm_esr.tables.row_report import RowReport
+from llm_esr.tables.values import id_text, numbers
 
 UNKNOWN = "unknown"  # the text of an item that the items table does not know
 

@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from llm_esr.config import DataConfig
-from llm_esr.data.cleaning import Cleaner
 from llm_esr.data.dataset import FORMAT, Dataset, training_counts
 from llm_esr.data.filtering import below_counts, duplicates_of, sort_order
 from llm_esr.data.items import UNKNOWN, ItemTexts, TextVotes, read_items
 from llm_esr.data.numbering import Numbering
-from llm_esr.data.originals import resolved
-from llm_esr.data.places import Places
-from llm_esr.data.readers import Source, open_sources
-from llm_esr.data.report import RowReport, lines_of
 from llm_esr.data.splitting import Splits, split
 from llm_esr.files import atomic_folder, checksum, key_of, write_array, write_json
+from llm_esr.tables.cleaning import Cleaner
+from llm_esr.tables.published_formats import resolved
+from llm_esr.tables.readers import Source, open_sources
+from llm_esr.tables.row_report import RowReport, lines_of
+from llm_esr.tables.source_lines import Places
 
 OWN_FILES = (
     "dataset.json",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_esr.config import DataConfig
-from llm_esr.data.values import one_timestamp
+from llm_esr.tables.values import one_timestamp
 
 
 @dataclass(frozen=True)

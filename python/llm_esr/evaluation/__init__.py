@@ -9,16 +9,11 @@ from llm_esr.evaluation.evaluate import (
     quick_ndcg,
     rankable_users,
 )
-from llm_esr.evaluation.popularity import Popularity
 from llm_esr.evaluation.report import Report, drop_rows, merge_rows, read_rows
-from llm_esr.evaluation.scorer import ModelScorer, Scorer
 from llm_esr.evaluation.table import print_tables, render
 
 __all__ = [
-    "ModelScorer",
-    "Popularity",
     "Report",
-    "Scorer",
     "drop_rows",
     "early_stopping_candidates",
     "early_stopping_users",

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_esr.config import EvaluateConfig
+from llm_esr.evaluation.group_metrics import group_rows
 from llm_esr.evaluation.groups import GroupCounts, Thresholds, check_ranges, make_groups, thresholds
-from llm_esr.evaluation.measures import group_rows
 from llm_esr.evaluation.metrics import expected_metrics
-from llm_esr.evaluation.popularity import Popularity
 from llm_esr.evaluation.ranking import HeldOut, Ranks, rank_targets
 from llm_esr.evaluation.report import Report, Row
-from llm_esr.evaluation.scorer import Scorer, refresh
 from llm_esr.loading import sample_candidates
+from llm_esr.scoring.popularity import Popularity
+from llm_esr.scoring.scorer import Scorer, refresh
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset

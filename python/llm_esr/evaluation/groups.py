@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_esr.evaluation.counts import meeting_users
+from llm_esr.data.counts import meeting_users
 
 if TYPE_CHECKING:
     from llm_esr.config import EvaluateConfig

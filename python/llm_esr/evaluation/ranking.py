@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr import _native
-from llm_esr.evaluation.scorer import Scorer, chunks, refuse_nan, scores_of
+from llm_esr.data.counts import distinct_pairs
+from llm_esr.scoring.scorer import Scorer, chunks, refuse_nan, scores_of
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -106,15 +107,6 @@ def rank_targets(
         if best_I is not None:
             _note_places(ids_BK, best_I)
     return Ranks(users, targets_U, above_U, tied_U, repeat_U, best_I)
-
-
-def distinct_pairs(
-    items: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each history's distinct items as (rows, ids); an item met twice must not be taken off twice."""
-    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    pairs = np.unique(rows * (n_items + 1) + items)
-    return pairs // (n_items + 1), pairs % (n_items + 1)
 
 
 def counts_natively(scores_BI: Tensor) -> bool:

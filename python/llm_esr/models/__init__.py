@@ -1,7 +1,6 @@
-"""The dual-view model and its parts."""
+"""The network: item views, their interaction, and a backbone."""
 
-from llm_esr.models.dual_view import DualView
+from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.storage import load_model
-from llm_esr.models.tokens import Tokens
 
-__all__ = ["DualView", "Tokens", "load_model"]
+__all__ = ["SequentialEncoder", "load_model"]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from llm_esr.config import Config, load_config
 from llm_esr.files import atomic_path, read_json
-from llm_esr.models.dual_view import DualView
+from llm_esr.models.encoder import SequentialEncoder
 
 FORMAT = 1
 
@@ -24,7 +24,7 @@ def semantic_table(folder: Path) -> Tensor:
     return torch.from_numpy(np.load(folder / "item_embeddings.npy", mmap_mode="c", allow_pickle=False))
 
 
-def save_weights(model: DualView, folder: Path) -> None:
+def save_weights(model: SequentialEncoder, folder: Path) -> None:
     """Write `model.safetensors`, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(folder / "model.safetensors") as temporary:
@@ -48,7 +48,7 @@ def read_model_json(folder: Path) -> dict[str, Any]:
     return record
 
 
-def load_model(folder: str | Path, data_folder: Path | None = None, device: str = "cpu") -> DualView:
+def load_model(folder: str | Path, data_folder: Path | None = None, device: str = "cpu") -> SequentialEncoder:
     """Open a trained model, in evaluation mode.
 
     Args:
@@ -73,7 +73,7 @@ def load_model(folder: str | Path, data_folder: Path | None = None, device: str 
             raise FileNotFoundError(f"{data_folder}/item_embeddings.npy is gone; make it again with `llm-esr embed`")
         table = semantic_table(data_folder)
     initial = torch.zeros(record["n_items"], config.model.width)
-    model = DualView(config.model, record["n_items"], table, initial)
+    model = SequentialEncoder(config.model, record["n_items"], table, initial)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:

@@ -1,7 +1,7 @@
 """Whole runs: `run` for a grid of models and seeds, `demo` on simulated data, `doctor` for what is installed."""
 
-from llm_esr.pipeline.demonstration import demo
-from llm_esr.pipeline.diagnosis import Finding, doctor
+from llm_esr.pipeline.demo import demo
+from llm_esr.pipeline.doctor import Finding, doctor
 from llm_esr.pipeline.reports import evaluate_folder
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.pipeline.runs import Run, run

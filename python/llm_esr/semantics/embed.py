@@ -18,8 +18,8 @@ from rich.progress import Progress
 
 from llm_esr.config import EmbedConfig
 from llm_esr.data import Dataset
-from llm_esr.data.alignment import align_items, align_users
 from llm_esr.files import checksum, key_of
+from llm_esr.semantics.alignment import align_items, align_users
 from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
 from llm_esr.semantics.prompts import item_prompts, user_prompts
 from llm_esr.semantics.templates import ITEM_TEMPLATES, USER_TEMPLATES

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from llm_esr.evaluation.ranking import top_k
-from llm_esr.evaluation.scorer import Scorer, chunks, refuse_nan, scores_of
 from llm_esr.files import atomic_path
+from llm_esr.scoring.scorer import Scorer, chunks, refuse_nan, scores_of
 from llm_esr.serving.ids import outside_id, outside_ids, unknown_message
 
 if TYPE_CHECKING:

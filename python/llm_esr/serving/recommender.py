@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from llm_esr.config import Config, EvaluateConfig, load_config
-from llm_esr.evaluation import ModelScorer, Popularity, Report, evaluate, evaluate_popularity
+from llm_esr.evaluation import Report, evaluate, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
-from llm_esr.evaluation.scorer import SequenceModel
 from llm_esr.files import read_json
+from llm_esr.scoring import ModelScorer, Popularity
+from llm_esr.scoring.scorer import SequenceModel
 from llm_esr.serving.recommend import (
     empty_frame,
     gather_frames,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from llm_esr.config import Config
 from llm_esr.loading import Batch, BatchLoader
-from llm_esr.models.dual_view import DualView
+from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.callbacks import Callback
 from llm_esr.training.checkpoint import (
@@ -39,7 +39,7 @@ from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_tab
 from llm_esr.training.step import Losses, losses_of
 from llm_esr.training.teachers import StoredTeachers
 
-Validate = Callable[[DualView], float]
+Validate = Callable[[SequentialEncoder], float]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: DualView,
+        model: SequentialEncoder,
         loader: BatchLoader,
         config: Config,
         folder: Path,
@@ -116,7 +116,7 @@ class Trainer:
         self._steps_summed = 0
         self._interrupted = False
 
-    def fit(self, key: str = "", *, resume: bool = True) -> DualView:
+    def fit(self, key: str = "", *, resume: bool = True) -> SequentialEncoder:
         """Train until the last epoch or until patience ends; the model comes back with its best weights.
 
         Args:
@@ -149,9 +149,9 @@ class Trainer:
         return self.model.eval()
 
     @property
-    def _evaluated(self) -> DualView:
+    def _evaluated(self) -> SequentialEncoder:
         model = self.averaged.model if self.averaged is not None else self.model
-        assert isinstance(model, DualView)
+        assert isinstance(model, SequentialEncoder)
         return model
 
     def _train_epoch(self, key: str) -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llm_esr.models.staging import to_device
+from llm_esr.loading.staging import to_device
 
 RankingLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 

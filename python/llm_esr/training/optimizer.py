@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from llm_esr.config import Config
-from llm_esr.models.dual_view import DualView
+from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.views import CollaborativeView
 
 # Numbers in a table from which passes over all of it are most of a step's time.
@@ -114,7 +114,7 @@ def clip_gradients(parameters: Iterable[Tensor], limit: float) -> Tensor:
     return torch.nn.utils.clip_grad_norm_(dense, limit)
 
 
-def lazy_table(model: DualView, config: Config) -> nn.Parameter | None:
+def lazy_table(model: SequentialEncoder, config: Config) -> nn.Parameter | None:
     """The table that `train.table_updates` makes lazy, its gradients made sparse; None where all updates are dense.
 
     Dense updates of a large table are warned of.
@@ -136,7 +136,7 @@ def lazy_table(model: DualView, config: Config) -> nn.Parameter | None:
     return None
 
 
-def build_optimizer(model: DualView, config: Config, table: nn.Parameter | None) -> torch.optim.Optimizer:
+def build_optimizer(model: SequentialEncoder, config: Config, table: nn.Parameter | None) -> torch.optim.Optimizer:
     """The optimizer of a training; `table` is what `lazy_table` gave."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     rate, decay, fused = config.train.learning_rate, config.train.weight_decay, model.device.type != "mps"

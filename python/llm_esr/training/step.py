@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llm_esr.attention.tokens import Tokens
 from llm_esr.config import Config
-from llm_esr.models.dual_view import DualView
-from llm_esr.models.staging import to_device
-from llm_esr.models.tokens import Tokens
+from llm_esr.loading.staging import to_device
+from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.training.losses import RANKING_LOSSES, contrastive, distillation, mean_teacher, ranking
 from llm_esr.training.step_items import StepItems
 
@@ -37,7 +37,7 @@ class Losses:
 
 
 def losses_of(
-    model: DualView,
+    model: SequentialEncoder,
     batch: Batch,
     config: Config,
     *,
@@ -89,7 +89,7 @@ def losses_of(
     return Losses(total, ranking_loss.detach(), distillation_loss.detach())
 
 
-def _between_views(model: DualView, vectors_TC: Tensor, tokens: Tokens) -> Tensor:
+def _between_views(model: SequentialEncoder, vectors_TC: Tensor, tokens: Tokens) -> Tensor:
     """The contrastive loss between the semantic and the collaborative vector of every item shown, repeats included."""
     if tokens.real is not None:
         vectors_TC = vectors_TC.index_select(0, to_device(np.flatnonzero(tokens.real), vectors_TC.device))
@@ -99,7 +99,7 @@ def _between_views(model: DualView, vectors_TC: Tensor, tokens: Tokens) -> Tenso
 
 @torch.no_grad()
 def teachers_of(
-    model: DualView, batch: Batch, config: Config, vectors_ZC: Tensor | None = None
+    model: SequentialEncoder, batch: Batch, config: Config, vectors_ZC: Tensor | None = None
 ) -> tuple[Tensor, NDArray[np.bool_]]:
     """The mean teacher of each student, [B, C], and who has one, [B]; each distinct similar user is encoded once.
 

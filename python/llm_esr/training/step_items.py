@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llm_esr import _native
-from llm_esr.models.dual_view import DualView
-from llm_esr.models.staging import to_device
+from llm_esr.loading.staging import to_device
+from llm_esr.models.encoder import SequentialEncoder
 
 if TYPE_CHECKING:
     from llm_esr.loading import Batch
@@ -71,7 +71,7 @@ class StepItems:
         )
 
     @torch.no_grad()
-    def teacher_vectors(self, model: DualView, vectors_nC: Tensor) -> Tensor:
+    def teacher_vectors(self, model: SequentialEncoder, vectors_nC: Tensor) -> Tensor:
         """Item vectors of the teachers' tokens, without gradients."""
         assert self.place_Z is not None
         return F.embedding(self.place_Z, torch.cat([vectors_nC.detach(), model.item_vectors(self.teachers_m)]))

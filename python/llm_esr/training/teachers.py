@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.config import Config
-from llm_esr.models.dual_view import DualView
+from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.training.losses import mean_teacher
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class StoredTeachers:
         return step_in_epoch == 0 if self.every is None else step_in_epoch % self.every == 0
 
     @torch.no_grad()
-    def refresh(self, model: DualView) -> None:
+    def refresh(self, model: SequentialEncoder) -> None:
         """Encode every user with the weights of `model`, without dropout."""
         was_training = model.training
         model.eval()

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from llm_esr.config import STAGES, AugmentationConfig, Config, Section, dump_config, load_config, model_name
-from llm_esr.evaluation import ModelScorer, early_stopping_candidates, early_stopping_users, quick_ndcg
+from llm_esr.evaluation import early_stopping_candidates, early_stopping_users, quick_ndcg
 from llm_esr.files import atomic_file, key_of, read_json, write_json
 from llm_esr.loading import Augmentation, BatchLoader
-from llm_esr.models.dual_view import DualView
+from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.storage import FORMAT, load_model, save_weights, semantic_table
 from llm_esr.retrieval import neighbours_match
+from llm_esr.scoring import ModelScorer
 from llm_esr.semantics.projection import Projection, fit_projection
 from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
 from llm_esr.training.checkpoint import drop_checkpoints
@@ -88,7 +89,7 @@ def default_folder(data: Dataset, name: str, seed: int) -> Path:
     return run / "models" / name / str(seed)
 
 
-def build_model(data: Dataset, config: Config) -> tuple[DualView, Projection | None]:
+def build_model(data: Dataset, config: Config) -> tuple[SequentialEncoder, Projection | None]:
     """A fresh model, its weights drawn from `train.seed`, and the PCA that its collaborative table starts from.
 
     Raises:
@@ -107,7 +108,7 @@ def build_model(data: Dataset, config: Config) -> tuple[DualView, Projection | N
     torch.manual_seed(config.train.seed)
     table = semantic_table(data.folder) if config.model.semantic else None
     mask_tokens = config.shows_mask_tokens
-    return DualView(config.model, data.n_items, table, initial, mask_tokens=mask_tokens), projection
+    return SequentialEncoder(config.model, data.n_items, table, initial, mask_tokens=mask_tokens), projection
 
 
 def build_loader(data: Dataset, config: Config) -> BatchLoader:
@@ -213,7 +214,7 @@ def _validation(data: Dataset, config: Config) -> Validate | None:
     except ValueError as error:
         raise ValueError(f"train.validation_candidates: {error}") from None
 
-    def validate(model: DualView) -> float:
+    def validate(model: SequentialEncoder) -> float:
         scorer = ModelScorer(model, "validation", str(model.device))
         ties = config.train.validation_ties
         return quick_ndcg(scorer, data, "validation", 10, users, candidates=candidates, ties=ties)

@@ -1,0 +1,148 @@
+"""A configuration from a preset, a YAML file and `section.key=value` strings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from llm_esr.config.schema import Config
+
+PRESET_ALIASES = {"llm-esr": "default"}
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    folder = resources.files("llm_esr.config") / "presets"
+    return sorted([p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")])
+
+
+def load_config(source: str | Path | None = None, overrides: Sequence[str] | None = None) -> Config:
+    """Read a configuration.
+
+    Args:
+        source: the name of a preset, or the path of a YAML file. A YAML file may name a preset with the key
+            `preset`; its own values go on top. None: the preset `default`.
+        overrides: `section.key=value` strings; values are read as YAML.
+
+    Raises:
+        FileNotFoundError: neither a preset nor a file.
+        ValueError: an unknown key (the nearest name is suggested) or a value that does not fit.
+    """
+    values = _preset_values("default" if source is None else source)
+    for override in overrides or []:
+        _set(values, override)
+    return _build(values)
+
+
+def model_name(source: str | Path) -> str:
+    """The name under which a model made from `source` is stored: a preset's name or the YAML's stem."""
+    text = str(source)
+    return {v: k for k, v in PRESET_ALIASES.items()}.get(text, Path(text).stem if _is_file(text) else text)
+
+
+def _is_file(text: str) -> bool:
+    return text.endswith((".yaml", ".yml")) or "/" in text
+
+
+def _preset_values(source: str | Path) -> dict[str, Any]:
+    text = str(source)
+    if _is_file(text):
+        path = Path(text)
+        if not path.exists():
+            raise FileNotFoundError(f"configuration {path} does not exist; presets are: {', '.join(preset_names())}")
+        values = _read_yaml(path.read_text(encoding="utf-8"), str(path))
+        preset = values.pop("preset", None)
+        return _merge(_preset_values(preset), values) if preset is not None else values
+    name = PRESET_ALIASES.get(text, text)
+    if name not in preset_names():
+        near = difflib.get_close_matches(text, [*preset_names(), *PRESET_ALIASES], n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise FileNotFoundError(
+            f"no preset '{text}'{hint} Presets: {', '.join([*PRESET_ALIASES, *preset_names()])}; "
+            "a file of your own ends in .yaml"
+        )
+    body = (resources.files("llm_esr.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return _read_yaml(body, f"preset {name}")
+
+
+def _read_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected sections such as 'model:', got {type(values).__name__}")
+    return values
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not equals or not dot:
+        raise ValueError(f"--set {override!r}: expected section.key=value, such as --set model.width=64")
+    part = values.setdefault(section, {})
+    if not isinstance(part, dict):
+        raise ValueError(f"--set {override!r}: '{section}' is not a section")
+    try:
+        part[key] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"--set {override!r}: {text!r} is not a YAML value; put quotes around it") from None
+
+
+def _build(values: dict[str, Any]) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(describe_errors(error)) from None
+
+
+def describe_errors(error: ValidationError) -> str:
+    """What pydantic found, as one line in our words."""
+    return "; ".join(_describe(e) for e in error.errors())
+
+
+def _describe(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        message = str(error["msg"]).removeprefix("Value error, ")
+        came = "" if isinstance(error.get("input"), dict) else f" (got {error.get('input')!r})"
+        return f"{name}: {message}{came}" if name and not message.startswith(name) else message
+    *path, key = [str(part) for part in error["loc"]]
+    known = _known_names(path)
+    # The right word in the wrong section is a likelier slip than two words that look alike.
+    near = [n for n in _all_names() if n.endswith("." + key)] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+    return f"unknown setting '{name}'{hint}"
+
+
+def _known_names(path: list[str]) -> list[str]:
+    if not path:
+        return list(Config.model_fields)
+    section = Config.model_fields[path[0]].annotation
+    assert isinstance(section, type) and issubclass(section, BaseModel)
+    return [f"{path[0]}.{name}" for name in section.model_fields]
+
+
+def _all_names() -> list[str]:
+    return [name for section in Config.model_fields for name in _known_names([section])]
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as YAML, every value written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,1 @@
+"""What reads a sequence of item vectors."""

@@ -1,0 +1,118 @@
+"""The self-attention blocks that SASRec and BERT4Rec are stacked from.
+
+Shapes: V views, T tokens, D width, F inner width of the feed-forward.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llm_esr.attention.dropout import Dropout
+from llm_esr.attention.multi_head import Attention
+from llm_esr.attention.tokens import Tokens
+from llm_esr.config import ModelConfig
+
+_PORTION = 1 << 17  # entries of a view's inner activations at once: half a megabyte stays in a core's second cache
+
+
+class Block(nn.Module):
+    """What both blocks have: layers, and self-attention as the configuration wants it."""
+
+    eps: float
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, inner = config.width, config.width * config.feed_forward
+        self.attention_norm = nn.LayerNorm(width, eps=self.eps)
+        self.attention = Attention(width, config.heads, dropout=config.dropout)
+        self.forward_norm = nn.LayerNorm(width, eps=self.eps)
+        self.expand = nn.Linear(width, inner)
+        self.contract = nn.Linear(inner, width)
+        self.dropout = Dropout(config.dropout)
+        self.causal = config.looks_back_only
+        self.padding_keys = not config.mask_padding_keys
+        self.max_len = config.max_len
+
+    def attend(
+        self, queries_VTD: Tensor, memory_VTD: Tensor, tokens: Tokens, last_only: bool, padding_D: Tensor
+    ) -> Tensor:
+        """Self-attention; `padding_D` is what keys and values are made from at a padding position.
+
+        Where padding takes attention (the authors' code does not mask it), it is tokens or the pseudo-key.
+        """
+        as_key = self.padding_keys and tokens.real is None
+        mixed_VTD: Tensor = self.attention(
+            queries_VTD,
+            memory_VTD,
+            tokens,
+            causal=self.causal,
+            padding="seen" if self.padding_keys else "apart",
+            pseudo_key=(padding_D, self.max_len) if as_key else None,
+            last_only=last_only,
+        )
+        return mixed_VTD
+
+    def initialise(self) -> None:
+        """Called after all weights are drawn; for what is drawn otherwise."""
+
+
+class PreNormBlock(Block):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)), with a GELU between the two linear layers."""
+
+    eps = 1e-5
+
+    def forward(self, x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """[V, T, D] -> [V, T, D], or [V, S, D] for the newest tokens alone."""
+        normed_VTD = self.attention_norm(x_VTD)
+        mixed_VTD = self.attend(normed_VTD, normed_VTD, tokens, last_only, self.attention_norm.bias)
+        x_VTD = _kept(x_VTD, tokens, last_only) + self.dropout(mixed_VTD)
+        return _in_portions(self._feed_forward, x_VTD, self.expand.out_features)
+
+    def _feed_forward(self, x_VTD: Tensor) -> Tensor:
+        inner_VTF = self.dropout(F.gelu(self.expand(self.forward_norm(x_VTD))))
+        output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))
+        return output_VTD
+
+
+class PaperBlock(Block):
+    """The block of the authors' code: queries and the residual start from the normed input, keys and values do not."""
+
+    eps = 1e-8
+
+    def forward(self, x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """[V, T, D] -> [V, T, D], or [V, S, D] for the newest tokens alone."""
+        queries_VTD = self.attention_norm(x_VTD)
+        mixed_VTD = self.attend(queries_VTD, x_VTD, tokens, last_only, torch.zeros_like(self.attention_norm.bias))
+        x_VTD = _kept(queries_VTD, tokens, last_only) + mixed_VTD
+        return _in_portions(self._feed_forward, x_VTD, self.expand.out_features)
+
+    def _feed_forward(self, x_VTD: Tensor) -> Tensor:
+        x_VTD = self.forward_norm(x_VTD)
+        inner_VTF = F.relu(self.dropout(self.expand(x_VTD)))
+        output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))
+        return output_VTD
+
+    def initialise(self) -> None:
+        """As `torch.nn.MultiheadAttention`, which draws the three projections as one matrix 3D x D, biases zero."""
+        attention = self.attention
+        for layer in (attention.query, attention.key, attention.value):
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / (4 * layer.in_features)))
+        for layer in (attention.query, attention.key, attention.value, attention.output):
+            nn.init.zeros_(layer.bias)
+
+
+def _in_portions(feed_forward: Callable[[Tensor], Tensor], x_VTD: Tensor, inner: int) -> Tensor:
+    """A function of each token alone. Without gradients it runs over portions, which stay in the cache."""
+    portion = max(_PORTION // inner, 1)
+    if torch.is_grad_enabled() or x_VTD.shape[1] <= portion:
+        return feed_forward(x_VTD)
+    return torch.cat([feed_forward(part) for part in torch.split(x_VTD, portion, dim=1)], dim=1)
+
+
+def _kept(x_VTD: Tensor, tokens: Tokens, last_only: bool) -> Tensor:
+    return x_VTD.index_select(1, tokens.last_S) if last_only else x_VTD

@@ -1,0 +1,168 @@
+"""The dual-view model of LLM-ESR (arXiv 2405.20646, section 3): one module over a list of item views.
+
+Shapes: B users, T tokens, S sequences, V views, D width, C = V x D channels, I items, n some items, E text width.
+
+    items --views--> vectors --scale, position, dropout--> interaction --> backbone --> one vector a token
+
+With the collaborative view alone and no interaction this is plain SASRec, BERT4Rec or GRU4Rec.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from llm_esr.attention.dropout import Dropout
+from llm_esr.attention.tokens import Tokens
+from llm_esr.config import ModelConfig
+from llm_esr.loading import build_sequences
+from llm_esr.models.backbones.gru4rec import GRU4Rec
+from llm_esr.models.backbones.transformer import Transformer
+from llm_esr.models.interactions.cross_attention import CrossAttention
+from llm_esr.models.views import CollaborativeView, SemanticView
+
+if TYPE_CHECKING:
+    from llm_esr.loading import Sequences
+
+_CHUNK = 16_384
+
+
+class SequentialEncoder(nn.Module):
+    """Item views, an interaction between them, and a backbone that reads each view's sequence.
+
+    Args:
+        config: the `model` section.
+        n_items: I.
+        semantic_table: text embeddings [I, E], row = id - 1; needed where `config.views` has `semantic`.
+        initial_table: [I, D], what the collaborative table starts from with `collaborative_init: pca`.
+        mask_tokens: the model reads mask tokens though its backbone does not ask for them (augmentation.mask).
+
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        n_items: int,
+        semantic_table: Tensor | None = None,
+        initial_table: Tensor | None = None,
+        *,
+        mask_tokens: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.n_items = n_items
+        self.views = nn.ModuleDict()
+        for view in config.views:
+            if view == "semantic":
+                if semantic_table is None or len(semantic_table) != n_items:
+                    came = "none" if semantic_table is None else f"{len(semantic_table)} rows"
+                    raise ValueError(f"the semantic view needs one vector for each of {n_items} items, got {came}")
+                self.views[view] = SemanticView(config, semantic_table, mask_tokens=mask_tokens)
+            else:
+                self.views[view] = CollaborativeView(config, n_items, initial_table)
+        self.positions = nn.Embedding(config.position_rows or config.positions, config.width)
+        self.dropout = Dropout(config.dropout)
+        self.interaction = CrossAttention(config) if config.interaction == "cross-attention" else None
+        n_backbones = 1 if config.share_backbone else len(config.views)
+        backbone = GRU4Rec if config.backbone == "gru4rec" else Transformer
+        self.backbones = nn.ModuleList(backbone(config) for _ in range(n_backbones))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1 and not name.endswith("table.weight") and not name.endswith("semantic.table"):
+                nn.init.xavier_normal_(parameter)
+        for backbone in self._backbones():
+            backbone.initialise()
+
+    def _backbones(self) -> list[Transformer | GRU4Rec]:
+        return [f for f in self.backbones if isinstance(f, Transformer | GRU4Rec)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.positions.weight.device
+
+    @property
+    def n_views(self) -> int:
+        """V."""
+        return len(self.views)
+
+    def item_vectors(self, items_n: Tensor) -> Tensor:
+        """Ids [n] -> the views' raw vectors side by side, [n, C]."""
+        return torch.cat([view(items_n) for view in self.views.values()], dim=1)
+
+    def hidden(self, vectors_TC: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """Each token's item vector, [T, C] -> each token's state, [T, C], or that of the newest tokens, [S, C]."""
+        if len(tokens) == 0:
+            return vectors_TC
+        x_VTD = self._inputs(vectors_TC.view(len(tokens), self.n_views, self.config.width).transpose(0, 1), tokens)
+        if self.interaction is not None:
+            x_VTD = self.interaction(x_VTD, tokens)
+        if len(self.backbones) == 1:
+            x_VTD = self.backbones[0](x_VTD, tokens, last_only)
+        else:
+            x_VTD = torch.cat([f(x_VTD[v, None], tokens, last_only) for v, f in enumerate(self.backbones)])
+        return x_VTD.transpose(0, 1).reshape(x_VTD.shape[1], -1)
+
+    def _inputs(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
+        if self.config.backbone != "gru4rec":
+            x_VTD = x_VTD * math.sqrt(self.config.width) + self.positions(tokens.positions_T)
+        elif self.config.block == "paper":
+            return x_VTD  # the authors' GRU4Rec has no dropout either
+        inputs_VTD: Tensor = self.dropout(x_VTD)
+        return inputs_VTD
+
+    def user_vectors(self, last_SC: Tensor, tokens: Tokens) -> Tensor:
+        """The states of the newest tokens, [S, C], with the state of no item at all where a sequence is empty."""
+        if tokens.empty_S is None:
+            return last_SC
+        backbones = self._backbones()
+        empty_C = torch.cat([backbones[v % len(backbones)].empty_state() for v in range(self.n_views)])
+        if len(tokens) == 0:
+            return empty_C.expand(len(tokens.empty_S), -1)
+        return torch.where(tokens.empty_S[:, None], empty_C, last_SC)
+
+    def forward(self, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """Every token's state, [T, C], or the newest ones', [S, C]; each distinct item goes through its views once."""
+        distinct_n, place_T = tokens.distinct()
+        return self.hidden(nn.functional.embedding(place_T, self.item_vectors(distinct_n)), tokens, last_only)
+
+    def encode(self, sequences: Sequences, vectors_TC: Tensor | None = None) -> Tensor:
+        """Each sequence's user vector `u_last`, [S, C]: the state of its newest token.
+
+        Args:
+            sequences: S sequences of T tokens.
+            vectors_TC: the tokens' item vectors, where they are known.
+
+        """
+        tokens = Tokens(sequences, self.device)
+        if vectors_TC is None:
+            return self.user_vectors(self(tokens, last_only=True), tokens)
+        return self.user_vectors(self.hidden(vectors_TC, tokens, last_only=True), tokens)
+
+    def sequences(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Sequences:
+        """Histories as this model reads them: cut to its length, with a mask token or padding where it wants them.
+
+        Args:
+            items: int32 [T], history after history, oldest first.
+            offsets: int64 [S + 1].
+
+        """
+        config = self.config
+        extras: dict[str, Any] = {}
+        if config.masks:
+            extras["mask_token"] = self.n_items + 1
+        if config.padding == "tokens":
+            extras |= {"layout": "padded", "padding_tokens": True}
+        return build_sequences(items, offsets, max_len=config.max_len, **extras)
+
+    def item_matrix(self) -> Tensor:
+        """All items' vectors, [I, C], row = id - 1; the score of an item is its dot product with `u_last`."""
+        ids = torch.arange(1, self.n_items + 1, device=self.device)
+        return torch.cat([self.item_vectors(chunk) for chunk in torch.split(ids, _CHUNK)])

@@ -1,0 +1,1 @@
+"""How item views look at each other."""

@@ -1,0 +1,262 @@
+"""Vectors from outside, brought into the order of a data set by what they say of themselves, never by chance.
+
+A misaligned matrix trains silently and badly. So a bare `.npy` must have a row for each row of the raw table, and is
+mapped by `source_row`; Parquet and safetensors are mapped by outside ids.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from llm_esr.data.dataset import Dataset
+from llm_esr.tables.values import id_text
+
+Vectors = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What the rows of the result stand for."""
+
+    what: str  # 'item' or 'user'
+    ids: pl.Series  # outside ids, in the order of the result
+    source_rows: pl.Series
+    n_source: int | None  # rows of the raw table; None: there is none
+    source: str  # what the raw table is, for messages
+    id_columns: tuple[str, ...]  # names an id column may have in Parquet
+
+
+def align_items(source: Any, data: Dataset) -> Vectors:
+    """Item vectors in the order of `data`, [I, E], row = item - 1.
+
+    Args:
+        source: a `.npy` file or array with a row for each row of the items table; a Parquet file with an id column and
+            a column of lists; or a safetensors file: one vector an id, or a matrix named with its ids (see
+            `read_safetensors`).
+        data: the data set.
+
+    Returns:
+        float16 or float32 as they came (float64 becomes float32). An item without a vector gets zeros, with a warning.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another number of rows, unknown ids throughout, widths that differ, values that are not finite.
+    """
+    table, meta = data.item_table(), data.metadata
+    config = meta["config"]
+    return _align(
+        source,
+        _Target(
+            "item",
+            table["item_id"],
+            table["source_row"],
+            meta["counts"]["source_items"],
+            "the items table",
+            tuple(name for name in (config["items_id_column"], config["item_column"], "item_id", "id") if name),
+        ),
+    )
+
+
+def align_users(source: Any, data: Dataset) -> Vectors:
+    """User vectors in the order of `data`, [U, E].
+
+    As `align_items`; a `.npy` has a row for each distinct user of the raw interactions, in order of first appearance.
+    """
+    table, meta = data.user_table(), data.metadata
+    return _align(
+        source,
+        _Target(
+            "user",
+            table["user_id"],
+            table["source_row"],
+            meta["counts"]["source_users"],
+            "distinct users in the raw interactions",
+            (meta["config"]["user_column"], "user_id", "id"),
+        ),
+    )
+
+
+def _align(source: Any, target: _Target) -> Vectors:
+    if isinstance(source, np.ndarray):
+        return _by_row(source, f"the {target.what} vectors", target)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{target.what} vectors: {path} does not exist; check the path")
+    match path.suffix.lower():
+        case ".npy":
+            try:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (ValueError, OSError, EOFError) as error:
+                raise ValueError(f"{path} is not a whole .npy array of numbers ({error}); write it again") from None
+            return _by_row(array, str(path), target)
+        case ".parquet" | ".pq":
+            return _by_id(*_read_parquet(path, target), str(path), target)
+        case ".safetensors":
+            return _by_id(*read_safetensors(path), str(path), target)
+        case suffix:
+            raise ValueError(
+                f"{target.what} vectors: {path} ends in '{suffix}'; expected .npy (a row for each row of the raw "
+                "table), .parquet or .safetensors (by id)"
+            )
+
+
+def _by_row(array: Vectors, name: str, target: _Target) -> Vectors:
+    _check_matrix(array, name)
+    if target.n_source is None:
+        raise ValueError(
+            f"{name} has rows without ids, and there is no items table whose rows they could be; give an items table "
+            "(--items), or the vectors with ids as Parquet or safetensors"
+        )
+    if len(array) != target.n_source:
+        kept = f"; {len(target.ids):,} of them are in the data set" if len(target.ids) != target.n_source else ""
+        raise ValueError(
+            f"{name} has {len(array):,} rows, expected {target.n_source:,}: one for each of {target.source}{kept}. "
+            "Rows are mapped by their place in the raw table; for another order or choice give Parquet or "
+            "safetensors with ids"
+        )
+    return _taken(array, target.source_rows.fill_null(-1).to_numpy(), name, target)
+
+
+def _by_id(ids: pl.Series, array: Vectors, name: str, target: _Target) -> Vectors:
+    _check_matrix(array, name)
+    if ids.null_count():
+        raise ValueError(f"{name}: {ids.null_count()} rows have no id (the first is row {_first_null(ids)})")
+    repeated = ids.filter(~ids.is_first_distinct())
+    if len(repeated):
+        raise ValueError(
+            f"{name} names {len(repeated)} ids twice, such as {repeated.head(3).to_list()}; expected one vector an id"
+        )
+    known = pl.DataFrame({"id": ids, "row": np.arange(len(ids), dtype=np.int64)})
+    wanted = target.ids.alias("id").to_frame().join(known, on="id", how="left", maintain_order="left")
+    rows = wanted["row"]
+    if rows.null_count() == len(rows):
+        raise ValueError(
+            f"{name} has no vector for any {target.what} of the data set: its ids are such as "
+            f"{ids.head(3).to_list()}, the data set's such as {target.ids.head(3).to_list()}"
+        )
+    return _taken(array, rows.fill_null(-1).to_numpy(), name, target)
+
+
+def _taken(array: Vectors, rows: NDArray[np.int64], name: str, target: _Target) -> Vectors:
+    """Rows of `array`; -1: zeros, with a warning that counts them."""
+    made = np.asarray(array[np.maximum(rows, 0)])
+    made = made.astype(np.float32) if made.dtype == np.float64 else np.array(made)
+    missing = rows < 0
+    made[missing] = 0
+    finite = np.isfinite(made).all(axis=1)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise ValueError(
+            f"{name}: the vector of {target.what} '{target.ids[first]}' (and of {int((~finite).sum()) - 1} others) "
+            "holds a value that is not finite; make these vectors again"
+        )
+    if missing.any():
+        examples = ", ".join(target.ids.filter(pl.Series(missing)).head(3).to_list())
+        warnings.warn(
+            f"{name}: {int(missing.sum()):,} of {len(rows):,} {target.what}s have no vector (such as {examples}); "
+            "they get zeros",
+            stacklevel=4,
+        )
+    return made
+
+
+def _check_matrix(array: Vectors, name: str) -> None:
+    if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
+        raise ValueError(f"{name} holds {array.dtype} {array.shape}; expected a matrix of floats, a row a vector")
+
+
+def _first_null(ids: pl.Series) -> int:
+    return int(ids.is_null().to_numpy().argmax()) + 1
+
+
+def _read_parquet(path: Path, target: _Target) -> tuple[pl.Series, Vectors]:
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ValueError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    shown = ", ".join(f"{name} ({kind})" for name, kind in frame.schema.items())
+    vectors = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
+    if len(vectors) != 1:
+        raise ValueError(
+            f"{path} has {len(vectors)} columns of lists; expected one of vectors and one of ids (it has: {shown})"
+        )
+    others = [name for name in frame.columns if name not in vectors]
+    id_column = next((name for name in target.id_columns if name in others), others[0] if len(others) == 1 else None)
+    if id_column is None:
+        raise ValueError(
+            f"{path} has no column {' or '.join(repr(name) for name in dict.fromkeys(target.id_columns))} "
+            f"(it has: {shown}); rename the {target.what} ids' column"
+        )
+    column = frame[vectors[0]]
+    column = column.cast(pl.List(column.dtype.inner)) if isinstance(column.dtype, pl.Array) else column
+    widths = column.list.len()
+    if column.null_count() or widths.n_unique() != 1:
+        at = next((row for row, width in enumerate(widths.to_list()) if width != widths[0] or width is None), 0)
+        raise ValueError(
+            f"{path}: row {at + 1} of column '{vectors[0]}' has {widths[at]} numbers and row 1 {widths[0]}; "
+            "expected vectors of one width"
+        )
+    inner = column.explode()
+    if not inner.dtype.is_numeric() or inner.null_count():
+        raise ValueError(f"{path}: column '{vectors[0]}' holds {column.dtype} with gaps or no numbers; expected floats")
+    half = str(inner.dtype) == "Float16"
+    flat = inner.cast(pl.Float32).to_numpy()
+    array = flat.reshape(frame.height, int(widths[0]))
+    return id_text(frame[id_column], typed=True), array.astype(np.float16) if half else array
+
+
+def read_safetensors(path: Path) -> tuple[pl.Series, Vectors]:
+    """Ids and vectors of a safetensors file.
+
+    Either every tensor is one vector [E], named by its id; or there is one matrix [n, E], with its ids in the metadata
+    entry `ids` (a JSON list) or, where ids are integers, in a tensor `ids` [n].
+
+    Raises:
+        ValueError: neither.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, TypeError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file of float16 or float32 ({error})") from None
+    matrices = [name for name in names if tensors[name].ndim == 2]
+    if not matrices:
+        widths = {tensor.shape for tensor in tensors.values()}
+        if len(widths) != 1 or len(next(iter(widths))) != 1:
+            raise ValueError(
+                f"{path} holds tensors of shapes {sorted(widths)[:5]}; expected vectors of one width, named by their "
+                "ids, or one matrix with `ids`"
+            )
+        return pl.Series(names, dtype=pl.String), np.stack([tensors[name] for name in names])
+    if len(matrices) > 1:
+        raise ValueError(f"{path} holds {len(matrices)} matrices ({', '.join(matrices)}); expected one")
+    array = tensors[matrices[0]]
+    ids = _safetensors_ids(path, metadata, tensors)
+    if len(ids) != len(array):
+        raise ValueError(f"{path} has {len(ids)} ids and {len(array)} vectors; expected as many")
+    return ids, array
+
+
+def _safetensors_ids(path: Path, metadata: dict[str, str], tensors: dict[str, Vectors]) -> pl.Series:
+    if "ids" in tensors and tensors["ids"].ndim == 1:
+        return id_text(pl.Series(tensors["ids"]), typed=True)
+    if "ids" not in metadata:
+        raise ValueError(
+            f"{path} has a matrix without ids; expected a metadata entry `ids` (a JSON list) or an integer tensor `ids`"
+        )
+    try:
+        listed = json.loads(metadata["ids"])
+        return pl.Series([str(value) for value in listed], dtype=pl.String).str.strip_chars()
+    except (ValueError, TypeError):
+        raise ValueError(f"{path}: the metadata entry `ids` is no JSON list of ids") from None

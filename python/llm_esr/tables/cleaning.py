@@ -1,0 +1,220 @@
+"""One cleaner for all formats: gives every row of a chunk one fate, the first that fits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from llm_esr.config import DataConfig
+from llm_esr.tables.readers import Chunk, Source
+from llm_esr.tables.row_report import RowReport
+from llm_esr.tables.values import beyond_message, id_text, numbers, timestamps
+from llm_esr.tables.where import Where
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A chunk after cleaning: every row's ids (they number users and items), and which rows are good."""
+
+    users: pl.Series  # String, all rows read as a record; null: missing
+    items: pl.Series
+    kept: NDArray[np.bool_]
+    timestamps: NDArray[np.int64] | None  # [rows], nanoseconds
+    order: NDArray[np.int64] | NDArray[np.float64] | None  # [rows]
+    texts: pl.DataFrame  # the text columns asked for, [rows]
+    lines: NDArray[np.int64]
+    source: Source
+
+
+class Cleaner:
+    """Reads sources chunk after chunk, counts what is not kept in `report`."""
+
+    def __init__(self, sources: list[Source], config: DataConfig, text_columns: list[str]) -> None:
+        """Find the columns.
+
+        Raises:
+            ValueError: a column that is not there; the message names the option.
+        """
+        self.report = RowReport()
+        self._sources = sources
+        self._config = config
+        self._texts = text_columns
+        self._where = Where(config.where) if config.where is not None else None
+        if config.user_column == config.item_column:
+            raise ValueError(
+                f"--user-column and --item-column are both '{config.user_column}'; expected two different columns"
+            )
+        self.timestamp = self._timestamp_column()
+        self.order = config.order_column
+        for source in sources:
+            require(source, config.user_column, "--user-column")
+            require(source, config.item_column, "--item-column")
+            if self.timestamp is not None:
+                require(source, self.timestamp, "--timestamp-column")
+            if self.order is not None:
+                require(source, self.order, "--order-column")
+            for name in self._where.columns if self._where else []:
+                require(source, name, "--where")
+            for name in text_columns:
+                require(source, name, "--text-columns (or --title-column)")
+        wanted = [config.user_column, config.item_column, self.timestamp, self.order, *text_columns]
+        wanted += self._where.columns if self._where else []
+        self._columns = list(dict.fromkeys(name for name in wanted if name is not None))
+        self._order_type: pl.DataType | None = None
+        self._number_columns: dict[str, pl.DataType] | None = None
+
+    def _timestamp_column(self) -> str | None:
+        name = self._config.timestamp_column or None
+        explicit = "timestamp_column" in self._config.model_fields_set
+        if name is None or explicit or all(name in source.columns for source in self._sources):
+            return name
+        with_it = [source.name for source in self._sources if name in source.columns]
+        if with_it:
+            raise ValueError(
+                f"{with_it[0]} has a column '{name}' and another file has none; give all files the same columns, "
+                "or name the column with --timestamp-column"
+            )
+        return None
+
+    def chunks(self) -> Iterator[Clean]:
+        """Clean every chunk of every source, in order."""
+        for source in self._sources:
+            for chunk in source.chunks(self._columns):
+                yield self._clean(chunk, source)
+
+    def _clean(self, chunk: Chunk, source: Source) -> Clean:
+        frame, config = chunk.frame, self._config
+        self.report.read += chunk.n_read
+        self.report.add(
+            "malformed_record",
+            len(chunk.malformed),
+            ((source.name, source.place, bad.line, f"{bad.text} ({bad.reason})") for bad in chunk.malformed),
+        )
+        users = _ids(frame[config.user_column], source, "--user-column")
+        items = _ids(frame[config.item_column], source, "--item-column")
+        fates = _Fates(self.report, chunk, source)
+        fates.drop(
+            "missing_id",
+            users.is_null() | items.is_null(),
+            lambda row: f"{config.user_column}={users[row] or ''}, {config.item_column}={items[row] or ''}",
+        )
+        times = self._times(frame, source, chunk, fates)
+        order = self._order_values(frame, source, fates)
+        if self._where is not None:
+            tested = self._where_columns(frame.select(self._where.columns), fates)
+            fates.drop("where", ~self._where.keep(tested, source.name), lambda row: _named(tested, row))
+        return Clean(users, items, fates.kept, times, order, frame.select(self._texts), chunk.lines, source)
+
+    def _times(self, frame: pl.DataFrame, source: Source, chunk: Chunk, fates: _Fates) -> NDArray[np.int64] | None:
+        if self.timestamp is None:
+            return None
+        column, unit = frame[self.timestamp], self._config.timestamp_unit
+        try:
+            times = timestamps(column, unit)
+        except TypeError as error:
+            raise ValueError(
+                f"{source.name}: column '{self.timestamp}' holds {error}; expected integers, ISO 8601 texts or "
+                "datetimes: name another with --timestamp-column"
+            ) from None
+        beyond = times.beyond.to_numpy() & fates.kept
+        if beyond.any():
+            at = int(beyond.argmax())
+            place = f"{source.name} {source.place} {chunk.lines[at]}"
+            raise ValueError(beyond_message(column[at], unit, place))
+        fates.drop("bad_timestamp", times.nanoseconds.is_null(), column.__getitem__)
+        return times.nanoseconds.fill_null(0).to_numpy()
+
+    def _order_values(
+        self, frame: pl.DataFrame, source: Source, fates: _Fates
+    ) -> NDArray[np.int64] | NDArray[np.float64] | None:
+        if self.order is None:
+            return None
+        column = frame[self.order]
+        if isinstance(column.dtype, pl.Datetime | pl.Date):
+            values = timestamps(column, "s").nanoseconds
+        elif self._order_type is None:
+            found = numbers(column)
+            if found is None and frame.height:
+                raise ValueError(
+                    f"{source.name}: column '{self.order}' (--order-column) holds {_first(column)!r}; expected "
+                    "numbers; name a column of times with --timestamp-column"
+                )
+            values = found if found is not None else column.cast(pl.Float64, strict=False)
+        else:
+            values = column.str.strip_chars() if column.dtype == pl.String else column
+        if self._order_type is None:
+            self._order_type = pl.Int64() if values.dtype.is_integer() else pl.Float64()
+        if values.dtype.is_float() and self._order_type == pl.Int64:
+            values = values.set(values != values.floor(), None)  # a cast would round without a word
+        values = values.cast(self._order_type, strict=False)
+        if values.dtype == pl.Float64:
+            values = values.fill_nan(None)
+        fates.drop("bad_order", values.is_null(), column.__getitem__)
+        return values.fill_null(0).to_numpy()
+
+    def _where_columns(self, frame: pl.DataFrame, fates: _Fates) -> pl.DataFrame:
+        """Text columns as numbers where the first chunk says that they are; a later value that is none is dirty."""
+        if self._number_columns is None:
+            found = {name: numbers(frame[name]) for name in frame.columns if frame[name].dtype == pl.String}
+            self._number_columns = {name: values.dtype for name, values in found.items() if values is not None}
+        for name in self._number_columns:
+            if frame[name].dtype != pl.String:
+                continue
+            text = frame[name].str.strip_chars().replace("", None)
+            # Whole numbers first, then any: a first chunk without a fraction does not forbid one later.
+            values = text.cast(pl.Int64, strict=False)
+            if values.null_count() > text.null_count():
+                values = text.cast(pl.Float64, strict=False)
+            fates.drop("bad_where_value", values.is_null() & text.is_not_null(), text.__getitem__)
+            frame = frame.with_columns(values.alias(name))
+        return frame
+
+
+class _Fates:
+    """The rows of one chunk that are still good."""
+
+    def __init__(self, report: RowReport, chunk: Chunk, source: Source) -> None:
+        self.kept: NDArray[np.bool_] = np.ones(chunk.frame.height, dtype=np.bool_)
+        self._report, self._lines, self._source = report, chunk.lines, source
+
+    def drop(self, kind: str, bad: pl.Series, value: Callable[[int], object]) -> None:
+        """Give the rows that are still good and `bad` a fate; `value` shows one of them."""
+        rows = np.flatnonzero(bad.to_numpy() & self.kept)
+        self.kept[rows] = False
+        shown = rows[: self._report.room(kind)].tolist()
+        examples = ((self._source.name, self._source.place, int(self._lines[row]), value(row)) for row in shown)
+        self._report.add(kind, len(rows), examples)
+
+
+def require(source: Source, name: str, option: str) -> None:
+    """Raise a `ValueError` that names `option` where `source` has no column `name`."""
+    if name in source.columns:
+        return
+    near = difflib.get_close_matches(name, source.columns, n=1, cutoff=0.6)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    shown = ", ".join(source.columns[:30]) + (", ..." if len(source.columns) > 30 else "")
+    raise ValueError(f"{source.name} has no column '{name}' (it has: {shown}){hint} Name one with {option}")
+
+
+def _ids(column: pl.Series, source: Source, option: str) -> pl.Series:
+    try:
+        return id_text(column, typed=source.typed)
+    except TypeError as error:
+        raise ValueError(
+            f"{source.name}: column '{column.name}' holds {error}; expected texts or numbers as ids: "
+            f"name another with {option}"
+        ) from None
+
+
+def _named(frame: pl.DataFrame, row: int) -> str:
+    return ", ".join(f"{name}={value}" for name, value in zip(frame.columns, frame.row(row), strict=True))
+
+
+def _first(column: pl.Series) -> object:
+    present = column.drop_nulls()
+    return present[0] if len(present) else None

@@ -1,0 +1,80 @@
+"""Data frames of other libraries as polars frames, and a checksum of their contents."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import polars as pl
+
+from llm_esr.tables.values import number_text
+
+
+def is_frame(table: Any) -> bool:
+    """Whether `table` is a pandas, polars or Arrow table."""
+    return isinstance(table, pl.DataFrame | pl.LazyFrame) or _is_pandas(table) or hasattr(table, "__arrow_c_stream__")
+
+
+def to_polars(table: Any, role: str) -> pl.DataFrame:
+    """A polars frame with the same columns; a pandas column of mixed values becomes text.
+
+    Raises:
+        ValueError: a column name twice, or one that is not text.
+    """
+    if isinstance(table, pl.LazyFrame):
+        return table.collect()
+    if isinstance(table, pl.DataFrame):
+        return table
+    if _is_pandas(table):
+        names = list(table.columns)
+        if not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
+            raise ValueError(f"{role}: the frame's column names must be different texts, got {names}; rename them")
+        return pl.DataFrame([_pandas_column(table[name], name) for name in names])
+    frame = pl.DataFrame(table)
+    if not isinstance(frame, pl.DataFrame):
+        raise ValueError(f"{role}: got {type(table).__name__}; expected a table with named columns")
+    return frame
+
+
+def checksum_frame(frame: pl.DataFrame) -> str:
+    """SHA-256 over column names, types and the values of every row, in order."""
+    digest = hashlib.sha256(repr(list(frame.schema.items())).encode())
+    # Not every release of polars hashes lists.
+    plain = frame.with_columns(
+        pl.Series(name, list(map(repr, frame[name].to_list())), dtype=pl.String)
+        for name, kind in frame.schema.items()
+        if kind.is_nested()
+    )
+    if plain.width:
+        digest.update(plain.hash_rows(seed=0).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _is_pandas(table: Any) -> bool:
+    kind = type(table)
+    return kind.__module__.split(".")[0] == "pandas" and kind.__name__ == "DataFrame"
+
+
+def _pandas_column(column: Any, name: str) -> pl.Series:
+    kind = getattr(column.dtype, "kind", "O")
+    if str(column.dtype) in {"int64", "int32", "int16", "int8", "uint64", "uint32", "float64", "float32", "bool"}:
+        return pl.Series(name, column.to_numpy())
+    if kind == "M" and getattr(column.dtype, "tz", None) is None:
+        return pl.Series(name, column.to_numpy().astype("datetime64[ns]"))
+    if kind == "M":
+        return pl.Series(name, column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[ns]"))
+    missing = column.isna().to_numpy()
+    values = [None if gone else value for gone, value in zip(missing, column.tolist(), strict=True)]
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds) <= 1:
+        try:
+            return pl.Series(name, values, strict=True)
+        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
+            pass
+    return pl.Series(name, [None if value is None else _text(value) for value in values], dtype=pl.String)
+
+
+def _text(value: Any) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number_text(value) if number and math.isfinite(value) else str(value)

@@ -1,0 +1,264 @@
+"""The dual-view model: layouts change its speed only, it is causal, and one view is plain SASRec."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llm_esr.attention.tokens import Tokens
+from llm_esr.config import Config, ModelConfig, load_config
+from llm_esr.loading import Sequences, build_sequences
+from llm_esr.models import SequentialEncoder, views
+
+N_ITEMS, TEXT_WIDTH = 40, 12
+
+
+def config_of(**values: object) -> ModelConfig:
+    base: dict[str, object] = {"width": 8, "heads": 2, "interaction_heads": 2, "max_len": 9, "dropout": 0.0}
+    return ModelConfig.model_validate(base | values)
+
+
+def model_of(config: ModelConfig, seed: int = 0) -> SequentialEncoder:
+    torch.manual_seed(seed)
+    return SequentialEncoder(
+        config, N_ITEMS, torch.randn(N_ITEMS, TEXT_WIDTH), torch.randn(N_ITEMS, config.width)
+    ).eval()
+
+
+def histories(lengths: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    items = np.random.default_rng(seed).integers(1, N_ITEMS + 1, sum(lengths)).astype(np.int32)
+    return items, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def sequences(lengths: list[int], layout: str = "packed", max_len: int = 9) -> Sequences:
+    items, offsets = histories(lengths)
+    return build_sequences(items, offsets, max_len=max_len, layout=layout)
+
+
+VARIANTS = {
+    "default": {},
+    "corrected": {"interaction": "cross-attention", "block": "paper", "feed_forward": 1, "collaborative_init": "pca"},
+    "residual": {"interaction": "cross-attention", "interaction_residual": True},
+    "separate backbones": {"share_backbone": False},
+    "sasrec": {"views": ["collaborative"]},
+    "semantic alone": {"views": ["semantic"], "adapter": "mlp"},
+    "trained table": {"train_semantic_table": True, "adapter": "linear"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_packed_and_padded_layouts_give_the_same_states_and_gradients(variant: str) -> None:
+    results = []
+    for layout in ("packed", "padded"):
+        model = model_of(config_of(**VARIANTS[variant]))
+        states = model.encode(sequences([1, 5, 3, 9, 2, 2, 4], layout))
+        (states * torch.arange(states.numel()).view_as(states).cos()).sum().backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        results.append((states, gradients))
+    (packed, packed_gradients), (padded, padded_gradients) = results
+    assert torch.allclose(packed, padded, atol=1e-5)
+    assert packed_gradients.keys() == padded_gradients.keys()
+    for name, gradient in packed_gradients.items():
+        assert torch.allclose(gradient, padded_gradients[name], atol=1e-4 * max(1, float(gradient.abs().max()))), name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_sequence_is_encoded_the_same_alone_and_in_company(variant: str) -> None:
+    model = model_of(config_of(**VARIANTS[variant]))
+    items, offsets = histories([3, 9, 1, 6])
+    together = model.encode(build_sequences(items, offsets, max_len=9))
+    for index in range(4):
+        part = items[offsets[index] : offsets[index + 1]]
+        alone = model.encode(build_sequences(part, np.array([0, len(part)]), max_len=9))
+        assert torch.allclose(alone[0], together[index], atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_state_does_not_depend_on_later_items(variant: str) -> None:
+    model = model_of(config_of(**VARIANTS[variant]))
+    items, offsets = histories([7, 5])
+    before = model(Tokens(build_sequences(items, offsets, max_len=9)))
+    changed = items.copy()
+    changed[4] = changed[4] % N_ITEMS + 1
+    after = model(Tokens(build_sequences(changed, offsets, max_len=9)))
+    moved = (before - after).abs().amax(dim=1) > 1e-6
+    assert moved.tolist() == [False] * 4 + [True] * 3 + [False] * 5
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_user_vector_is_the_state_of_the_newest_token(variant: str) -> None:
+    model = model_of(config_of(**VARIANTS[variant]))
+    batch = sequences([4, 9, 1])
+    tokens = Tokens(batch)
+    assert torch.allclose(model.encode(batch), model(tokens)[tokens.last_S], atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["default", "corrected"])
+def test_portions_without_gradients_give_what_the_whole_gives(variant: str) -> None:
+    model = model_of(config_of(**VARIANTS[variant]))
+    batch = sequences([9] * 130)
+    with torch.no_grad():
+        in_portions = model(Tokens(batch))
+    assert len(in_portions) > 1024
+    assert torch.allclose(in_portions, model(Tokens(batch)), atol=1e-5)
+
+
+@pytest.mark.parametrize("adapter", ["linear", "two-linear", "mlp"])
+def test_texts_adapted_by_portions_are_those_adapted_at_once(adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(config_of(adapter=adapter))
+    at_once = model.item_matrix().detach()
+    monkeypatch.setattr(views, "_PORTION", 7)
+    with torch.no_grad():
+        assert torch.allclose(model.item_matrix(), at_once, atol=1e-6)
+
+
+def test_one_collaborative_view_is_plain_sasrec() -> None:
+    """Against torch's own transformer layer on one left-aligned sequence."""
+    config = config_of(views=["collaborative"], blocks=1)
+    model = model_of(config)
+    items, offsets = histories([6])
+    block = model.backbones[0].blocks[0]
+    reference = torch.nn.TransformerEncoderLayer(
+        8, 2, 32, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    ).eval()
+    attention = block.attention
+    with torch.no_grad():
+        parts = (attention.query, attention.key, attention.value)
+        reference.self_attn.in_proj_weight.copy_(torch.cat([p.weight for p in parts]))
+        reference.self_attn.in_proj_bias.copy_(torch.cat([p.bias for p in parts]))
+        reference.self_attn.out_proj.load_state_dict(attention.output.state_dict())
+        reference.linear1.load_state_dict(block.expand.state_dict())
+        reference.linear2.load_state_dict(block.contract.state_dict())
+        reference.norm1.load_state_dict(block.attention_norm.state_dict())
+        reference.norm2.load_state_dict(block.forward_norm.state_dict())
+    ids = torch.from_numpy(items).long()
+    x = model.views["collaborative"].table.weight[ids] * math.sqrt(8) + model.positions.weight[1:7]
+    causal = torch.nn.Transformer.generate_square_subsequent_mask(6)
+    expected = model.backbones[0].last_norm(reference(x[None], src_mask=causal))[0, -1]
+    assert torch.allclose(model.encode(build_sequences(items, offsets, max_len=9))[0], expected, atol=1e-5)
+
+
+def test_the_collapsed_adapter_equals_its_two_layers() -> None:
+    model = model_of(config_of())
+    view = model.views["semantic"]
+    ids = torch.arange(1, N_ITEMS + 1)
+    expected = view.second(view.first(view.table))
+    assert torch.allclose(view(ids), expected, atol=1e-5)
+    assert torch.allclose(view(ids[:2]), expected[:2], atol=1e-5)
+
+
+def test_scores_are_dot_products_with_both_views_of_an_item() -> None:
+    model = model_of(config_of())
+    matrix = model.item_matrix()
+    ids = torch.tensor([3, 40])
+    expected = torch.cat([model.views["semantic"](ids), model.views["collaborative"](ids)], dim=1)
+    assert matrix.shape == (N_ITEMS, 16)
+    assert torch.allclose(matrix[ids - 1], expected, atol=1e-5)
+
+
+def test_the_frozen_text_table_is_not_in_the_state_dict_and_a_trained_one_is() -> None:
+    assert "views.semantic.table" not in model_of(config_of()).state_dict()
+    assert "views.semantic.table" in model_of(config_of(train_semantic_table=True)).state_dict()
+
+
+def test_a_wrong_number_of_vectors_is_an_error_that_counts_them() -> None:
+    with pytest.raises(ValueError, match="one vector for each of 40 items, got 39 rows"):
+        SequentialEncoder(config_of(), N_ITEMS, torch.randn(39, TEXT_WIDTH))
+
+
+@pytest.mark.parametrize("attention", ["by-length", "rows"])
+def test_spread_and_collect_are_inverse_and_their_gradients_too(
+    attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tokens, "attention", attention)
+    tokens = Tokens(sequences([2, 7, 4, 1]))
+    rows = tokens.rows
+    x = torch.randn(2, len(tokens), 4, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(rows.collect(rows.spread(x), 2), x)
+    assert torch.autograd.gradcheck(lambda x: tuple(_filled(tokens, rows.spread(x))), (x,))
+    groups = [torch.randn(2 * r, w, 4, dtype=torch.float64, requires_grad=True) for r, w in rows.shapes]
+    assert torch.autograd.gradcheck(lambda *groups: rows.collect(list(groups), 2), tuple(groups))
+
+
+def _filled(tokens: Tokens, groups: list[torch.Tensor]) -> list[torch.Tensor]:
+    """With the empty slots at zero: what stands there means nothing, and nothing may come back from it."""
+    filled = tokens.rows.of_slots(torch.ones(len(tokens), dtype=torch.float64))
+    return [x * there.repeat(2, 1)[:, :, None] for x, there in zip(groups, filled, strict=True)]
+
+
+def test_dropout_is_on_in_training_and_off_in_evaluation() -> None:
+    model = model_of(config_of(dropout=0.5))
+    batch = sequences([5, 3])
+    assert torch.equal(model.encode(batch), model.encode(batch))
+    model.train()
+    assert not torch.equal(model.encode(batch), model.encode(batch))
+
+
+def test_the_presets_differ_where_their_comments_say() -> None:
+    def flat(config: Config) -> dict[str, object]:
+        dumped = config.model_dump()
+        return {f"{s}.{k}": v for s, part in dumped.items() for k, v in part.items()}
+
+    default, sasrec, corrected = (flat(load_config(name)) for name in ("default", "sasrec", "corrected"))
+    assert {k for k in default if default[k] != sasrec[k]} == {
+        "model.views", "smoothing.probability", "distill.weight", "train.view_loss",
+    }  # fmt: skip
+    assert {k for k in default if default[k] != corrected[k]} == {
+        "model.interaction", "model.block", "model.max_len", "model.heads", "model.feed_forward",
+        "model.collaborative_init", "negatives.kind", "negatives.count",
+        "smoothing.probability", "train.loss", "train.view_loss", "train.batch_size", "train.clip_norm",
+        "train.averaging", "train.epochs", "train.patience",
+    }  # fmt: skip
+
+
+def test_paper_mode_differs_from_corrected_in_the_settings_that_the_guide_lists() -> None:
+    def flat(name: str) -> dict[str, object]:
+        dumped = load_config(name).model_dump()
+        return {f"{s}.{k}": v for s, part in dumped.items() for k, v in part.items()}
+
+    corrected, sasrec, bert4rec, gru4rec = (
+        flat(name) for name in ("corrected", "paper-sasrec", "paper-bert4rec", "paper-gru4rec")
+    )
+    differing = {
+        "model.views", "model.causal", "model.mask_padding_keys", "model.padding_row", "model.position_rows",
+        "model.embedding_norm", "distill.student_pass", "distill.teacher_dropout", "train.sequence",
+        "train.validation_candidates", "train.validation_ties", "train.validation_users", "evaluate.k",
+        "evaluate.candidates", "evaluate.group_rule", "evaluate.ties", "evaluate.tail_item_skips_first",
+    }  # fmt: skip
+    assert {k for k in corrected if corrected[k] != sasrec[k]} == differing
+    assert set(corrected["model.views"]) == set(sasrec["model.views"])
+    assert {k for k in sasrec if sasrec[k] != bert4rec[k]} == {"model.backbone"}
+    assert {k for k in sasrec if sasrec[k] != gru4rec[k]} == {
+        "model.backbone", "model.padding", "train.targets", "train.layout",
+    }  # fmt: skip
+
+
+def test_the_baselines_differ_from_plain_sasrec_in_one_setting_each() -> None:
+    def flat(name: str) -> dict[str, object]:
+        dumped = load_config(name).model_dump()
+        return {f"{s}.{k}": v for s, part in dumped.items() for k, v in part.items()}
+
+    sasrec = flat("sasrec")
+    for name, field in (("bert4rec", "backbone"), ("gru4rec", "backbone"), ("llm-init", "collaborative_init")):
+        assert {k for k, v in flat(name).items() if sasrec[k] != v} == {f"model.{field}"}
+
+
+def test_attention_of_the_paper_block_matches_the_formula() -> None:
+    """q = LN(x), x = q + MHA(q, x, x), then FFN(LN(x)) with its own residual (PAPER, section 2)."""
+    config = config_of(views=["collaborative"], block="paper", feed_forward=1, heads=1, blocks=1)
+    model = model_of(config)
+    block = model.backbones[0].blocks[0]
+    items, offsets = histories([5])
+    tokens = Tokens(build_sequences(items, offsets, max_len=9))
+    x = torch.randn(5, 8)
+    q = F.layer_norm(x, (8,), eps=1e-8)
+    attention = block.attention
+    scores = attention.query(q) @ attention.key(x).T / math.sqrt(8)
+    weights = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf).softmax(1)
+    y = F.layer_norm(q + attention.output(weights @ attention.value(x)), (8,), eps=1e-8)
+    expected = y + block.contract(torch.relu(block.expand(y)))
+    assert torch.allclose(block(x[None], tokens)[0], expected, atol=1e-5)
