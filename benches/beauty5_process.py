@@ -20,9 +20,9 @@ import torch
 from llm_esr import Dataset
 from llm_esr.config import load_config
 from llm_esr.loading import Batch, BatchLoader
-from llm_esr.training.loop import Trainer
-from llm_esr.training.teachers import StoredTeachers
+from llm_esr.training.terms import TermData, build_terms
 from llm_esr.training.train import build_loader, build_model
+from llm_esr.training.trainer import Trainer
 
 
 class Waited:
@@ -64,10 +64,10 @@ def main() -> None:
     data = Dataset.open(given.data)
     config = load_config(given.preset, ["train.epochs=1", "train.device=cpu", "checkpoint.every_steps=1000000"])
     loader = Waited(build_loader(data, config), given.steps)
-    teachers = StoredTeachers(data, config) if config.distill.teachers == "stored" else None
     model, _ = build_model(data, config)
+    terms = build_terms(config, TermData(model.device, loader, data))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(model, loader, config, Path(folder), teachers=teachers).fit()  # type: ignore[arg-type]
+        Trainer(model, loader, config, Path(folder), terms=terms).fit()  # type: ignore[arg-type]
     print(json.dumps({"seconds": loader.seconds, "waited": loader.waited, "steps": loader.steps}))
 
 

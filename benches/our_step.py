@@ -15,7 +15,8 @@ from workload import Size, Workload
 from llm_esr.config import Config, load_config
 from llm_esr.loading import Batch, BatchLoader
 from llm_esr.models import SequentialEncoder
-from llm_esr.training.step import losses_of
+from llm_esr.training.step import compute_losses, total_loss
+from llm_esr.training.terms import TermData, build_terms
 
 PRESETS = {"paper": "paper-sasrec", "corrected": "corrected"}
 
@@ -65,13 +66,14 @@ class OurStep:
 
     def __post_init__(self) -> None:
         self.optimizer = optimizer_of(self.model, fused=True)
+        self.terms = build_terms(self.config, TermData(self.model.device))
 
     def __call__(self, batch: Batch) -> float:
         return float(self.forward_and_back(batch))
 
     def forward_and_back(self, batch: Batch) -> Tensor:
         """A step whose loss stays on the device, so that nobody waits for it."""
-        loss = losses_of(self.model, batch, self.config, distil=True).total
+        loss = total_loss(compute_losses(self.model, batch, self.terms), self.terms)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

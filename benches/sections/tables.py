@@ -16,7 +16,8 @@ from llm_esr.models import SequentialEncoder
 from llm_esr.training import build_loader
 from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_table
-from llm_esr.training.step import losses_of
+from llm_esr.training.step import compute_losses, total_loss
+from llm_esr.training.terms import TermData, build_terms
 
 SECTION = "tables"
 TITLE = "Large catalogues"
@@ -62,10 +63,11 @@ def stepper(work: Workload, size: Size, updates: str) -> Callable[[], int]:
     optimizer = build_optimizer(model, config, table)
     averaged = AveragedModel(model, config.train.averaging, table) if config.train.averaging else None
     batches = endless(build_loader(work, config))  # type: ignore[arg-type]
+    terms = build_terms(config, TermData(model.device))
 
     def run() -> int:
         for _ in range(STEPS):
-            loss = losses_of(model, next(batches), config, distil=False).total
+            loss = total_loss(compute_losses(model, next(batches), terms), terms)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             clip_gradients(model.parameters(), config.train.clip_norm or 5.0)

@@ -21,7 +21,7 @@ SEEDS = (1, 2)
 # `llm-esr run` in a process that kills itself, as a machine that goes down would, at a step of the third training.
 KILLED = textwrap.dedent("""
     import os, signal, sys
-    from llm_esr.training.loop import Trainer
+    from llm_esr.training.trainer import Trainer
     step = Trainer._train_step
     def train_step(self, batch, distil):
         step(self, batch, distil)

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 from golden_vectors import parity_files
+from step_losses import step_losses
 
 from llm_esr.attention.tokens import Tokens
 from llm_esr.config import Config
 from llm_esr.models import SequentialEncoder
-from llm_esr.training.step import Losses, losses_of
 
 # How a case is computed: padding as tokens, as the authors do, or flat with the pseudo-key: rows by length (as on the
 # CPU), the loader's rows with a sequence in each, or all sequences in one row. GRU4Rec runs over its padding.
@@ -150,9 +150,9 @@ class Case:
             positions = np.concatenate([positions[:, 1:], positions[:, -1:] + 1], axis=1)
         return self.sequences(seq, positions)
 
-    def losses(self, model: SequentialEncoder, step: int) -> Losses:
+    def losses(self, model: SequentialEncoder, step: int) -> dict[str, torch.Tensor]:
         """Forward pass of a step."""
-        return losses_of(model, self.batch(step), self.config, distil=True)
+        return step_losses(model, self.batch(step), self.config)
 
 
 class Packed(SimpleNamespace):

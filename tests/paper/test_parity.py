@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from llm_esr.attention.tokens import Tokens
-from llm_esr.training.step import teachers_of
+from llm_esr.training.teachers import LiveTeachers
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor, whole: torch.Tensor | None = None, tolerance: float = 1e-5) -> bool:
@@ -33,14 +33,16 @@ def test_the_state_of_every_token_is_the_authors_feature(case: Any) -> None:
 
 
 def test_the_mean_of_the_similar_users_is_the_authors_teacher(case: Any) -> None:
-    teachers, taught = teachers_of(case.model(), case.batch(0), case.config)
-    assert bool(taught.all())
+    teachers, has_teacher = LiveTeachers(dropout=case.config.distill.teacher_dropout).encode(
+        case.model(), case.batch(0)
+    )
+    assert bool(has_teacher.all())
     assert close(teachers, torch.from_numpy(case["teacher0"]))
 
 
 def test_the_gradients_of_the_first_step_are_the_authors(case: Any) -> None:
     model = case.model()
-    case.losses(model, 0).total.backward()
+    case.losses(model, 0)["total"].backward()
     for name, parameter in model.named_parameters():
         theirs, _ = case.renamed[name]
         ours = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
@@ -55,7 +57,7 @@ def test_the_losses_and_weights_of_the_adam_steps_are_the_authors(case: Any) -> 
     optimizer = torch.optim.AdamW(model.parameters(), lr=case.given["lr"], weight_decay=0.0)
     losses = []
     for step in range(case.given["steps"]):
-        loss = case.losses(model, step).total
+        loss = case.losses(model, step)["total"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from step_losses import step_losses
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import llm_esr
@@ -20,12 +21,12 @@ from llm_esr.attention.tokens import Tokens
 from llm_esr.config import load_config
 from llm_esr.models import SequentialEncoder
 from llm_esr.models.backbones import gru4rec
-from llm_esr.training import losses, step, step_items
-from llm_esr.training.step import losses_of
-from llm_esr.training.train import build_loader
+from llm_esr.training import forward, losses, unique_items
+from llm_esr.training.build import build_loader
+from llm_esr.training.terms import item_regularisation
 
 PRESETS = ["default", "sasrec", "bert4rec", "gru4rec", "corrected", "paper-sasrec", "paper-bert4rec", "paper-gru4rec"]
-USERS_OF_TO_DEVICE = (gru4rec, rows, tokens, losses, step, step_items)
+USERS_OF_TO_DEVICE = (gru4rec, rows, tokens, losses, forward, unique_items, item_regularisation)
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_a_step_mixes_no_devices_and_asks_the_gpu_for_no_number(
             config.model, data.n_items, torch.randn(data.n_items, 24), torch.randn(data.n_items, width)
         )
         model.train()
-        total = losses_of(model, batch, config, distil=True).total
+        total = step_losses(model, batch, config)["total"]
     assert total.device.type == "cuda" and total.shape == ()
 
 

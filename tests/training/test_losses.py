@@ -59,14 +59,14 @@ def test_a_step_without_targets_gives_zero_and_a_gradient() -> None:
 
 def test_the_mean_teacher_averages_only_the_similar_users_there_are() -> None:
     states = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 9.0]])
-    means, taught = mean_teacher(states, np.array([[0, 2], [1, -1], [-1, -1]]))
+    means, has_teacher = mean_teacher(states, np.array([[0, 2], [1, -1], [-1, -1]]))
     assert means.tolist() == [[3.0, 5.5], [3.0, 4.0], [0.0, 0.0]]
-    assert taught.tolist() == [True, True, False]
+    assert has_teacher.tolist() == [True, True, False]
 
 
 def test_distillation_is_a_mean_over_the_students_that_have_a_teacher() -> None:
     students, teachers = torch.tensor([[1.0, 1.0], [9.0, 9.0]]), torch.tensor([[0.0, 3.0], [0.0, 0.0]])
-    taught = np.array([True, False])
-    assert float(distillation("kd", students, teachers, taught)) == pytest.approx((1 + 4) / 2)
-    assert float(distillation("cosine", students, teachers, taught)) == pytest.approx(1 - 3 / (2**0.5 * 3))
+    has_teacher = np.array([True, False])
+    assert float(distillation("kd", students, teachers, has_teacher)) == pytest.approx((1 + 4) / 2)
+    assert float(distillation("cosine", students, teachers, has_teacher)) == pytest.approx(1 - 3 / (2**0.5 * 3))
     assert float(distillation("kd", students, teachers, np.array([False, False]))) == 0.0

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import llm_esr
 from llm_esr.config import Config, load_config
-from llm_esr.training import Trainer, build_loader, build_model, optimizer, train
+from llm_esr.training import TermData, Trainer, build_loader, build_model, build_terms, optimizer, train
 from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.checkpoint import load_optimizer, optimizer_tensors
 from llm_esr.training.optimizer import LazyAdamW, clip_gradients, touched_rows
@@ -197,6 +197,11 @@ def small(*more: str) -> Config:
     return load_config("default", [*SMALL, *more])
 
 
+def trainer_of(data: llm_esr.Dataset, config: Config, folder: Path) -> Trainer:
+    model, loader = build_model(data, config)[0].train(), build_loader(data, config)
+    return Trainer(model, loader, config, folder, terms=build_terms(config, TermData(model.device, loader, data)))
+
+
 @pytest.mark.parametrize("clip", ["5", "null"])
 def test_a_lazy_training_resumes_to_the_same_bits(clip: str, tiny_folder: Path, tmp_path: Path) -> None:
     config = small("train.table_updates=lazy", f"train.clip_norm={clip}")
@@ -215,8 +220,8 @@ def test_a_lazy_first_step_is_the_dense_one(tiny_folder: Path, tmp_path: Path) -
     tables = []
     for kind in ("dense", "lazy"):
         config = small(f"train.table_updates={kind}")
-        trainer = Trainer(build_model(data, config)[0].train(), build_loader(data, config), config, tmp_path)
-        trainer._train_step(next(iter(trainer.loader)), distil=True)
+        trainer = trainer_of(data, config, tmp_path)
+        trainer._train_step(next(iter(trainer.loader)), trainer.terms)
         tables.append(trainer._evaluated.item_matrix().detach())
     assert torch.allclose(tables[0], tables[1], rtol=0, atol=1e-6)
 
@@ -225,15 +230,15 @@ def test_a_lazy_first_step_is_the_dense_one(tiny_folder: Path, tmp_path: Path) -
 def test_float16_trains_lazily_and_leaves_out_steps_that_overflow(clip: str, tiny_folder: Path, tmp_path: Path) -> None:
     data = llm_esr.Dataset.open(tiny_folder)
     config = small("train.table_updates=lazy", "train.precision=float16", f"train.clip_norm={clip}")
-    trainer = Trainer(build_model(data, config)[0].train(), build_loader(data, config), config, tmp_path)
+    trainer = trainer_of(data, config, tmp_path)
     batches = iter(trainer.loader)
     table = trainer.model.views["collaborative"].table.weight
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
     before = [p.detach().clone() for p in trainer.model.parameters()]
-    trainer._train_step(next(batches), distil=False)
+    trainer._train_step(next(batches), trainer.terms[:1])
     assert all(torch.equal(p, old) for p, old in zip(trainer.model.parameters(), before, strict=True))
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**4)
-    trainer._train_step(next(batches), distil=False)
+    trainer._train_step(next(batches), trainer.terms[:1])
     rows = touched_rows(table)
     assert rows is not None
     changed = (table != before[[id(p) for p in trainer.model.parameters()].index(id(table))]).any(1)
@@ -246,4 +251,4 @@ def test_dense_updates_of_a_large_table_name_the_setting(
     monkeypatch.setattr(optimizer, "LARGE", 100)
     data, config = llm_esr.Dataset.open(tiny_folder), small()
     with pytest.warns(UserWarning, match=r"train\.table_updates lazy"):
-        Trainer(build_model(data, config)[0], build_loader(data, config), config, tmp_path)
+        trainer_of(data, config, tmp_path)

@@ -15,12 +15,12 @@ import pytest
 import torch
 from interruption import StopAt
 from safetensors.torch import load_file
+from step_losses import step_losses
 
 import llm_esr
 from llm_esr.config import Config, load_config, preset_names
 from llm_esr.training import build_loader, build_model, train
-from llm_esr.training.step import losses_of, teachers_of
-from llm_esr.training.teachers import StoredTeachers
+from llm_esr.training.teachers import LiveTeachers, StoredTeachers
 
 SMALL = ["model.width=8", "model.max_len=12", "train.batch_size=9", "negatives.count=16", "distill.similar_users=3",
          "train.epochs=3", "checkpoint.every_steps=4", "train.threads=1", "index.similar_users=10"]  # fmt: skip
@@ -148,11 +148,11 @@ def test_stored_teachers_of_the_same_weights_are_the_live_ones(sequence: str, ba
     config = small("default", *settings)
     model, _ = build_model(data, config)
     batch = next(iter(build_loader(data, config)))
-    live, taught = teachers_of(model, batch, config)
+    live, has_teacher = LiveTeachers(dropout=False).encode(model, batch)
     stored = StoredTeachers(data, config)
     stored.refresh(model)
-    means, known = stored.of(batch.users)
-    assert (taught == known).all()
+    means, known = stored.mean_of_users(batch.users)
+    assert (has_teacher == known).all()
     assert torch.allclose(means, live, atol=1e-5)
 
 
@@ -215,13 +215,13 @@ def test_packed_and_padded_batches_give_the_same_losses_and_gradients(
         config = small(preset, f"train.layout={layout}", "model.dropout=0", f"model.backbone={backbone}")
         batch = next(iter(build_loader(data, config)))
         model = build_model(data, config)[0].train()
-        losses = losses_of(model, batch, config, distil=True)
-        losses.total.backward()
+        losses = step_losses(model, batch, config)
+        losses["total"].backward()
         results.append((losses, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
     (packed, packed_gradients), (padded, padded_gradients) = results
-    assert float(packed.distillation) > 0
+    assert float(packed["distillation"]) > 0
     for part in ("total", "ranking", "distillation"):
-        assert torch.allclose(getattr(packed, part), getattr(padded, part), rtol=1e-5)
+        assert torch.allclose(packed[part], padded[part], rtol=1e-5)
     for name, gradient in packed_gradients.items():
         assert torch.allclose(gradient, padded_gradients[name], atol=1e-5 * max(1, float(gradient.abs().max()))), name
 
@@ -233,7 +233,7 @@ def test_teachers_get_no_gradient(tiny_folder: Path) -> None:
     met = set(batch.students.items) | set(batch.students.targets) | set(batch.negatives)
     only_teachers = set(batch.teachers.items) - met
     model, _ = build_model(data, config)
-    losses_of(model, batch, config, distil=True).total.backward()
+    step_losses(model, batch, config)["total"].backward()
     gradient = model.views["collaborative"].table.weight.grad
     assert all(not gradient[int(item)].any() for item in only_teachers)
 

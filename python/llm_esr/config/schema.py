@@ -205,6 +205,7 @@ class TrainConfig(Section):
     """The loop."""
 
     seed: int = Field(42, ge=0)
+    start_from: str | None = None  # a trained model's folder, whose weights the training starts from
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(80, ge=1)
     loss: Literal["sampled-softmax", "bce"] = "sampled-softmax"

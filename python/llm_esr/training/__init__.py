@@ -1,18 +1,23 @@
 """Training: losses, the loop, checkpoints."""
 
+from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
-from llm_esr.training.loop import EpochReport, StepReport, Trainer
-from llm_esr.training.train import build_loader, build_model, default_folder, is_finished, train
+from llm_esr.training.terms import Term, TermData, build_terms
+from llm_esr.training.train import default_folder, is_finished, train
+from llm_esr.training.trainer import EpochReport, StepReport, Trainer
 
 __all__ = [
     "Callback",
     "EpochReport",
     "StepReport",
     "TensorBoard",
+    "Term",
+    "TermData",
     "TerminalProgress",
     "Trainer",
     "build_loader",
     "build_model",
+    "build_terms",
     "default_folder",
     "is_finished",
     "train",

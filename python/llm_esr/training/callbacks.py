@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from llm_esr.training.loop import EpochReport, StepReport, Trainer
+    from llm_esr.training.trainer import EpochReport, StepReport, Trainer
 
 
 class Callback:
@@ -72,8 +72,8 @@ class TerminalProgress(Callback):
     def on_epoch_end(self, trainer: Trainer, report: EpochReport) -> None:
         """Print the epoch's line."""
         line = f"{trainer.name} epoch {report.epoch + 1:>3}  loss {report.loss:.4f}  {report.rate:.1f} steps/s"
-        if trainer.config.distill.weight:
-            line += f"  distillation {report.distillation:.4f}"
+        if len(report.losses) > 1:
+            line += "".join(f"  {name} {value:.4f}" for name, value in report.losses.items())
         if report.validation is not None:
             best = "best" if report.improved else f"best {trainer.best_value:.4f} at {trainer.best_epoch + 1}"
             line += f"  validation NDCG@10 {report.validation:.4f} ({best})"
@@ -100,12 +100,8 @@ class TensorBoard(Callback):
 
     def on_epoch_end(self, trainer: Trainer, report: EpochReport) -> None:
         """Write the epoch's scalars."""
-        scalars = {
-            "train/loss": report.loss,
-            "train/ranking": report.ranking,
-            "train/distillation": report.distillation,
-            "validation/ndcg@10": report.validation,
-        }
+        scalars = {"train/loss": report.loss, "validation/ndcg@10": report.validation}
+        scalars |= {f"train/{name}": value for name, value in report.losses.items()}
         for tag, value in scalars.items():
             if value is not None:
                 self.writer.add_scalar(tag, value, trainer.step)

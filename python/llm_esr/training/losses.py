@@ -104,18 +104,18 @@ def mean_teacher(states_ZC: Tensor, teacher_index_SK: NDArray[np.int64]) -> tupl
 
 
 def distillation(
-    form: str, students_SC: Tensor, teachers_SC: Tensor, taught_S: NDArray[np.bool_], temperature: float = 1.0
+    form: str, students_SC: Tensor, teachers_SC: Tensor, has_teacher_S: NDArray[np.bool_], temperature: float = 1.0
 ) -> Tensor:
     """How far the students are from their teachers; mean over the students that have one.
 
     `kd` is the mean squared error of the paper, `cl` its contrastive form; `cosine` is one minus the cosine, which
     leaves the length free.
     """
-    if not taught_S.any():
+    if not has_teacher_S.any():
         return students_SC.sum() * 0.0
     students, teachers = students_SC, teachers_SC
-    if not taught_S.all():
-        rows = to_device(np.flatnonzero(taught_S), students_SC.device)
+    if not has_teacher_S.all():
+        rows = to_device(np.flatnonzero(has_teacher_S), students_SC.device)
         students, teachers = students_SC.index_select(0, rows), teachers_SC.index_select(0, rows)
     if form == "cl":
         return contrastive(students, teachers, temperature)

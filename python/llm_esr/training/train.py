@@ -8,24 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from llm_esr.config import STAGES, AugmentationConfig, Config, Section, dump_config, load_config, model_name
-from llm_esr.evaluation import early_stopping_candidates, early_stopping_users, quick_ndcg
 from llm_esr.files import atomic_file, key_of, read_json, write_json
-from llm_esr.loading import Augmentation, BatchLoader
-from llm_esr.models.encoder import SequentialEncoder
-from llm_esr.models.storage import FORMAT, load_model, save_weights, semantic_table
+from llm_esr.models.storage import FORMAT, load_model, save_weights
 from llm_esr.retrieval import neighbours_match
-from llm_esr.scoring import ModelScorer
-from llm_esr.semantics.projection import Projection, fit_projection
+from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
 from llm_esr.training.checkpoint import drop_checkpoints
 from llm_esr.training.environment import describe
-from llm_esr.training.loop import Trainer, Validate
-from llm_esr.training.teachers import StoredTeachers
+from llm_esr.training.start_from import open_start, start_folder, take_weights, weights_checksum
+from llm_esr.training.terms import TermData, build_terms
+from llm_esr.training.trainer import Trainer
+from llm_esr.training.validation import build_validation
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -89,60 +85,6 @@ def default_folder(data: Dataset, name: str, seed: int) -> Path:
     return run / "models" / name / str(seed)
 
 
-def build_model(data: Dataset, config: Config) -> tuple[SequentialEncoder, Projection | None]:
-    """A fresh model, its weights drawn from `train.seed`, and the PCA that its collaborative table starts from.
-
-    Raises:
-        FileNotFoundError: the semantic view or PCA without item vectors.
-
-    """
-    vectors = _item_vectors(data, config)
-    initial: Tensor | None = None
-    projection: Projection | None = None
-    if config.model.starts_from_vectors and config.model.collaborative_init == "stored":
-        initial = _stored_table(data, config.model.width)
-    elif config.model.starts_from_vectors:
-        assert vectors is not None
-        projection = fit_projection(vectors, config.model.width, config.model.embedding_norm)
-        initial = torch.from_numpy(np.ascontiguousarray(projection.transform(vectors)))
-    torch.manual_seed(config.train.seed)
-    table = semantic_table(data.folder) if config.model.semantic else None
-    mask_tokens = config.shows_mask_tokens
-    return SequentialEncoder(config.model, data.n_items, table, initial, mask_tokens=mask_tokens), projection
-
-
-def build_loader(data: Dataset, config: Config) -> BatchLoader:
-    """The batches that the configuration asks for."""
-    settings, negatives, masks = config.train, config.negatives, config.model.masks
-    stored = config.distill.teachers == "stored"
-    if settings.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
-        raise ValueError("one shared negative for a whole step teaches nothing; set negatives.kind to own or raise "
-                         "negatives.count")  # fmt: skip
-    return BatchLoader(
-        data,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        max_len=config.model.max_len,
-        layout=settings.layout,
-        similar_users=config.distill.similar_users if config.distill.weight and not stored else 0,
-        negatives=negatives.kind,
-        n_negatives=negatives.count,
-        distribution=negatives.distribution,
-        exponent=negatives.exponent,
-        catalogue=negatives.catalogue,
-        smoothing=config.smoothing.probability,
-        smoothing_temperature=config.smoothing.temperature,
-        threads=settings.loader_threads,
-        sequence=settings.sequence,
-        targets=settings.targets,
-        padding_tokens=config.model.padding == "tokens",
-        mask_probability=settings.mask_probability if masks else None,
-        # Where nothing is left out, BERT4Rec's sequences end in the mask token that evaluation and serving append.
-        append_mask=masks and settings.sequence == "whole",
-        augmentation=Augmentation(**config.augmentation.model_dump()),
-    )
-
-
 def _train(
     data: Dataset,
     config: Config,
@@ -159,8 +101,11 @@ def _train(
     device = torch.device(_device(config))
     # Everything that may be refused comes before anything that replaces what is there.
     model, projection = build_model(data, config)
+    start = open_start(data, config)
+    if start is not None:
+        take_weights(model, start)
     loader = build_loader(data, config)
-    validate = _validation(data, config)
+    validate = build_validation(data, config)
     folder.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {
         "format": FORMAT,
@@ -179,7 +124,6 @@ def _train(
         file.write(dump_config(config))
     if projection is not None:
         projection.save(folder / "projection.safetensors")
-    stored = config.distill.weight > 0 and config.distill.teachers == "stored"
     trainer = Trainer(
         model.to(device),
         loader,
@@ -188,7 +132,7 @@ def _train(
         validate=validate,
         name=name,
         callbacks=callbacks,
-        teachers=StoredTeachers(data, config) if stored else None,
+        terms=build_terms(config, TermData(device, loader, data, start)),
     )
     model = trainer.fit(record["key"], resume=resume)
     save_weights(model, folder)
@@ -196,56 +140,6 @@ def _train(
     write_json(folder / "model.json", record | {"finished": True, "epochs": trainer.epoch, "validation": best})
     # The weights are out; what is left of the checkpoints would only resume a training that is over.
     drop_checkpoints(folder / "checkpoint")
-
-
-def _validation(data: Dataset, config: Config) -> Validate | None:
-    """NDCG@10 on validation, over the whole catalogue or against `train.validation_candidates` sampled items.
-
-    All users up to `train.validation_users`, else a fixed sample.
-    """
-    if data.split == "none":
-        return None
-    users = early_stopping_users(data, "validation", config.train.validation_users)
-    if len(users) == 0:
-        return None
-    count = config.train.validation_candidates
-    try:
-        candidates = None if count is None else early_stopping_candidates(data, users, count)
-    except ValueError as error:
-        raise ValueError(f"train.validation_candidates: {error}") from None
-
-    def validate(model: SequentialEncoder) -> float:
-        scorer = ModelScorer(model, "validation", str(model.device))
-        ties = config.train.validation_ties
-        return quick_ndcg(scorer, data, "validation", 10, users, candidates=candidates, ties=ties)
-
-    return validate
-
-
-def _stored_table(data: Dataset, width: int) -> Tensor:
-    """The table that `convert` kept, [I, D]."""
-    path = data.folder / "pca_items.npy"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{data.folder} has no pca_items.npy, which model.collaborative_init stored reads; `llm-esr convert` "
-            "writes it from the authors' files, or take model.collaborative_init pca"
-        )
-    table = np.load(path, allow_pickle=False)
-    if table.shape != (data.n_items, width):
-        raise ValueError(
-            f"{path} has shape {list(table.shape)}, expected [{data.n_items}, {width}]; set model.width to its width"
-        )
-    return torch.from_numpy(table.astype(np.float32))
-
-
-def _item_vectors(data: Dataset, config: Config) -> Any:
-    wanted = config.model.semantic or (config.model.starts_from_vectors and config.model.collaborative_init == "pca")
-    if wanted and data.item_embeddings is None:
-        raise FileNotFoundError(
-            f"{data.folder} has no item_embeddings.npy, which the semantic view and model.collaborative_init pca read; "
-            "run `llm-esr embed` first, or train the id-only model with --config sasrec"
-        )
-    return data.item_embeddings
 
 
 def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
@@ -273,6 +167,9 @@ def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
             f"the similar users and items of {data.folder} were found with other vectors than it holds now; "
             "run `llm-esr index` again"
         )
+    start = start_folder(config)
+    if start is not None:
+        made["start_from"] = weights_checksum(start)
     if config.distill.weight:
         made["similar_users"] = _checksum(data, "similar_users", "index")
     if config.smoothing.probability:
@@ -293,6 +190,7 @@ _LATER: dict[str, dict[str, Any]] = {
     "augmentation": AugmentationConfig().model_dump(),
     "distill": {"temperature": 1.0, "student_pass": "once", "teachers": "live", "refresh_steps": None},
     "train": {
+        "start_from": None,
         "item_regularisation": 0.0,
         "sequence": "whole",
         "targets": "every",

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from llm_esr.config import Config
 from llm_esr.loading import Batch, BatchLoader
-from llm_esr.models.encoder import SequentialEncoder
+from llm_esr.models import SequentialEncoder
 from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.callbacks import Callback
 from llm_esr.training.checkpoint import (
@@ -36,10 +36,9 @@ from llm_esr.training.environment import describe, warn_of_difference
 from llm_esr.training.memory import kept_memory
 from llm_esr.training.metrics_log import MetricsLog
 from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_table
-from llm_esr.training.step import Losses, losses_of
-from llm_esr.training.teachers import StoredTeachers
-
-Validate = Callable[[SequentialEncoder], float]
+from llm_esr.training.step import compute_losses, total_loss
+from llm_esr.training.terms import Term
+from llm_esr.training.validation import Validate
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,21 @@ class StepReport:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What a callback learns after an epoch; losses are means over its steps."""
+    """What a callback learns after an epoch.
+
+    Attributes:
+        epoch: counted from 0.
+        loss: the total, mean over the epoch's steps.
+        losses: each term by its name, not weighted, mean over the epoch's steps.
+        rate: steps a second.
+        validation: NDCG@10, where the epoch was validated.
+        improved: whether that is the best so far.
+
+    """
 
     epoch: int
     loss: float
-    ranking: float
-    distillation: float
+    losses: dict[str, float]
     rate: float
     validation: float | None
     improved: bool
@@ -72,12 +80,12 @@ class Trainer:
     Args:
         model: on the device it trains on.
         loader: batches; its epoch and step are the training's.
-        config: sections `train`, `distill` and `checkpoint` are read.
+        config: sections `train` and `checkpoint` are read.
+        terms: the loss terms; the total is their weighted sum, everything else goes by their names.
         folder: where `checkpoint/` and `metrics.jsonl` go.
         validate: gives the validation NDCG@10 of a model; None: train all epochs.
         name: for progress lines.
         callbacks: see `Callback`.
-        teachers: where students' teachers are looked up; None: they come with the batches.
 
     """
 
@@ -88,15 +96,13 @@ class Trainer:
         config: Config,
         folder: Path,
         *,
+        terms: Sequence[Term],
         validate: Validate | None = None,
         name: str = "model",
         callbacks: Sequence[Callback] = (),
-        teachers: StoredTeachers | None = None,
     ) -> None:
-        self.teachers = teachers
         self.model, self.loader, self.config, self.folder, self.name = model, loader, config, folder, name
-        log_q = loader.log_q if config.negatives.log_q_correction else None
-        self.log_q_I = None if log_q is None else torch.from_numpy(log_q).to(model.device)
+        self.terms = list(terms)
         self.validate = validate
         self.callbacks = list(callbacks)
         table, decay = lazy_table(model, config), config.train.averaging
@@ -112,7 +118,7 @@ class Trainer:
         self.stop = False
         # One device has no double precision.
         precise = torch.float32 if model.device.type == "mps" else torch.float64
-        self._sums = torch.zeros(3, dtype=precise, device=model.device)
+        self._sums = torch.zeros(1 + len(self.terms), dtype=precise, device=model.device)  # the total, then the terms
         self._steps_summed = 0
         self._interrupted = False
 
@@ -156,10 +162,10 @@ class Trainer:
 
     def _train_epoch(self, key: str) -> None:
         self.model.train()
-        distil = self.config.distill.weight > 0 and self.epoch >= self.config.distill.from_epoch
+        terms = [term for term in self.terms if self.epoch >= term.from_epoch]
         self._started, first = time.monotonic(), self._steps_summed
         for batch in self.loader:
-            self._train_step(batch, distil)
+            self._train_step(batch, terms)
             if self.callbacks:
                 self._report_step(first)
             if self._interrupted:
@@ -172,15 +178,14 @@ class Trainer:
         self.save(key)
         raise KeyboardInterrupt(f"stopped after step {self.step}; the same command goes on from there")
 
-    def _train_step(self, batch: Batch, distil: bool) -> None:
-        if self.teachers is not None and distil and self.teachers.due(batch.step):
-            self.teachers.refresh(self._evaluated)
+    def _train_step(self, batch: Batch, terms: list[Term]) -> None:
+        for term in terms:
+            term.before_step(self._evaluated, batch)
         with self._autocast():
-            losses = losses_of(
-                self.model, batch, self.config, distil=distil, stored=self.teachers, log_q_I=self.log_q_I
-            )
+            losses = compute_losses(self.model, batch, terms)
+            total = total_loss(losses, terms)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         if self.config.train.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             clip_gradients(self.model.parameters(), self.config.train.clip_norm)
@@ -191,28 +196,33 @@ class Trainer:
         if self.averaged is not None:
             self.averaged.update()
         self.step += 1
-        self._add(losses)
+        self._add(total.detach(), {name: loss.detach() for name, loss in losses.items()})
 
-    def _add(self, losses: Losses) -> None:
-        parts = torch.stack([losses.total.detach(), losses.ranking, losses.distillation])
+    def _add(self, total: Tensor, losses: dict[str, Tensor]) -> None:
+        zero = torch.zeros((), device=total.device)
+        values = torch.stack([total, *(losses.get(term.name, zero) for term in self.terms)])
         # Reading a value waits for an accelerator; there the epoch's mean is looked at instead.
-        if self.model.device.type == "cpu" and not torch.isfinite(parts[0]):
-            self._diverged(float(parts[0]))
-        self._sums += parts.to(self._sums.dtype)
+        if self.model.device.type == "cpu" and not torch.isfinite(values[0]):
+            self._diverged(values.tolist())
+        self._sums += values.to(self._sums.dtype)
         self._steps_summed += 1
 
-    def _diverged(self, loss: float) -> NoReturn:
+    def _diverged(self, values: list[float]) -> NoReturn:
+        names = [term.name for term in self.terms]
+        bad = [name for name, value in zip(names, values[1:], strict=True) if not math.isfinite(value)]
+        where = f" ({', '.join(bad)})" if bad and len(names) > 1 else ""
         raise ValueError(
-            f"the loss became {loss} by step {self.step} (epoch {self.epoch + 1}); lower train.learning_rate or set "
-            "train.clip_norm"
+            f"the loss became {values[0]}{where} by step {self.step} (epoch {self.epoch + 1}); lower "
+            "train.learning_rate or set train.clip_norm"
         )
 
     def _end_epoch(self) -> None:
         if self._steps_summed == 0:
             raise ValueError("no user has enough training items: there is nothing to train on")
-        loss, ranking, distillation = (self._sums / self._steps_summed).tolist()
+        loss, *means = (self._sums / self._steps_summed).tolist()
         if not math.isfinite(loss):
-            self._diverged(loss)
+            self._diverged([loss, *means])
+        losses = {term.name: mean for term, mean in zip(self.terms, means, strict=True)}
         value = None
         improved = False
         settings = self.config.train
@@ -225,9 +235,9 @@ class Trainer:
                 self.best = {k: v.detach().clone() for k, v in self._evaluated.state_dict().items()}
             elif self.epoch - self.best_epoch >= settings.patience:
                 self.stop = True
-        report = EpochReport(self.epoch, loss, ranking, distillation, self._rate, value, improved)
+        report = EpochReport(self.epoch, loss, losses, self._rate, value, improved)
         self.log.append(
-            epoch=self.epoch, step=self.step, loss=loss, ranking=ranking, distillation=distillation,
+            epoch=self.epoch, step=self.step, loss=loss, **losses,
             learning_rate=settings.learning_rate,
             steps_per_second=round(report.rate, 3), validation_ndcg_10=value,
         )  # fmt: skip
@@ -251,8 +261,8 @@ class Trainer:
         if self.best is not None:
             tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
         tensors |= optimizer_tensors(self.optimizer) | random_tensors(self.model.device) | {"sums": self._sums}
-        if self.teachers is not None and self.teachers.states_UC is not None:
-            tensors["teachers"] = self.teachers.states_UC
+        for term in self.terms:
+            tensors |= {f"terms/{term.name}/{name}": tensor for name, tensor in term.state().items()}
         state = {
             "key": key,
             "loader": self.loader.state_dict(),
@@ -280,8 +290,8 @@ class Trainer:
         self.best = {k: v.to(self.model.device) for k, v in with_prefix("best", tensors).items()} or None
         self.best_value = -math.inf if state["best_value"] is None else state["best_value"]
         self.best_epoch = state["best_epoch"]
-        if self.teachers is not None and "teachers" in tensors:
-            self.teachers.states_UC = tensors["teachers"].to(self.model.device)
+        for term in self.terms:
+            term.load_state(with_prefix(f"terms/{term.name}", tensors), self.model.device)
         load_optimizer(self.optimizer, tensors)
         load_random(self.model.device, tensors)
         self.scaler.load_state_dict(state["scaler"])

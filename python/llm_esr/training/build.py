@@ -1,0 +1,98 @@
+"""What a training is made of, built from a configuration: the model, the batches, the loss terms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llm_esr.config import Config
+from llm_esr.loading import Augmentation, BatchLoader
+from llm_esr.models import SequentialEncoder
+from llm_esr.models.storage import semantic_table
+from llm_esr.semantics.projection import Projection, fit_projection
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+
+
+def build_model(data: Dataset, config: Config) -> tuple[SequentialEncoder, Projection | None]:
+    """A fresh model, its weights drawn from `train.seed`, and the PCA that its collaborative table starts from.
+
+    Raises:
+        FileNotFoundError: the semantic view or PCA without item vectors.
+
+    """
+    vectors = _item_vectors(data, config)
+    initial: Tensor | None = None
+    projection: Projection | None = None
+    if config.model.starts_from_vectors and config.model.collaborative_init == "stored":
+        initial = _stored_table(data, config.model.width)
+    elif config.model.starts_from_vectors:
+        assert vectors is not None
+        projection = fit_projection(vectors, config.model.width, config.model.embedding_norm)
+        initial = torch.from_numpy(np.ascontiguousarray(projection.transform(vectors)))
+    torch.manual_seed(config.train.seed)
+    table = semantic_table(data.folder) if config.model.semantic else None
+    mask_tokens = config.shows_mask_tokens
+    return SequentialEncoder(config.model, data.n_items, table, initial, mask_tokens=mask_tokens), projection
+
+
+def build_loader(data: Dataset, config: Config) -> BatchLoader:
+    """The batches that the configuration asks for."""
+    settings, negatives, masks = config.train, config.negatives, config.model.masks
+    stored = config.distill.teachers == "stored"
+    if settings.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
+        raise ValueError("one shared negative for a whole step teaches nothing; set negatives.kind to own or raise "
+                         "negatives.count")  # fmt: skip
+    return BatchLoader(
+        data,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        max_len=config.model.max_len,
+        layout=settings.layout,
+        similar_users=config.distill.similar_users if config.distill.weight and not stored else 0,
+        negatives=negatives.kind,
+        n_negatives=negatives.count,
+        distribution=negatives.distribution,
+        exponent=negatives.exponent,
+        catalogue=negatives.catalogue,
+        smoothing=config.smoothing.probability,
+        smoothing_temperature=config.smoothing.temperature,
+        threads=settings.loader_threads,
+        sequence=settings.sequence,
+        targets=settings.targets,
+        padding_tokens=config.model.padding == "tokens",
+        mask_probability=settings.mask_probability if masks else None,
+        # Where nothing is left out, BERT4Rec's sequences end in the mask token that evaluation and serving append.
+        append_mask=masks and settings.sequence == "whole",
+        augmentation=Augmentation(**config.augmentation.model_dump()),
+    )
+
+
+def _stored_table(data: Dataset, width: int) -> Tensor:
+    """The table that `convert` kept, [I, D]."""
+    path = data.folder / "pca_items.npy"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{data.folder} has no pca_items.npy, which model.collaborative_init stored reads; `llm-esr convert` "
+            "writes it from the authors' files, or take model.collaborative_init pca"
+        )
+    table = np.load(path, allow_pickle=False)
+    if table.shape != (data.n_items, width):
+        raise ValueError(
+            f"{path} has shape {list(table.shape)}, expected [{data.n_items}, {width}]; set model.width to its width"
+        )
+    return torch.from_numpy(table.astype(np.float32))
+
+
+def _item_vectors(data: Dataset, config: Config) -> Any:
+    wanted = config.model.semantic or (config.model.starts_from_vectors and config.model.collaborative_init == "pca")
+    if wanted and data.item_embeddings is None:
+        raise FileNotFoundError(
+            f"{data.folder} has no item_embeddings.npy, which the semantic view and model.collaborative_init pca read; "
+            "run `llm-esr embed` first, or train the id-only model with --config sasrec"
+        )
+    return data.item_embeddings

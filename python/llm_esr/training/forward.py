@@ -1,0 +1,85 @@
+"""The forward pass of one training step: what every loss term reads.
+
+Shapes: B students, T tokens, M tokens with a target, N negatives, n unique items, C channels of all views.
+
+    batch --tokens, unique items--> item vectors --views, backbone--> a state for each token
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from llm_esr.attention.tokens import Tokens
+from llm_esr.loading.staging import to_device
+from llm_esr.models import SequentialEncoder
+from llm_esr.training.unique_items import UniqueItems
+
+if TYPE_CHECKING:
+    from llm_esr.loading import Batch
+
+
+class Forward:
+    """One batch through the model; each unique item goes through the views once.
+
+    Args:
+        model: what is trained.
+        batch: one step's inputs.
+        teachers: whether a term encodes the batch's teachers; their items are then found with the others.
+
+    Attributes:
+        model: the model.
+        batch: the batch.
+        tokens: the students' tokens.
+        items: the unique items and their inverse indices.
+        vectors_nC: item vectors of the unique items, [n, C].
+        vectors_TC: item vectors of the students' tokens, [T, C].
+        hidden_TC: states of the students' tokens, [T, C].
+
+    """
+
+    def __init__(self, model: SequentialEncoder, batch: Batch, *, teachers: bool = False) -> None:
+        self.model, self.batch = model, batch
+        self.tokens = Tokens(batch.students, model.device)
+        self.items = UniqueItems.of(batch, teachers=teachers, device=model.device)
+        self.vectors_nC = model.item_vectors(self.items.students_n)
+        self.vectors_TC = F.embedding(self.items.inverse_T, self.vectors_nC)
+        self.hidden_TC = model.hidden(self.vectors_TC, self.tokens)
+
+    def target_states(self) -> Tensor:
+        """States of the tokens with a target, [M, C]."""
+        return self.hidden_TC.index_select(0, self.items.targeted_M)
+
+    def target_vectors(self) -> Tensor:
+        """Item vectors of the targets, [M, C]."""
+        return F.embedding(self.items.inverse_M, self.vectors_nC)
+
+    def negative_vectors(self) -> Tensor:
+        """Item vectors of the negatives, [N, C] shared by the step or [M, N, C] own ones."""
+        return F.embedding(self.items.inverse_N, self.vectors_nC)
+
+    def masked_negatives(self) -> Tensor:
+        """Negatives that do not count, bool [M, N]: the target itself and, where they are shared, what the user met."""
+        equal_MN = self.items.targets_M[:, None] == self.items.negatives_N
+        if self.batch.collision is None:
+            return equal_MN
+        collision_BN = to_device(self.batch.collision, equal_MN.device)
+        student_M = to_device(self.tokens.sequence[self.tokens.targets > 0], equal_MN.device)
+        return equal_MN | collision_BN.index_select(0, student_M)
+
+    def user_vectors(self, *, second_pass: bool = False) -> Tensor:
+        """`u_last` of each student, [B, C]; `second_pass`: from a forward pass of its own, with its own dropout."""
+        if second_pass:
+            last_BC = self.model.hidden(self.vectors_TC, self.tokens, last_only=True)
+        else:
+            has_tokens = len(self.tokens) > 0
+            last_BC = self.hidden_TC.index_select(0, self.tokens.last_S) if has_tokens else self.hidden_TC
+        return self.model.user_vectors(last_BC, self.tokens)
+
+    def teacher_vectors(self) -> Tensor | None:
+        """Item vectors of the teachers' tokens, [Z, C], without gradients; None where the step has no teachers."""
+        if self.items.inverse_Z is None:
+            return None
+        return self.items.teacher_vectors(self.model, self.vectors_nC)

@@ -1,0 +1,62 @@
+"""The distillation term: each student's user vector against the mean of its similar users'."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from llm_esr.config import Config
+from llm_esr.loading import Batch
+from llm_esr.models import SequentialEncoder
+from llm_esr.training.forward import Forward
+from llm_esr.training.losses import distillation
+from llm_esr.training.teachers import Teachers, build_teachers
+from llm_esr.training.terms.term import Term, TermData
+
+
+class Distillation(Term):
+    """`losses.distillation` of the students that have a teacher.
+
+    Args:
+        config: the section `distill` is read.
+        teachers: where the students' teachers come from.
+
+    """
+
+    name: ClassVar[str] = "distillation"
+
+    def __init__(self, config: Config, teachers: Teachers) -> None:
+        settings = config.distill
+        self.weight, self.from_epoch = settings.weight, settings.from_epoch
+        self.form, self.temperature = settings.form, settings.temperature
+        self.second_pass = settings.student_pass == "twice"
+        self.teachers = teachers
+        self.encodes_teachers = teachers.in_batch
+
+    def before_step(self, model: SequentialEncoder, batch: Batch) -> None:
+        """Let the teachers be refreshed where they are due."""
+        self.teachers.before_step(model, batch)
+
+    def __call__(self, forward: Forward) -> Tensor | None:
+        """Mean over the students that have a teacher; None where the step has no teachers at all."""
+        found = self.teachers.mean_of(forward)
+        if found is None:
+            return None
+        teachers_BC, has_teacher_B = found
+        students_BC = forward.user_vectors(second_pass=self.second_pass)
+        return distillation(self.form, students_BC, teachers_BC, has_teacher_B, self.temperature)
+
+    def state(self) -> dict[str, Tensor]:
+        """The teachers' state."""
+        return self.teachers.state()
+
+    def load_state(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Put it back."""
+        self.teachers.load_state(tensors, device)
+
+
+def build(config: Config, given: TermData) -> Distillation | None:
+    """The term of the section `distill`; None where its weight is 0."""
+    return Distillation(config, build_teachers(config, given.data)) if config.distill.weight else None

@@ -1,0 +1,67 @@
+"""A loss term: a name, a weight, and a function of the step's forward pass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from llm_esr.models import SequentialEncoder
+from llm_esr.training.forward import Forward
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+    from llm_esr.loading import Batch, BatchLoader
+    from llm_esr.training.start_from import StartModel
+
+
+class Term(ABC):
+    """One part of the loss.
+
+    Attributes:
+        name: in metrics.jsonl, TensorBoard, the progress line and callbacks.
+        weight: its factor in the total; what is logged is not weighted.
+        from_epoch: the first epoch, counted from 0, in which it takes part.
+        encodes_teachers: whether it reads the teachers of the batch.
+
+    """
+
+    name: ClassVar[str]
+    weight: float = 1.0
+    from_epoch: int = 0
+    encodes_teachers: bool = False
+
+    @abstractmethod
+    def __call__(self, forward: Forward) -> Tensor | None:
+        """The loss of a step, a scalar with gradients; None where the step has nothing to compute it from."""
+
+    def before_step(self, model: SequentialEncoder, batch: Batch) -> None:  # noqa: B027 (few terms need it)
+        """Called before the forward pass with the model that is evaluated (the averaged one, where there is one)."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps of the term."""
+        return {}
+
+    def load_state(self, tensors: dict[str, Tensor], device: torch.device) -> None:  # noqa: B027 (few terms need it)
+        """Put back what `state` gave."""
+
+
+@dataclass(frozen=True)
+class TermData:
+    """What terms are built from beside the configuration.
+
+    Attributes:
+        device: the model's.
+        loader: the batches of the training; needed by corrections for how negatives are drawn.
+        data: the data set; needed by terms that look things up in it.
+        start: the trained model that this training starts from, if any.
+
+    """
+
+    device: torch.device
+    loader: BatchLoader | None = None
+    data: Dataset | None = None
+    start: StartModel | None = None
