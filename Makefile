@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-lowest bench bench-peers quality lint wheel clean
+.PHONY: help setup demo test test-lowest bench bench-peers quality sameness lint wheel clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,6 +11,9 @@ LOWEST := .venv-lowest
 DEMO ?= runs/demo
 # Options of benches/report.py, such as BENCH="--only loading".
 BENCH ?=
+# The commit that `make sameness` compares with, and options of benches/same_bits.py, such as SAMENESS="--presets sasrec".
+BEFORE ?=
+SAMENESS ?=
 CONSTRAINTS := requirements/constraints.txt
 BIN := $(VENV)/bin
 
@@ -68,6 +71,9 @@ bench-peers: setup ## loaders of other packages beside ours, each in an environm
 
 quality: setup ## train what docs/quality.md reports, skipping what is finished, and write it
 	@$(call stage,quality,$(BIN)/python benches/quality.py)
+
+sameness: setup ## whether this tree computes the same bits as a commit: make sameness BEFORE=<commit> (runs/sameness)
+	@$(call stage,sameness,$(BIN)/python benches/same_bits.py $(BEFORE) $(SAMENESS))
 
 lint: setup ## ruff, mypy --strict, rustfmt and clippy
 	@$(call stage,ruff,$(BIN)/ruff check .; $(BIN)/ruff format --check .)
