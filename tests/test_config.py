@@ -66,7 +66,7 @@ def test_values_are_read_as_yaml() -> None:
         ("model.width=sixty", "model.width"),
         ("model.dropout=1.5", "model.dropout"),
         ("model.width=63", "not a multiple of model.heads"),
-        ("model.views=[]", "one or two different views"),
+        ("model.views=[]", "different views, at least one"),
         ("train.loss=softmax", "sampled-softmax"),
         ("distill.similar_users=500", "index.similar_users"),
         ("epochs=3", "section.key=value"),

@@ -6,9 +6,11 @@ when its own sections change and only then. Unknown keys are errors that suggest
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from llm_esr.config.parts import BACKBONES, INTERACTIONS, NO_INTERACTION, VIEWS, BackboneFacts, known_in
 
 Duplicates = Literal["all", "exact", "first"]
 Split = Literal["leave-one-out", "temporal", "none"]
@@ -71,9 +73,9 @@ class IndexConfig(Section):
 class ModelConfig(Section):
     """The network: item views, their interaction, and the backbone."""
 
-    backbone: Literal["sasrec", "bert4rec", "gru4rec"] = "sasrec"
-    views: list[Literal["semantic", "collaborative"]] = ["semantic", "collaborative"]
-    interaction: Literal["none", "cross-attention"] = "none"
+    backbone: Annotated[str, AfterValidator(known_in(BACKBONES))] = "sasrec"
+    views: list[Annotated[str, AfterValidator(known_in(VIEWS))]] = ["semantic", "collaborative"]
+    interaction: Annotated[str, AfterValidator(known_in(INTERACTIONS, NO_INTERACTION))] = NO_INTERACTION
     interaction_heads: int = Field(2, ge=1)
     interaction_residual: bool = False
     width: int = Field(64, ge=2)
@@ -98,56 +100,84 @@ class ModelConfig(Section):
     position_rows: int | None = Field(None, ge=2)  # None: as many as there are positions
 
     @model_validator(mode="after")
-    def _fits(self) -> ModelConfig:
+    def _heads_divide_the_width(self) -> ModelConfig:
         if self.width % self.heads:
             raise ValueError(f"model.width {self.width} is not a multiple of model.heads {self.heads}")
-        if self.backbone == "bert4rec" and self.causal:
-            raise ValueError("model.causal true does not fit bert4rec, which reads both ways; leave it out")
-        if self.padding == "tokens" and self.backbone == "gru4rec" and self.mask_padding_keys:
+        return self
+
+    @model_validator(mode="after")
+    def _directions_fit(self) -> ModelConfig:
+        if self.causal and not self.facts.looks_back_only:
+            raise ValueError(f"model.causal true does not fit {self.backbone}, which reads both ways; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _padding_fits(self) -> ModelConfig:
+        if self.padding == "tokens" and self.facts.runs_over_padding and self.mask_padding_keys:
             raise ValueError(
-                "model.padding tokens lets gru4rec run over its padding, as the authors' code does; set "
+                f"model.padding tokens lets {self.backbone} run over its padding, as the authors' code does; set "
                 "model.mask_padding_keys to false if that is meant"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _positions_are_enough(self) -> ModelConfig:
         if self.position_rows is not None and self.position_rows < self.positions:
             raise ValueError(
                 f"model.position_rows {self.position_rows} is too few: {self.backbone} with model.max_len "
                 f"{self.max_len} needs {self.positions}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> ModelConfig:
         if not self.views or len(set(self.views)) != len(self.views):
-            raise ValueError(f"model.views needs one or two different views, got {self.views}")
-        if self.interaction == "cross-attention":
-            if len(self.views) != 2:
-                raise ValueError(f"model.interaction cross-attention needs both views, got {self.views}")
-            if self.width % self.interaction_heads:
-                raise ValueError(
-                    f"model.width {self.width} is not a multiple of model.interaction_heads {self.interaction_heads}"
-                )
+            raise ValueError(f"model.views needs different views, at least one, got {self.views}")
+        return self
+
+    @model_validator(mode="after")
+    def _interaction_fits(self) -> ModelConfig:
+        if self.interaction == NO_INTERACTION:
+            return self
+        wanted = INTERACTIONS[self.interaction].n_views
+        if len(self.views) != wanted:
+            raise ValueError(f"model.interaction {self.interaction} needs {wanted} views, got {self.views}")
+        if self.width % self.interaction_heads:
+            raise ValueError(
+                f"model.width {self.width} is not a multiple of model.interaction_heads {self.interaction_heads}"
+            )
         return self
 
     @property
-    def semantic(self) -> bool:
-        """Whether the model needs item vectors."""
-        return "semantic" in self.views
+    def facts(self) -> BackboneFacts:
+        """What the backbone states."""
+        return BACKBONES[self.backbone]
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether a view reads the items' vectors."""
+        return any(VIEWS[view].reads_vectors for view in self.views)
 
     @property
     def starts_from_vectors(self) -> bool:
         """Whether the item table starts from a projection of the item vectors."""
-        return self.collaborative_init in ("pca", "stored") and "collaborative" in self.views
+        has_table = any(VIEWS[view].has_item_table for view in self.views)
+        return self.collaborative_init in ("pca", "stored") and has_table
 
     @property
-    def masks(self) -> bool:
+    def reads_mask_tokens(self) -> bool:
         """Whether the model reads mask tokens."""
-        return self.backbone == "bert4rec"
+        return self.facts.reads_mask_tokens
 
     @property
     def looks_back_only(self) -> bool:
         """Whether attention sees earlier items alone."""
-        return self.backbone != "bert4rec" if self.causal is None else self.causal
+        return self.facts.looks_back_only if self.causal is None else self.causal
 
     @property
     def positions(self) -> int:
         """Positions there are: 0 for padding, 1 to max_len, and the place of an appended mask token."""
-        return self.max_len + 1 + self.masks
+        return self.max_len + 1 + self.reads_mask_tokens
 
 
 class NegativesConfig(Section):
@@ -293,32 +323,36 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _showing_fits(self) -> Config:
-        if self.model.masks and self.train.targets == "last":
-            raise ValueError("train.targets last does not fit bert4rec, whose targets are the masked items")
+        if self.model.reads_mask_tokens and self.train.targets == "last":
+            raise ValueError(
+                f"train.targets last does not fit {self.model.backbone}, whose targets are the masked items"
+            )
         if self.distill.teachers == "stored" and self.distill.teacher_dropout:
             raise ValueError("distill.teacher_dropout is for live teachers; stored ones are encoded without dropout")
-        if self.model.masks and self.augmentation.on:
-            raise ValueError("augmentation does not fit bert4rec, whose items are masked anyway; set its ratios to 0")
+        if self.model.reads_mask_tokens and self.augmentation.on:
+            raise ValueError(
+                f"augmentation does not fit {self.model.backbone}, whose items are masked anyway; set its ratios to 0"
+            )
         if self.negatives.log_q_correction and self.train.loss != "sampled-softmax":
             raise ValueError(
                 f"negatives.log_q_correction belongs to train.loss sampled-softmax, not to {self.train.loss}"
             )
         if self.model.padding == "tokens" and self.train.layout != "padded":
             raise ValueError("model.padding tokens needs a row for each sequence; set train.layout to padded")
-        if self.train.item_regularisation and len(self.model.views) != 2:
+        if self.train.item_regularisation and not {"semantic", "collaborative"} <= set(self.model.views):
             raise ValueError(f"train.item_regularisation needs both views, got model.views {self.model.views}")
         return self
 
     @property
     def shows_mask_tokens(self) -> bool:
         """Whether training shows the model mask tokens."""
-        return self.model.masks or (self.augmentation.on and self.augmentation.mask > 0)
+        return self.model.reads_mask_tokens or (self.augmentation.on and self.augmentation.mask > 0)
 
     @property
     def needs_vectors(self) -> bool:
         """Whether training reads item vectors, similar items or similar users."""
         return (
-            self.model.semantic
+            self.model.reads_vectors
             or self.model.starts_from_vectors
             or self.smoothing.probability > 0
             or self.distill.weight > 0

@@ -158,7 +158,7 @@ def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
             del made[section]
     if config.model.block == "paper":
         made["drawn"] = 2  # of the authors' blocks: 1 drew the projections of attention one by one
-    if config.model.semantic or config.model.collaborative_init == "pca":
+    if config.model.reads_vectors or config.model.collaborative_init == "pca":
         made["item_embeddings"] = _checksum(data, "item_embeddings", "embed")
     if config.model.starts_from_vectors and config.model.collaborative_init == "stored":
         made["pca_items"] = _checksum(data, "pca_items", "convert")
