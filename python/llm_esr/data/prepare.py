@@ -311,7 +311,7 @@ def _number_items(
         strangers = met_ids.join(texts.frame, on="item_id", how="anti", maintain_order="left")
         unmatched = strangers.height
         unmet = texts.frame.height - known.height
-        if config.keep_unmet_items:
+        if config.keep_unseen_items:
             known = texts.frame
         elif unmet:
             missed = texts.frame.join(met_ids, on="item_id", how="anti", maintain_order="left")

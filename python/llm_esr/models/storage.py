@@ -16,7 +16,7 @@ from llm_esr.files import atomic_path, read_json
 from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.views import ModelData
 
-FORMAT = 1
+FORMAT = 2
 
 
 def item_vectors(folder: Path) -> Tensor:

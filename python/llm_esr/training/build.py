@@ -61,7 +61,7 @@ def build_loader(data: Dataset, config: Config) -> BatchLoader:
         catalogue=negatives.catalogue,
         smoothing=config.smoothing.probability,
         smoothing_temperature=config.smoothing.temperature,
-        threads=settings.loader_threads,
+        threads=config.runtime.loader_threads,
         sequence=settings.sequence,
         targets=settings.targets,
         padding_tokens=config.model.padding == "tokens",
