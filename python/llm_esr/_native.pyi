@@ -6,6 +6,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_esr.loading.options import LoaderOptions
+
 __version__: str
 
 # Queries, unless they stand before the keys; keys and values; the pseudo-key and its value.
@@ -68,7 +70,7 @@ class TableReader:
     def read(
         self, rows: int, columns: list[str]
     ) -> tuple[NDArray[np.int64], list[list[str]], list[tuple[int, int, str, str]]] | None:
-        """Up to `rows` records: physical lines, the columns' fields, malformed ones (line, last line, text, reason)."""
+        """Up to `rows` records: source lines, the columns' fields, malformed ones (line, last line, text, reason)."""
 
 @final
 class Store:
@@ -126,8 +128,8 @@ class Batch:
         """The students' user numbers, [B]."""
 
     @property
-    def showings(self) -> NDArray[np.int8]:
-        """Which showing of the user this is, [B]; 0 where users are shown once an epoch."""
+    def masking_passes(self) -> NDArray[np.int8]:
+        """Which masking pass over the user this is, [B]; 0 where there is one pass an epoch."""
 
     @property
     def students(self) -> Sequences:
@@ -166,28 +168,11 @@ class Loader:
         cls,
         store: Store,
         folder: str | PathLike[str],
+        options: LoaderOptions,
         *,
-        seed: int,
-        batch_size: int,
-        max_len: int,
-        layout: str,
-        sequence: str,
-        targets: str,
-        padding_tokens: bool,
-        mask_probability: float | None,
-        append_mask: bool,
-        augmentation: tuple[float, float, float, float],
-        similar_users: int,
-        negatives: str | None,
-        n_negatives: int,
-        exponent: float | None,
-        only_met: bool,
-        smoothing: float,
-        smoothing_temperature: float,
         threads: int,
         rank: int,
         world_size: int,
-        shuffle: bool,
     ) -> Loader: ...
     @property
     def steps(self) -> int: ...
@@ -204,10 +189,10 @@ def build_sequences(
     mask_token: int | None,
     padding_tokens: bool,
 ) -> Sequences: ...
-def distinct_items(
+def unique_items(
     groups: list[list[NDArray[np.int32]]],
 ) -> tuple[NDArray[np.int64], list[int], list[NDArray[np.int64]]]:
-    """The distinct ids of groups of arrays, first met first; how many each group brought; each array's places."""
+    """The unique ids of groups of arrays, first met first; how many each group brought; inverse indices."""
 
 def drop_out(from_: NDArray[np.float32], to: NDArray[np.float32], rate: float, seed: int, threads: int) -> None:
     """Writes what dropout leaves of one array into another; the same of a gradient with the same seed."""
@@ -224,7 +209,7 @@ def rank_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
     """Reads each row of scores [B, I] once.
 
-    Gives the rivals above each target's score and those tied with it, [B] (nothing without targets), the k best ids and
-    their scores, [B, k], and which rows hold a NaN. Items `seen` (histories and their offsets) are no rivals and in no
-    list.
+    Gives how many competing items are above each target's score and how many tie with it, [B] (nothing without
+    targets), the k best ids and their scores, [B, k], and which rows hold a NaN. Items `seen` (histories and their
+    offsets) do not compete and are in no list.
     """

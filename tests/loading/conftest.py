@@ -219,7 +219,7 @@ class Oracle:
         """Hold every array of a batch against what it should be."""
         epoch, data = batch.epoch, self.data
         step = self.step(epoch, batch.step)
-        assert list(zip(batch.users.tolist(), batch.showings.tolist(), strict=True)) == step
+        assert list(zip(batch.users.tolist(), batch.masking_passes.tolist(), strict=True)) == step
         students = [self.student(epoch, *entry) for entry in step]
         assert tokens_of(batch.students) == students
         if self.options.get("similar_users"):

@@ -1,4 +1,4 @@
-"""Threads, ranks, resuming, forks, memory, and what is refused."""
+"""Threads, ranks, resuming, forks and memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from llm_esr.files import key_of
 from llm_esr.loading import Batch, BatchLoader, Sequences
 
 ALL: dict[str, Any] = {"similar_users": 4, "n_negatives": 7, "smoothing": 0.3, "batch_size": 16, "max_len": 9}
@@ -36,7 +34,7 @@ kinds = pytest.mark.parametrize("kind", [ALL, MASKED, PADDED], ids=["every item"
 def arrays(batch: Batch) -> dict[str, np.ndarray]:
     """Every array of a batch by name."""
     found: dict[str, np.ndarray] = {}
-    for name in ("users", "showings", "students", "teachers", "teacher_index", "negatives", "collision"):
+    for name in ("users", "masking_passes", "students", "teachers", "teacher_index", "negatives", "collision"):
         value = getattr(batch, name)
         if isinstance(value, Sequences):
             parts = ("items", "positions", "targets", "offsets", "slots")
@@ -96,7 +94,7 @@ def test_the_shares_of_all_ranks_together_are_the_step_of_one(
         assert max(sizes) - min(sizes) <= 1
         joined = [s for s in shares if len(s.users)]
         np.testing.assert_array_equal(one.users, np.concatenate([s.users for s in shares]))
-        np.testing.assert_array_equal(one.showings, np.concatenate([s.showings for s in shares]))
+        np.testing.assert_array_equal(one.masking_passes, np.concatenate([s.masking_passes for s in shares]))
         np.testing.assert_array_equal(one.students.items, np.concatenate([s.students.items for s in shares]))
         np.testing.assert_array_equal(one.students.targets, np.concatenate([s.students.targets for s in shares]))
         np.testing.assert_array_equal(one.negatives, np.concatenate([s.negatives for s in shares]))
@@ -242,7 +240,7 @@ def test_arrays_become_tensors_without_a_copy_or_a_warning(shop: Any) -> None:
             assert tensor.data_ptr() == array.__array_interface__["data"][0], name
     types = {name: str(array.dtype) for name, array in arrays(batch).items()}
     assert types["users"] == types["teacher_index"] == types["students.offsets"] == "int64"
-    assert types["showings"] == "int8"
+    assert types["masking_passes"] == "int8"
     assert types["collision"] == "bool"
     assert {types[f"students.{part}"] for part in ("items", "positions", "targets", "slots")} == {"int32"}
 
@@ -326,52 +324,6 @@ def test_a_loader_is_freed(shop: Any) -> None:
     assert batches[0].users.size
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"batch_size": 15}, "batch size 16.*15"),
-        ({"seed": 1}, "seed"),
-        ({"max_len": 3}, "settings"),
-        ({"smoothing": 0.0}, "settings"),
-        ({"sequence": "without-last"}, "settings"),
-        ({"targets": "last"}, "settings"),
-        ({"mask_probability": 0.6}, "settings"),
-    ],
-)
-def test_another_loaders_state_is_refused(shop: Any, change: dict[str, Any], named: str) -> None:
-    state = BatchLoader(shop, **ALL).state_dict()
-    with pytest.raises(ValueError, match=named):
-        BatchLoader(shop, **ALL | change).load_state_dict(state)
-
-
-@pytest.mark.parametrize("change", [{"padding_tokens": False}, {"targets": "every"}, {"sequence": "whole"}])
-def test_a_state_of_padded_batches_is_theirs_alone(shop: Any, change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="settings"):
-        BatchLoader(shop, **PADDED | change).load_state_dict(BatchLoader(shop, **PADDED).state_dict())
-
-
-@pytest.mark.parametrize("change", [{"mask_probability": 0.5}, {"append_mask": False}])
-def test_a_state_of_masked_batches_is_theirs_alone(shop: Any, change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="settings"):
-        BatchLoader(shop, **MASKED | change).load_state_dict(BatchLoader(shop, **MASKED).state_dict())
-
-
-def test_settings_left_as_they_are_keep_the_fingerprint_of_before_they_existed(shop: Any) -> None:
-    before = {"max_len": 50, "layout": "packed", "shuffle": True, "negatives": "shared", "n_negatives": 512}
-    before |= {"catalogue": "all", "exponent": None}
-    assert BatchLoader(shop).state_dict()["config"] == key_of(before)
-
-
-def test_a_state_of_another_data_set_is_refused(shop: Any, make_folder: Any) -> None:
-    data = make_folder([[1, 2, 3], [2, 3]], 5)
-    options = {"batch_size": 16, "seed": 42}
-    state = BatchLoader(shop, **options).state_dict()
-    with pytest.raises(ValueError, match="data set"):
-        BatchLoader(data, **options).load_state_dict(state)
-    with pytest.raises(ValueError, match="epoch"):
-        BatchLoader(data, **options).load_state_dict({"format": 1})
-
-
 def test_students_have_a_target_or_a_teacher(make_folder: Any) -> None:
     data = make_folder([[], [1], [1, 2], [2, 3, 4]], 5, similar_users=[[1], [2], [1], [0]])
     without = next(iter(BatchLoader(data)))
@@ -399,69 +351,3 @@ def test_a_user_who_met_every_item_is_refused_when_negatives_are_own(make_folder
     near = {"similar_items": [[2]] * 4, "scores": [[1.0]] * 4}
     with pytest.raises(ValueError, match="needs 2"):
         BatchLoader(make_folder(data.histories, 4, **near), negatives="own", catalogue="all", smoothing=0.1)
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"batch_size": 0}, "batch_size"),
-        ({"max_len": 0}, "max_len"),
-        ({"max_len": 2.5}, "max_len"),
-        ({"seed": -1}, "seed"),
-        ({"n_negatives": 0}, "n_negatives"),
-        ({"negatives": "some"}, "'shared', 'own', 'in-batch' or None"),
-        ({"layout": "dense"}, "'packed' or 'padded'"),
-        ({"distribution": "zipf"}, "'uniform' or 'popularity'"),
-        ({"catalogue": "half"}, "'training' or 'all'"),
-        ({"distribution": "popularity", "exponent": -1.0}, "exponent"),
-        ({"smoothing": 1.5}, "smoothing"),
-        ({"smoothing": -0.5}, "smoothing"),
-        ({"smoothing": 0.5, "smoothing_temperature": 0.0}, "smoothing_temperature"),
-        ({"rank": 2, "world_size": 2}, "rank"),
-        ({"world_size": 0}, "world_size"),
-        ({"similar_users": 7}, "6 similar users a user, 7 are asked for"),
-    ],
-)
-def test_settings_out_of_range_are_named(shop: Any, options: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
-        BatchLoader(shop, **options)
-
-
-@pytest.mark.parametrize(
-    ("name", "array", "named"),
-    [
-        ("offsets", np.array([0, 3, 2, 5]), "user 1"),
-        ("offsets", np.array([0, 3, 4]), "expected 0 to 5"),
-        ("offsets", np.array([0, 3, 5], np.int32), "int64"),
-        ("items", np.array([1, 2, 9, 1, 2], np.int32), "id 9, expected 1 to 4"),
-        ("items", np.array([1, 2, 0, 1, 2], np.int32), "id 0"),
-        ("items", np.array([1.0, 2, 3, 1, 2]), "int32"),
-        ("splits", np.array([[4, 4], [2, 2]]), "user 0"),
-        ("splits", np.array([[2, 1], [2, 2]]), "user 0"),
-        ("splits", np.array([[2, 2]]), r"\[2, 2\]"),
-        ("similar_users", np.array([[2], [0]], np.int32), "id 2"),
-        ("similar_users", np.array([[0]], np.int32), "1 rows"),
-        ("similar_items", np.array([[5]] * 4, np.int32), "id 5"),
-        ("similar_items", np.array([[1]] * 3, np.int32), "4 items"),
-        ("similar_items_scores", np.full((4, 1), np.nan, np.float32), "nan|NaN"),
-        ("similar_items_scores", np.ones((4, 2), np.float32), "shape"),
-    ],
-)
-def test_damaged_files_are_named(make_folder: Any, name: str, array: np.ndarray, named: str) -> None:
-    near = {"similar_items": [[1]] * 4, "scores": [[1.0]] * 4, "similar_users": [[1], [0]]}
-    data = make_folder([[1, 2, 3], [1, 2]], 4, **near)
-    data.save(name, array)
-    with pytest.raises(ValueError, match=named) as error:
-        BatchLoader(data, similar_users=1, smoothing=0.5)
-    assert f"{name}.npy" in str(error.value)
-
-
-def test_missing_neighbours_name_the_stage_that_makes_them(make_folder: Any) -> None:
-    data = make_folder([[1, 2, 3], [1, 2]], 4)
-    with pytest.raises(FileNotFoundError, match=r"similar_users\.npy.*llm-esr index"):
-        BatchLoader(data, similar_users=1)
-    with pytest.raises(FileNotFoundError, match=r"similar_items\.npy.*llm-esr index"):
-        BatchLoader(data, smoothing=0.5)
-    nowhere = SimpleNamespace(folder=data.folder / "nowhere", n_items=4, fingerprint="")
-    with pytest.raises(FileNotFoundError, match=r"offsets\.npy"):
-        BatchLoader(nowhere)  # type: ignore[arg-type]

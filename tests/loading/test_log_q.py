@@ -89,10 +89,3 @@ def test_in_batch_chances_are_the_shares_of_the_targets(shop: Any, shown: str) -
     # Exact where nothing is drawn; else within what chance does to so many targets.
     width = 0.0 if epochs == 1 else 5 * np.sqrt(expected / counts.sum())
     assert (np.abs(counts[1:] / counts.sum() - expected) <= width + 1e-6).all()
-
-
-def test_settings_that_in_batch_negatives_do_not_read_leave_the_state_alone(shop: Any) -> None:
-    state = BatchLoader(shop, negatives="in-batch", n_negatives=5).state_dict()
-    BatchLoader(shop, negatives="in-batch", n_negatives=9).load_state_dict(state)
-    with pytest.raises(ValueError, match="settings"):
-        BatchLoader(shop, negatives="shared", n_negatives=5).load_state_dict(state)

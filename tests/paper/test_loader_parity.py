@@ -67,7 +67,7 @@ def _same_student(case: Any, batch: Batch, step: int, row: int, user: int) -> No
     if case.config.model.reads_mask_tokens:
         # Which of the two showings it is tells the masking alone; the random one is drawn otherwise than theirs.
         last_only = (pos > 0).tolist() == [False] * (len(pos) - 1) + [True] and seq[-1] == case.given["num_items"] + 1
-        place = places[batch.showings[places] == 1][0]
+        place = places[batch.masking_passes[places] == 1][0]
         assert rows(batch.students, "positions")[place].tolist() == positions.tolist()
         assert np.where(pos > 0, pos, seq).tolist() == _unmasked(batch, place)
         if last_only:

@@ -66,7 +66,7 @@ class Tokens:
 
     def unique(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The unique items, int64 [n], and the index of each token's item among them, int64 [T]."""
-        ids_n, _, (inverse_T,) = _native.distinct_items([[self.items]])
+        ids_n, _, (inverse_T,) = _native.unique_items([[self.items]])
         return to_device(ids_n, self.device), to_device(inverse_T, self.device)
 
     def derived(self, key: object, make: Callable[[], _T]) -> _T:

@@ -7,8 +7,9 @@ and their scores). Out: one `Batch` a training step, as NumPy arrays. The work i
 from __future__ import annotations
 
 from llm_esr._native import Batch, Sequences
-from llm_esr.loading.batch_loader import Augmentation, BatchLoader
+from llm_esr.loading.batch_loader import BatchLoader
 from llm_esr.loading.candidates import sample_candidates
+from llm_esr.loading.options import Augmentation, LoaderOptions
 from llm_esr.loading.sequences import build_sequences
 
-__all__ = ["Augmentation", "Batch", "BatchLoader", "Sequences", "build_sequences", "sample_candidates"]
+__all__ = ["Augmentation", "Batch", "BatchLoader", "LoaderOptions", "Sequences", "build_sequences", "sample_candidates"]

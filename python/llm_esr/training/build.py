@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from llm_esr.config import Config
-from llm_esr.loading import Augmentation, BatchLoader
+from llm_esr.loading import BatchLoader, LoaderOptions
 from llm_esr.models import ModelData, SequentialEncoder
 from llm_esr.models.storage import item_vectors
 from llm_esr.semantics.projection import Projection, fit_projection
@@ -42,34 +42,11 @@ def build_model(data: Dataset, config: Config) -> tuple[SequentialEncoder, Proje
 
 def build_loader(data: Dataset, config: Config) -> BatchLoader:
     """The batches that the configuration asks for."""
-    settings, negatives, masks = config.train, config.negatives, config.model.reads_mask_tokens
-    stored = config.distill.teachers == "stored"
-    if settings.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
+    negatives = config.negatives
+    if config.train.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
         raise ValueError("one shared negative for a whole step teaches nothing; set negatives.kind to own or raise "
                          "negatives.count")  # fmt: skip
-    return BatchLoader(
-        data,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        max_len=config.model.max_len,
-        layout=settings.layout,
-        similar_users=config.distill.similar_users if config.distill.weight and not stored else 0,
-        negatives=negatives.kind,
-        n_negatives=negatives.count,
-        distribution=negatives.distribution,
-        exponent=negatives.exponent,
-        catalogue=negatives.catalogue,
-        smoothing=config.smoothing.probability,
-        smoothing_temperature=config.smoothing.temperature,
-        threads=config.runtime.loader_threads,
-        sequence=settings.sequence,
-        targets=settings.targets,
-        padding_tokens=config.model.padding == "tokens",
-        mask_probability=settings.mask_probability if masks else None,
-        # Where nothing is left out, BERT4Rec's sequences end in the mask token that evaluation and serving append.
-        append_mask=masks and settings.sequence == "whole",
-        augmentation=Augmentation(**config.augmentation.model_dump()),
-    )
+    return BatchLoader(data, LoaderOptions.from_config(config), threads=config.runtime.loader_threads)
 
 
 def _stored_table(data: Dataset, width: int) -> Tensor:

@@ -64,7 +64,7 @@ class UniqueItems:
         groups = [[students.items, targets, negatives.reshape(-1)], []]
         if teachers and batch.teachers is not None and len(batch.teachers):
             groups[1].append(batch.teachers.items)
-        ids, (own, _), (inverse_T, inverse_M, inverse_N, *inverse_Z) = _native.distinct_items(groups)
+        ids, (own, _), (inverse_T, inverse_M, inverse_N, *inverse_Z) = _native.unique_items(groups)
         return UniqueItems(
             students_n=to_device(ids[:own], device),
             teachers_m=to_device(ids[own:], device),

@@ -5,7 +5,7 @@
 use crate::rng::{Bound, Draws};
 use crate::{Error, Result};
 
-/// Draws of a showing: whether, how, where the part starts, one spare, then one for each place of the window.
+/// Draws of a masking pass: whether, how, where the part starts, one spare, then one for each place of the window.
 const COIN: u64 = 0;
 const WHICH: u64 = 1;
 const START: u64 = 2;
@@ -79,7 +79,7 @@ impl Augmentation {
         }))
     }
 
-    /// How a student is changed in this showing, if it is: one of the ways that are on, all alike.
+    /// How a student is changed in this masking pass, if it is: one of the ways that are on, all alike.
     #[must_use]
     pub fn choose(&self, draws: &Draws) -> Option<Way> {
         (u64::from(draws.word(COIN, 0)) < self.chance)

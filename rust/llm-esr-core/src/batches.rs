@@ -1,12 +1,15 @@
 //! One training step's inputs: students, teachers and negatives.
 
-use crate::recipe::{Kind, Recipe};
+use crate::batch_builder::BatchBuilder;
+use crate::histories::Histories;
+use crate::negative_sampling::NegativeSampling;
+use crate::negatives::Negatives;
 use crate::rng::Stream;
 use crate::seen::{Collisions, Seen};
 use crate::sequences::{Sequences, Span, Workspace};
-use crate::store::{Histories, SimilarUsers};
+use crate::store::SimilarUsers;
 
-impl Recipe {
+impl BatchBuilder {
     /// Makes one step's batch of the entries at `places`, in `batch`'s memory.
     pub fn fill(
         &self,
@@ -18,7 +21,7 @@ impl Recipe {
     ) {
         batch.clear();
         (batch.epoch, batch.step) = (epoch, step);
-        self.entries_at(places, &mut batch.users, &mut batch.showings);
+        self.entries_at(places, &mut batch.users, &mut batch.masking_passes);
         // Users lie anywhere in the files. What is read next is asked for here, and comes while other work is done.
         let histories = self.store.histories();
         for &user in &batch.users {
@@ -29,11 +32,12 @@ impl Recipe {
             self.find_teachers(histories, similar, batch, scratch);
         }
         self.fill_students(histories, batch, scratch);
-        match self.kind {
-            Kind::None => {}
-            Kind::Own(n) => self.fill_own(n, histories, batch, scratch),
-            Kind::Shared(n) => self.fill_shared(n, histories, batch, scratch),
-            Kind::InBatch => fill_in_batch(histories, batch, scratch),
+        if let Some(negatives) = &self.negatives {
+            match negatives.sampling {
+                NegativeSampling::Own => self.fill_own(negatives, histories, batch, scratch),
+                NegativeSampling::Shared => self.fill_shared(negatives, histories, batch, scratch),
+                NegativeSampling::InBatch => fill_in_batch(histories, batch, scratch),
+            }
         }
         if self.similar.is_some() {
             self.fill_teachers(histories, batch, scratch);
@@ -53,19 +57,22 @@ impl Recipe {
 
     fn fill_own(
         &self,
-        n: usize,
+        negatives: &Negatives,
         histories: Histories<'_>,
         batch: &mut Batch,
         scratch: &mut Scratch,
     ) {
+        let n = negatives.count;
         batch.negatives_width = n;
-        let Some(catalogue) = &self.catalogue else {
+        let Some(catalogue) = &negatives.catalogue else {
             return;
         };
         let students = &batch.students;
-        for (row, (&user, &showing)) in batch.users.iter().zip(&batch.showings).enumerate() {
+        for (row, (&user, &masking_pass)) in
+            batch.users.iter().zip(&batch.masking_passes).enumerate()
+        {
             let history = histories.of(user as usize);
-            let draws = self.draws(batch.epoch, Stream::OwnNegatives, showing, user);
+            let draws = self.draws(batch.epoch, Stream::OwnNegatives, masking_pass, user);
             let rows = students
                 .tokens(row)
                 .map(|token| (students.place(token), students.targets[token]))
@@ -85,13 +92,14 @@ impl Recipe {
 
     fn fill_shared(
         &self,
-        n: usize,
+        negatives: &Negatives,
         histories: Histories<'_>,
         batch: &mut Batch,
         scratch: &mut Scratch,
     ) {
+        let n = negatives.count;
         (batch.negatives_width, batch.shared) = (n, true);
-        let Some(catalogue) = &self.catalogue else {
+        let Some(catalogue) = &negatives.catalogue else {
             return;
         };
         let draws = self.draws(batch.epoch, Stream::SharedNegatives, 0, batch.step as i64);
@@ -152,14 +160,27 @@ impl Recipe {
         } = scratch;
         let teachers = &mut batch.teachers;
         let items = histories.items();
-        if self.frame.is_bare() {
-            teachers.gather(items, spans, self.layout, self.frame.max_len, workspace);
+        if self.reading.window.is_bare() {
+            teachers.gather(
+                items,
+                spans,
+                self.reading.layout,
+                self.reading.window.max_len,
+                workspace,
+            );
         } else {
             teachers.clear();
             for span in &*spans {
-                teachers.push(&items[span.start..span.start + span.length], self.frame);
+                teachers.push(
+                    &items[span.start..span.start + span.length],
+                    self.reading.window,
+                );
             }
-            teachers.lay_out(self.layout, self.frame.max_len, &mut workspace.packer);
+            teachers.lay_out(
+                self.reading.layout,
+                self.reading.window.max_len,
+                &mut workspace.packer,
+            );
         }
     }
 }
@@ -248,8 +269,8 @@ pub struct Batch {
     pub step: u64,
     /// The students' user numbers, `[B]`.
     pub users: Vec<i64>,
-    /// Which showing of the user this is, `[B]`; 0 where users are shown once an epoch.
-    pub showings: Vec<i8>,
+    /// Which masking pass of the user this is, `[B]`; 0 where users are shown once an epoch.
+    pub masking_passes: Vec<i8>,
     /// The students' sequences, in the order of `users`.
     pub students: Sequences,
     /// The distinct similar users' sequences, by rising user number.
@@ -272,7 +293,7 @@ impl Batch {
     /// Forgets the step, keeps the memory; sequences are overwritten as a whole.
     fn clear(&mut self) {
         self.users.clear();
-        self.showings.clear();
+        self.masking_passes.clear();
         self.teacher_index.clear();
         self.similar_users = 0;
         self.negatives.clear();

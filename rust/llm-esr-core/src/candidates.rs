@@ -18,7 +18,7 @@ pub enum Part {
 /// For each user `n` distinct items that the user never met, uniform, `[users, n]`.
 ///
 /// # Errors
-/// A user outside the data, or one who leaves fewer than `n` items unmet.
+/// A user outside the data, or one who leaves fewer than `n` items unseen.
 pub fn sample(store: &Store, users: &[i64], part: Part, n: usize, seed: u64) -> Result<Vec<i32>> {
     let mut out = Vec::with_capacity(users.len() * n);
     if users.is_empty() {
@@ -45,10 +45,10 @@ pub fn sample(store: &Store, users: &[i64], part: Part, n: usize, seed: u64) -> 
             Part::Validation => store.until_validation_ends(user as usize),
             Part::Test => store.sequence(user as usize),
         };
-        let unmet = catalogue.count_unmet(history, &mut met);
-        if unmet < n {
+        let unseen = catalogue.count_unseen(history, &mut met);
+        if unseen < n {
             let message = format!(
-                "user {user} leaves {unmet} of {} items unmet, fewer than the {n} asked for; ask for fewer",
+                "user {user} leaves {unseen} of {} items unseen, fewer than the {n} asked for; ask for fewer",
                 store.n_items()
             );
             return Err(Error::argument("candidates", message));
@@ -97,7 +97,7 @@ mod tests {
         ) {
             let catalogue = Catalogue::all(60);
             let mut met = Seen::new(60);
-            let n = n.min(catalogue.count_unmet(&history, &mut met));
+            let n = n.min(catalogue.count_unseen(&history, &mut met));
             let draws = Draws::new(1, 2, Stream::Candidates, 0, 9);
             let mut out = Vec::new();
             draw_distinct(&catalogue, &draws, n, &history, &mut met, &mut out);

@@ -1,23 +1,31 @@
 //! Sequences, batches, negatives, similar users and table reading for `llm-esr`; knows nothing of Python.
+//!
+//! `unsafe` is denied but in `mapped.rs` (memory maps, large pages, prefetching). The bindings have it in `arrays.rs`
+//! (NumPy arrays over memory of ours) and `threads.rs` (torch's thread pool).
 
+mod aligned_copy;
 pub mod attention;
 pub mod augmentation;
+pub mod batch_builder;
 pub mod batches;
 mod best;
 pub mod candidates;
-pub mod distinct;
+pub mod choice;
+mod copying;
 pub mod dropout;
 pub mod errors;
+pub mod histories;
 pub mod loader;
 mod log_q;
 pub mod mapped;
 pub mod masking;
-mod near;
+pub mod negative_sampling;
 pub mod negatives;
+pub mod options;
+mod packed_range;
 pub mod packing;
 pub mod pool;
 pub mod ranks;
-pub mod recipe;
 pub mod rng;
 pub mod seen;
 pub mod sequences;
@@ -27,6 +35,8 @@ pub mod smoothing;
 pub mod store;
 mod students;
 pub mod tables;
+pub mod unique_items;
+pub mod window;
 pub mod workers;
 
 pub use errors::{Error, Result};

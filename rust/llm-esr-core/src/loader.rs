@@ -11,9 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::batch_builder::BatchBuilder;
 use crate::batches::Scratch;
 use crate::pool::{Pool, Pooled, lock};
-use crate::recipe::Recipe;
 use crate::{Error, Result};
 
 /// Who takes which share of an epoch's order.
@@ -44,7 +44,7 @@ impl Shares {
 /// Makes epochs of batches.
 #[derive(Debug)]
 pub struct Loader {
-    recipe: Arc<Recipe>,
+    builder: Arc<BatchBuilder>,
     shares: Shares,
     threads: usize,
     pool: Mutex<Arc<Pool>>,
@@ -55,7 +55,7 @@ impl Loader {
     ///
     /// # Errors
     /// A batch size of 0, or a rank that is none of the world's.
-    pub fn new(recipe: Recipe, shares: Shares, threads: usize) -> Result<Self> {
+    pub fn new(builder: BatchBuilder, shares: Shares, threads: usize) -> Result<Self> {
         if shares.batch_size == 0 {
             return Err(Error::argument(
                 "batch_size",
@@ -70,7 +70,7 @@ impl Loader {
             return Err(Error::argument("rank", message));
         }
         Ok(Self {
-            recipe: Arc::new(recipe),
+            builder: Arc::new(builder),
             shares,
             threads,
             pool: Mutex::new(Arc::new(Pool::new(ahead(threads) + 4))),
@@ -79,30 +79,30 @@ impl Loader {
 
     /// What batches are made from.
     #[must_use]
-    pub fn recipe(&self) -> &Recipe {
-        &self.recipe
+    pub fn builder(&self) -> &BatchBuilder {
+        &self.builder
     }
 
     /// Steps an epoch; the same on all ranks.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        (self.recipe.entries() as usize).div_ceil(self.shares.batch_size) as u64
+        (self.builder.entries() as usize).div_ceil(self.shares.batch_size) as u64
     }
 
     /// An epoch's batches from `first_step` on.
     #[must_use]
     pub fn batches(&self, epoch: u64, first_step: u64) -> Batches {
         let order = if self.shares.shuffle {
-            self.recipe.order(epoch)
+            self.builder.order(epoch)
         } else {
-            (0..self.recipe.entries()).collect()
+            (0..self.builder.entries()).collect()
         };
         let mut pool = lock(&self.pool);
         if pool.is_of_another_process() {
             *pool = pool.another();
         }
         let job = Job {
-            recipe: Arc::clone(&self.recipe),
+            builder: Arc::clone(&self.builder),
             shares: self.shares,
             order,
             epoch,
@@ -122,7 +122,7 @@ fn ahead(threads: usize) -> usize {
 /// One epoch's work.
 #[derive(Debug, Clone)]
 struct Job {
-    recipe: Arc<Recipe>,
+    builder: Arc<BatchBuilder>,
     shares: Shares,
     order: Vec<u32>,
     epoch: u64,
@@ -136,11 +136,11 @@ impl Job {
     fn make(&self, step: u64, scratch: &mut Scratch) -> Pooled {
         let mut made = Pool::take(&self.pool);
         // The thread's next two steps, as far as can be told before another one takes them.
-        self.recipe
+        self.builder
             .prefetch_students(self.places(step.saturating_add(2 * self.stride)));
-        self.recipe
+        self.builder
             .prefetch(self.places(step.saturating_add(self.stride)));
-        self.recipe
+        self.builder
             .fill(self.epoch, step, self.places(step), scratch, &mut made);
         made
     }
@@ -150,7 +150,7 @@ impl Job {
     }
 
     fn scratch(&self) -> Scratch {
-        Scratch::new(self.recipe.store.n_items())
+        Scratch::new(self.builder.store.n_items())
     }
 }
 

@@ -3,10 +3,12 @@
 //! Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic language model",
 //! 2008; for the step's own targets Yi et al., "Sampling-bias-corrected neural modeling" (2019).
 
+use crate::batch_builder::BatchBuilder;
 use crate::masking::Masking;
-use crate::recipe::{Kind, Recipe, Targets};
+use crate::negative_sampling::NegativeSampling;
+use crate::options::Targets;
 
-impl Recipe {
+impl BatchBuilder {
     /// The logarithm of each item's chance in one draw of a negative, before the user's items are left out,
     /// `[n_items + 1]`; index 0 is padding's and 0. None without negatives or without students.
     ///
@@ -15,16 +17,15 @@ impl Recipe {
     /// that no number is infinite.
     #[must_use]
     pub fn log_q(&self) -> Option<Vec<f32>> {
-        let chances = match (self.kind, &self.catalogue) {
-            (Kind::None, _) => return None,
-            (Kind::InBatch, _) => {
-                let counts = self.target_counts();
-                match &self.smoothing {
-                    None => counts,
-                    Some(smoothing) => smoothing.spread(&counts),
-                }
+        let negatives = self.negatives.as_ref()?;
+        let chances = if negatives.sampling == NegativeSampling::InBatch {
+            let counts = self.target_counts();
+            match &self.smoothing {
+                None => counts,
+                Some(smoothing) => smoothing.spread(&counts),
             }
-            (_, catalogue) => catalogue.as_ref()?.chances(self.store.n_items()),
+        } else {
+            negatives.catalogue.as_ref()?.chances(self.store.n_items())
         };
         let total: f64 = chances.iter().sum();
         let least = chances
@@ -52,13 +53,14 @@ impl Recipe {
             let (span, behind) = (self.span(histories, user as usize), self.behind());
             let next = &histories.items()[span.start..span.start + span.length + behind];
             // The oldest item follows none that is shown, unless padding is.
-            let from_padding = self.frame.padding_tokens && self.targets == Targets::Last;
+            let from_padding =
+                self.reading.window.padding_tokens && self.reading.targets == Targets::Last;
             let next = if next.len() == 1 && behind == 1 && from_padding {
                 next
             } else {
                 next.get(1..).unwrap_or_default()
             };
-            let aimed = match self.targets {
+            let aimed = match self.reading.targets {
                 Targets::Every => next,
                 Targets::Last => &next[next.len().saturating_sub(1)..],
             };
@@ -70,8 +72,9 @@ impl Recipe {
     }
 
     fn count_masked(&self, masking: &Masking, history: &[i32], counts: &mut [f64]) {
-        let window = &history[history.len().saturating_sub(self.frame.max_len)..];
-        let full = self.frame.mask_token.is_some() && window.len() == self.frame.max_len;
+        let window = &history[history.len().saturating_sub(self.reading.window.max_len)..];
+        let full =
+            self.reading.window.mask_token.is_some() && window.len() == self.reading.window.max_len;
         for &item in &window[usize::from(full)..] {
             counts[item as usize] += masking.probability();
         }

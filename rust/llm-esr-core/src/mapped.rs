@@ -14,8 +14,13 @@ compile_error!("the .npy files of a data folder are little-endian and are mapped
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
+/// What memory in pages may hold: any bit pattern is a value.
+pub trait Plain: Copy + Send + Sync + 'static + private::Sealed {}
+
+impl<T: Copy + Send + Sync + 'static + private::Sealed> Plain for T {}
+
 /// A number that a `.npy` file may hold: any bit pattern is a value.
-pub trait Number: Copy + Send + Sync + 'static + private::Sealed {
+pub trait Number: Plain {
     /// The type as `.npy` headers write it.
     const DESCR: &'static str;
     /// The type's usual name.
@@ -26,6 +31,7 @@ mod private {
     pub trait Sealed {}
     impl Sealed for i32 {}
     impl Sealed for i64 {}
+    impl Sealed for crate::packed_range::PackedRange {}
     impl Sealed for f32 {}
 }
 
@@ -50,7 +56,7 @@ pub struct Paged<T> {
     number: PhantomData<T>,
 }
 
-impl<T: Number> Paged<T> {
+impl<T: Plain> Paged<T> {
     /// `len` zeros.
     ///
     /// # Errors

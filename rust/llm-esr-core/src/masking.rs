@@ -20,8 +20,8 @@ pub struct Masking {
 }
 
 impl Masking {
-    /// Showings of a user in an epoch: one masked at random, one with the last item masked.
-    pub const SHOWINGS: u32 = 2;
+    /// Masking passes of a user in an epoch: one masked at random, one with the last item masked.
+    pub const PASSES: u32 = 2;
 
     /// Each token is masked with `probability`; the mask token is `n_items + 1`.
     ///
@@ -39,7 +39,7 @@ impl Masking {
         })
     }
 
-    /// How likely a token is masked in the random showing.
+    /// How likely a token is masked in the random masking pass.
     #[must_use]
     pub fn probability(&self) -> f64 {
         self.chance as f64 / 4_294_967_296.0

@@ -3,6 +3,7 @@
 //! Own negatives are rejected while the user met them, a bounded number of times, and then drawn exactly from what is
 //! left: they are *never* a seen item, however much a user saw.
 
+use crate::negative_sampling::{Distribution, Drawable, NegativeSampling};
 use crate::rng::{Bound, Draws, WORDS, Words};
 use crate::seen::Seen;
 use crate::{Error, Result};
@@ -12,6 +13,17 @@ pub const ATTEMPTS: u64 = 16;
 
 /// Total of the integer weights: exact sums in 64 bits, and finer than any count.
 const WEIGHT_SCALE: f64 = (1_u64 << 48) as f64;
+
+/// The negatives of a batch.
+#[derive(Debug)]
+pub struct Negatives {
+    /// Which they are.
+    pub sampling: NegativeSampling,
+    /// How many, where they are drawn.
+    pub count: usize,
+    /// What they are drawn from; there where they are drawn and somebody trains.
+    pub catalogue: Option<Catalogue>,
+}
 
 /// Which items are drawn, and how often.
 #[derive(Debug)]
@@ -35,14 +47,19 @@ struct Popularity {
 impl Catalogue {
     /// Items to draw from; `counts[id]` is how often training met an item (index 0 is padding's).
     ///
-    /// With `only_met`, items that training never met are left out. With an `exponent` an item's weight is its count
-    /// to that power, without it all weigh the same; an item without weight is never drawn.
+    /// An item without weight is never drawn.
     ///
     /// # Errors
     /// No item is left.
-    pub fn new(counts: &[u64], only_met: bool, exponent: Option<f64>) -> Result<Self> {
-        let weight = |id: usize| exponent.map_or(1.0, |power| (counts[id] as f64).powf(power));
-        let drawable = |&id: &usize| (counts[id] > 0 || !only_met) && weight(id) > 0.0;
+    pub fn new(
+        counts: &[u64],
+        drawable: Drawable,
+        distribution: Distribution,
+        exponent: f64,
+    ) -> Result<Self> {
+        let weight = |id: usize| distribution.weight(counts[id], exponent);
+        let all = drawable == Drawable::All;
+        let drawable = |&id: &usize| (counts[id] > 0 || all) && weight(id) > 0.0;
         let items: Vec<i32> = (1..counts.len())
             .filter(drawable)
             .map(|id| id as i32)
@@ -54,7 +71,7 @@ impl Catalogue {
             ));
         }
         let len = items.len() as u32;
-        let popularity = exponent.map(|_| {
+        let popularity = (distribution != Distribution::Uniform).then(|| {
             let weights: Vec<f64> = items.iter().map(|&id| weight(id as usize)).collect();
             Popularity::new(&weights)
         });
@@ -129,7 +146,7 @@ impl Catalogue {
     }
 
     /// How many of the catalogue's items are none of `history`.
-    pub fn count_unmet(&self, history: &[i32], seen: &mut Seen) -> usize {
+    pub fn count_unseen(&self, history: &[i32], seen: &mut Seen) -> usize {
         let met = history
             .iter()
             .filter(|&&item| seen.mark_one(item) && self.rank(item).is_some())
@@ -157,7 +174,7 @@ impl Catalogue {
     /// Appends `n` items for each of a user's rows; `draw = position x n + k` names a row's k-th.
     ///
     /// `seen` holds the user's `history` and nothing else; a row's target is avoided too. At least one item of the
-    /// catalogue must be neither (see [`Catalogue::count_unmet`]).
+    /// catalogue must be neither (see [`Catalogue::count_unseen`]).
     pub fn draw_own(
         &self,
         draws: &Draws,
@@ -301,6 +318,14 @@ fn alias_cells(cumulative: &[u64]) -> Vec<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn by_power(counts: &[u64], drawable: Drawable, power: Option<f64>) -> Result<Catalogue> {
+        match power {
+            None => Catalogue::new(counts, drawable, Distribution::Uniform, 1.0),
+            Some(power) => Catalogue::new(counts, drawable, Distribution::Popularity, power),
+        }
+    }
+
     use crate::rng::Stream;
     use proptest::prelude::*;
 
@@ -322,7 +347,7 @@ mod tests {
         let history: Vec<i32> = (1..=4000).filter(|&item| item != 1234).collect();
         let counts: Vec<u64> = (0..=4000).collect();
         for exponent in [None, Some(1.0), Some(0.5)] {
-            let catalogue = Catalogue::new(&counts, false, exponent).unwrap();
+            let catalogue = by_power(&counts, Drawable::All, exponent).unwrap();
             assert_eq!(own(&catalogue, &history, &[5, 6], 3), [1234; 6]);
         }
     }
@@ -330,14 +355,14 @@ mod tests {
     #[test]
     fn items_without_a_training_count_are_not_drawn_unless_the_whole_catalogue_is_asked_for() {
         let counts = [0, 5, 0, 1, 0, 0, 9];
-        let met = Catalogue::new(&counts, true, None).unwrap();
+        let met = by_power(&counts, Drawable::Training, None).unwrap();
         assert!(
             own(&met, &[1], &[1; 40], 5)
                 .iter()
                 .all(|item| [3, 6].contains(item))
         );
         let all = own(
-            &Catalogue::new(&counts, false, None).unwrap(),
+            &by_power(&counts, Drawable::All, None).unwrap(),
             &[1],
             &[1; 40],
             5,
@@ -348,7 +373,7 @@ mod tests {
     #[test]
     fn popular_items_are_drawn_in_proportion_to_their_weight() {
         let counts = [0, 1, 4, 16, 0, 25, 100];
-        let catalogue = Catalogue::new(&counts, true, Some(0.5)).unwrap();
+        let catalogue = by_power(&counts, Drawable::Training, Some(0.5)).unwrap();
         let mut out = Vec::new();
         catalogue.draw_shared(&draws(0), 200_000, &mut out);
         let total: f64 = counts.iter().map(|&c| (c as f64).sqrt()).sum();
@@ -378,8 +403,8 @@ mod tests {
 
     #[test]
     fn a_catalogue_without_items_is_refused() {
-        assert!(Catalogue::new(&[0, 0, 0], true, None).is_err());
-        assert!(Catalogue::new(&[0, 0, 0], false, Some(1.0)).is_err());
+        assert!(by_power(&[0, 0, 0], Drawable::Training, None).is_err());
+        assert!(by_power(&[0, 0, 0], Drawable::All, Some(1.0)).is_err());
     }
 
     proptest! {
@@ -394,9 +419,9 @@ mod tests {
             let history: Vec<i32> = history.iter().map(|item| within(item) as i32 + 1).collect();
             let targets: Vec<i32> = targets.iter().map(|item| within(item) as i32 + 1).collect();
             let counts: Vec<u64> = (0..=u64::from(n_items)).map(|id| id % 7 + 1).collect();
-            let catalogue = Catalogue::new(&counts, true, exponent).unwrap();
+            let catalogue = by_power(&counts, Drawable::Training, exponent).unwrap();
             let mut seen = Seen::new(5000);
-            prop_assume!(catalogue.count_unmet(&history, &mut seen) > 1);
+            prop_assume!(catalogue.count_unseen(&history, &mut seen) > 1);
             let out = own(&catalogue, &history, &targets, 9);
             prop_assert_eq!(out.len(), targets.len() * 9);
             for (row, &target) in out.chunks(9).zip(&targets) {

@@ -1,6 +1,6 @@
 //! Rows that several sequences share.
 
-use crate::sequences::{CHUNK, Sequences, write_run};
+use crate::copying::{CHUNK, write_run};
 
 /// As `write_run`, for `length` slots; whole chunks of `row` are written where they fit.
 #[inline]
@@ -32,12 +32,11 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Fills `slots`, `rows` and `width`: rows are as wide as the longest sequence.
-    pub(crate) fn pack(&mut self, sequences: &mut Sequences) {
+    /// Fills the slots of the sequences between `offsets`; returns rows and their width, that of the longest sequence.
+    pub(crate) fn pack(&mut self, offsets: &[i64], slots: &mut Vec<i32>) -> (usize, usize) {
         let Self { order, room, .. } = self;
-        let width = lengths(&sequences.offsets).max().unwrap_or(0) as usize;
-        sort(&sequences.offsets, width, &mut self.starts, order);
-        let slots = &mut sequences.slots;
+        let width = lengths(offsets).max().unwrap_or(0) as usize;
+        sort(offsets, width, &mut self.starts, order);
         room.clear();
         let (mut length, mut row, mut full) = (u32::MAX, 0, 0);
         // Empty sequences, the shortest, have no place.
@@ -67,7 +66,7 @@ impl Packer {
             let end = (row + 1) * width;
             slots[end - left as usize..end].fill(-1);
         }
-        (sequences.rows, sequences.width) = (room.len(), width);
+        (room.len(), width)
     }
 }
 

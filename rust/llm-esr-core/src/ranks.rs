@@ -28,7 +28,7 @@ pub struct Question<'a> {
     pub items: usize,
     /// The item of each row whose rank is asked for, `[rows]`; empty where none is.
     pub targets: &'a [i32],
-    /// Earlier items of all rows, one row's after another's, which are no rivals and in no list; empty where they are.
+    /// Earlier items of all rows, one row's after another's, which are no competitors and in no list; empty where they are.
     pub seen: &'a [i32],
     /// Where each row's earlier items start, `[rows + 1]`; empty where there are none.
     pub offsets: &'a [i64],
@@ -39,9 +39,9 @@ pub struct Question<'a> {
 /// What was found, a row each.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
-    /// Rivals of the target with a higher score.
+    /// Competitors of the target with a higher score.
     pub above: Vec<i64>,
-    /// Rivals with the same score.
+    /// Competitors with the same score.
     pub tied: Vec<i64>,
     /// The best items' ids, best first, equal scores by id, `[rows, k]`; 0 where nothing above minus infinity is left.
     pub ids: Vec<i32>,
@@ -195,14 +195,14 @@ impl WithSimd for Portion<'_, '_> {
                 read(simd, scores, mark, &seen, (k > 0).then_some(&mut best));
             *unknown = reach + below < items;
             if let Some(target) = target {
-                let rival = |pass: fn(&f32, &f32) -> bool| {
+                let competitor = |pass: fn(&f32, &f32) -> bool| {
                     let others = seen.iter().filter(|&id| id != target);
                     others
                         .filter(|&&id| pass(&scores[id as usize - 1], &mark))
                         .count() as i64
                 };
-                task.above[number] = above as i64 - rival(f32::gt);
-                task.tied[number] = reach as i64 - above as i64 - 1 - rival(f32::eq);
+                task.above[number] = above as i64 - competitor(f32::gt);
+                task.tied[number] = reach as i64 - above as i64 - 1 - competitor(f32::eq);
             }
             if k > 0 {
                 for (place, (score, column)) in best.drain().enumerate() {
@@ -290,11 +290,11 @@ mod tests {
         question.seen_by(row, &mut seen);
         let target = question.targets[row];
         let mark = scores[target as usize - 1];
-        let rivals = (1..=question.items as i32)
+        let competitors = (1..=question.items as i32)
             .filter(|id| *id != target && !seen.contains(id))
             .map(|id| scores[id as usize - 1]);
-        let above = rivals.clone().filter(|&x| x > mark).count() as i64;
-        let tied = rivals.filter(|x| f32::eq(x, &mark)).count() as i64;
+        let above = competitors.clone().filter(|&x| x > mark).count() as i64;
+        let tied = competitors.filter(|x| f32::eq(x, &mark)).count() as i64;
         let mut list: Vec<(i32, f32)> = (1..=question.items as i32)
             .filter(|id| !seen.contains(id))
             .map(|id| (id, scores[id as usize - 1]))

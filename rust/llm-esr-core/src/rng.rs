@@ -1,6 +1,6 @@
 //! Counter-based random numbers (Philox4x64-10): a pure function of their key.
 //!
-//! A draw is named, not consumed: the key is (seed, epoch), the counter (user or step, d div 8, stream + showing,
+//! A draw is named, not consumed: the key is (seed, epoch), the counter (user or step, d div 8, stream + masking pass,
 //! attempt), and d mod 8 picks one of the block's eight 32-bit words, the low half of each 64-bit word first. So
 //! nothing depends on threads, ranks or on where a run resumed.
 //!
@@ -13,7 +13,7 @@ const ROUNDS: usize = 10;
 /// 32-bit words in one block.
 pub const WORDS: u64 = 8;
 
-/// What a stream's numbers are for. The lowest eight bits of the counter's third word hold the showing.
+/// What a stream's numbers are for. The lowest eight bits of the counter's third word hold the masking pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Stream {
@@ -67,11 +67,11 @@ pub struct Draws {
 impl Draws {
     /// Draws of `owner`, a user or a step.
     #[must_use]
-    pub fn new(seed: u64, epoch: u64, stream: Stream, showing: u8, owner: u64) -> Self {
+    pub fn new(seed: u64, epoch: u64, stream: Stream, masking_pass: u8, owner: u64) -> Self {
         Self {
             key: [seed, epoch],
             owner,
-            stream: (stream as u64) << 8 | u64::from(showing),
+            stream: (stream as u64) << 8 | u64::from(masking_pass),
         }
     }
 

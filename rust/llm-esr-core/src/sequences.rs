@@ -2,67 +2,10 @@
 
 use std::ops::Range;
 
+use crate::copying::{CHUNK, copy_chunks, copy_whole, write_run};
 use crate::packing::Packer;
+use crate::window::{Layout, Window};
 use crate::{Error, Result};
-
-/// How sequences are laid out in the rows that attention works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
-    /// Several sequences share a row as wide as the longest of them (first-fit-decreasing).
-    Packed,
-    /// One row a sequence, `max_len` wide, padding on the left.
-    Padded,
-}
-
-/// How a history is shown: its newest items, and what stands around them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Frame {
-    /// The most tokens there are.
-    pub max_len: usize,
-    /// A token behind the newest item. Where the window is full the oldest item makes room for it; positions stay
-    /// what they were, so that its own is up to `max_len + 1`.
-    pub mask_token: Option<i32>,
-    /// Padding (item 0, position 0) before the oldest item, up to `max_len` tokens.
-    pub padding_tokens: bool,
-}
-
-impl Frame {
-    /// The newest `max_len` items and nothing else.
-    #[must_use]
-    pub fn bare(max_len: usize) -> Self {
-        Self {
-            max_len,
-            mask_token: None,
-            padding_tokens: false,
-        }
-    }
-
-    /// Whether items alone are shown.
-    #[must_use]
-    pub fn is_bare(self) -> bool {
-        self.mask_token.is_none() && !self.padding_tokens
-    }
-
-    /// Checks what the frame asks of the rows.
-    ///
-    /// # Errors
-    /// A `max_len` of 0, or padding tokens in packed rows.
-    pub fn check(self, layout: Layout) -> Result<()> {
-        if self.max_len == 0 {
-            return Err(Error::argument(
-                "max_len",
-                "0; a sequence holds at least 1 item",
-            ));
-        }
-        if self.padding_tokens && layout == Layout::Packed {
-            return Err(Error::argument(
-                "padding_tokens",
-                "sequences filled up to max_len cannot share rows; use layout 'padded' (train.layout=padded)",
-            ));
-        }
-        Ok(())
-    }
-}
 
 /// Sequences as flat tokens, oldest first: T tokens in S sequences, R rows of width W.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,7 +136,7 @@ impl Sequences {
         self.targets.clear();
         self.targets.resize(tokens, 0);
         if layout == Layout::Packed {
-            packer.pack(self);
+            self.pack(packer);
         }
     }
 
@@ -206,21 +149,21 @@ impl Sequences {
         self.offsets.push(0);
     }
 
-    /// Adds a history as `frame` shows it, without targets; returns where the items that are kept lie among the tokens.
-    pub fn push(&mut self, history: &[i32], frame: Frame) -> Range<usize> {
-        let window = &history[history.len().saturating_sub(frame.max_len)..];
-        let appended = usize::from(frame.mask_token.is_some());
-        let dropped = usize::from(appended + window.len() > frame.max_len);
-        let kept = &window[dropped..];
+    /// Adds the `window` of a history, without targets; returns where the items that are kept lie among the tokens.
+    pub fn push(&mut self, history: &[i32], window: Window) -> Range<usize> {
+        let newest = &history[history.len().saturating_sub(window.max_len)..];
+        let appended = usize::from(window.mask_token.is_some());
+        let dropped = usize::from(appended + newest.len() > window.max_len);
+        let kept = &newest[dropped..];
         let length = kept.len() + appended;
-        if frame.padding_tokens {
-            let first = self.items.len() + frame.max_len - length;
+        if window.padding_tokens {
+            let first = self.items.len() + window.max_len - length;
             self.items.resize(first, 0);
             self.positions.resize(first, 0);
         }
         let start = self.items.len();
         self.items.extend_from_slice(kept);
-        self.items.extend(frame.mask_token);
+        self.items.extend(window.mask_token);
         let position = dropped as i32 + 1;
         self.positions.extend(position..position + length as i32);
         self.targets.resize(self.items.len(), 0);
@@ -228,19 +171,19 @@ impl Sequences {
         start..start + kept.len()
     }
 
-    /// Shows flat histories as `frame` says; no token has a target.
+    /// The `window` of each of some flat histories; no token has a target.
     ///
     /// # Errors
     /// A `max_len` of 0, ids below 1 or from the mask token up, offsets that do not cut `items`, or padding tokens in
     /// packed rows.
-    pub fn build(items: &[i32], offsets: &[i64], frame: Frame, layout: Layout) -> Result<Self> {
-        frame.check(layout)?;
+    pub fn build(items: &[i32], offsets: &[i64], window: Window, layout: Layout) -> Result<Self> {
+        window.check(layout)?;
         check_cut(items.len(), offsets)?;
         if let Some(at) = items.iter().position(|&item| item < 1) {
             let message = format!("entry {at} is {}; item ids start at 1", items[at]);
             return Err(Error::argument("items", message));
         }
-        if let Some(token) = frame.mask_token
+        if let Some(token) = window.mask_token
             && let Some(at) = items.iter().position(|&item| item >= token)
         {
             let message = format!(
@@ -253,17 +196,17 @@ impl Sequences {
         let cuts = offsets
             .windows(2)
             .map(|pair| (pair[0] as usize, pair[1] as usize));
-        if frame.is_bare() {
+        if window.is_bare() {
             let spans: Vec<Span> = cuts
-                .map(|(start, end)| Span::last(start, end, frame.max_len))
+                .map(|(start, end)| Span::last(start, end, window.max_len))
                 .collect();
             let mut workspace = Workspace::default();
-            built.gather(items, &spans, layout, frame.max_len, &mut workspace);
+            built.gather(items, &spans, layout, window.max_len, &mut workspace);
         } else {
             for (start, end) in cuts {
-                built.push(&items[start..end], frame);
+                built.push(&items[start..end], window);
             }
-            built.lay_out(layout, frame.max_len, &mut Packer::default());
+            built.lay_out(layout, window.max_len, &mut Packer::default());
         }
         Ok(built)
     }
@@ -271,9 +214,13 @@ impl Sequences {
     /// Fills `slots`, `rows` and `width` from the offsets.
     pub fn lay_out(&mut self, layout: Layout, max_len: usize, packer: &mut Packer) {
         match layout {
-            Layout::Packed => packer.pack(self),
+            Layout::Packed => self.pack(packer),
             Layout::Padded => self.pad(max_len),
         }
+    }
+
+    fn pack(&mut self, packer: &mut Packer) {
+        (self.rows, self.width) = packer.pack(&self.offsets, &mut self.slots);
     }
 
     fn pad(&mut self, max_len: usize) {
@@ -321,52 +268,6 @@ pub struct Workspace {
 /// Bytes from which what is read lies beyond a processor's caches.
 pub(crate) const FAR: usize = 1 << 24;
 
-/// Numbers copied at once.
-pub(crate) const CHUNK: usize = 16;
-
-/// Copies all of `from`, reading nothing beyond it: there may be a cache line that nobody asked for.
-#[inline]
-fn copy_whole(from: &[i32], to: &mut [i32]) {
-    const GROUP: usize = 4;
-    let length = from.len();
-    let to = &mut to[..length];
-    // Most sequences are short: parts that overlap take any length without a jump, and the compiler calls nothing.
-    if let Some(last) = length.checked_sub(CHUNK) {
-        if length > 2 * CHUNK {
-            to.copy_from_slice(from);
-        } else {
-            to[..CHUNK].copy_from_slice(&from[..CHUNK]);
-            to[last..last + CHUNK].copy_from_slice(&from[last..last + CHUNK]);
-        }
-    } else if let Some(last) = length.checked_sub(GROUP) {
-        for k in 0..CHUNK / GROUP {
-            let at = (k * GROUP).min(last);
-            to[at..at + GROUP].copy_from_slice(&from[at..at + GROUP]);
-        }
-    } else {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from;
-        }
-    }
-}
-
-/// Copies whole chunks; both are equally long.
-#[inline]
-fn copy_chunks(from: &[i32], to: &mut [i32]) {
-    let (to, from) = (to.as_chunks_mut::<CHUNK>().0, from.as_chunks::<CHUNK>().0);
-    // Most sequences are one chunk or two: copies of known size are a few moves, and the compiler calls nothing.
-    if let (Some((to, more)), Some((from, rest))) = (to.split_first_mut(), from.split_first()) {
-        *to = *from;
-        if let (Some((to, more)), Some((from, rest))) = (more.split_first_mut(), rest.split_first())
-        {
-            *to = *from;
-            if !rest.is_empty() {
-                more.copy_from_slice(rest);
-            }
-        }
-    }
-}
-
 fn check_cut(n_items: usize, offsets: &[i64]) -> Result<()> {
     let good = offsets.first() == Some(&0)
         && offsets.last() == Some(&(n_items as i64))
@@ -389,14 +290,6 @@ fn write_padded(row: &mut [i32], length: usize, first: i32) {
     write_run(run, first);
 }
 
-/// Writes `first`, `first + 1`, ... into all slots.
-#[inline]
-pub(crate) fn write_run(slots: &mut [i32], first: i32) {
-    for (slot, token) in slots.iter_mut().zip(first..) {
-        *slot = token;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,7 +306,7 @@ mod tests {
     #[test]
     fn the_longest_sequences_come_first_into_the_first_row_with_room() {
         let (items, offsets) = of_lengths(&[2, 5, 3, 1]);
-        let built = Sequences::build(&items, &offsets, Frame::bare(9), Layout::Packed).unwrap();
+        let built = Sequences::build(&items, &offsets, Window::bare(9), Layout::Packed).unwrap();
         assert_eq!((built.rows, built.width), (3, 5));
         assert_eq!(
             built.slots,
@@ -425,7 +318,7 @@ mod tests {
     #[test]
     fn padded_rows_end_with_the_newest_item() {
         let (items, offsets) = of_lengths(&[2, 0, 4]);
-        let built = Sequences::build(&items, &offsets, Frame::bare(3), Layout::Padded).unwrap();
+        let built = Sequences::build(&items, &offsets, Window::bare(3), Layout::Padded).unwrap();
         assert_eq!(built.items, [1, 2, 4, 5, 6]);
         assert_eq!(built.offsets, [0, 2, 2, 5]);
         assert_eq!(built.slots, [-1, 0, 1, -1, -1, -1, 2, 3, 4]);
@@ -433,16 +326,16 @@ mod tests {
 
     #[test]
     fn what_stands_around_the_items_fits_into_the_window() {
-        let frame = |mask_token, padding_tokens| Frame {
+        let window = |mask_token, padding_tokens| Window {
             max_len: 3,
             mask_token,
             padding_tokens,
         };
         let mut pushed = Sequences::default();
-        assert_eq!(pushed.push(&[4, 5, 6, 7], frame(Some(9), true)), 0..2);
-        assert_eq!(pushed.push(&[5], frame(Some(9), true)), 4..5);
-        assert_eq!(pushed.push(&[], frame(Some(9), false)), 6..6);
-        assert_eq!(pushed.push(&[], frame(None, true)), 10..10);
+        assert_eq!(pushed.push(&[4, 5, 6, 7], window(Some(9), true)), 0..2);
+        assert_eq!(pushed.push(&[5], window(Some(9), true)), 4..5);
+        assert_eq!(pushed.push(&[], window(Some(9), false)), 6..6);
+        assert_eq!(pushed.push(&[], window(None, true)), 10..10);
         assert_eq!(pushed.items, [6, 7, 9, 0, 5, 9, 9, 0, 0, 0]);
         assert_eq!(pushed.positions, [2, 3, 4, 0, 1, 2, 1, 0, 0, 0]);
         assert_eq!(pushed.offsets, [0, 3, 6, 7, 10]);
@@ -464,7 +357,7 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_laid_out_too() {
-        let built = Sequences::build(&[], &[0], Frame::bare(3), Layout::Packed).unwrap();
+        let built = Sequences::build(&[], &[0], Window::bare(3), Layout::Packed).unwrap();
         assert_eq!((built.len(), built.rows, built.width), (0, 0, 0));
     }
 
@@ -472,10 +365,10 @@ mod tests {
     fn offsets_that_do_not_cut_the_items_are_refused() {
         for offsets in [vec![], vec![0, 2], vec![1, 3], vec![0, 3, 2, 3]] {
             assert!(
-                Sequences::build(&[1, 2, 3], &offsets, Frame::bare(3), Layout::Packed).is_err()
+                Sequences::build(&[1, 2, 3], &offsets, Window::bare(3), Layout::Packed).is_err()
             );
         }
-        assert!(Sequences::build(&[1, 0, 3], &[0, 3], Frame::bare(3), Layout::Packed).is_err());
+        assert!(Sequences::build(&[1, 0, 3], &[0, 3], Window::bare(3), Layout::Packed).is_err());
     }
 
     proptest! {
@@ -485,7 +378,7 @@ mod tests {
         ) {
             let (items, offsets) = of_lengths(&lengths);
             for layout in [Layout::Packed, Layout::Padded] {
-                let built = Sequences::build(&items, &offsets, Frame::bare(max_len), layout).unwrap();
+                let built = Sequences::build(&items, &offsets, Window::bare(max_len), layout).unwrap();
                 let mut tokens: Vec<i32> = built.slots.iter().copied().filter(|&t| t >= 0).collect();
                 tokens.sort_unstable();
                 prop_assert_eq!(tokens, (0..built.items.len() as i32).collect::<Vec<_>>());

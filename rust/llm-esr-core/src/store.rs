@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use crate::aligned_copy::AlignedCopy;
+use crate::histories::Histories;
 use crate::mapped::{Mapped, Paged, prefetch};
-use crate::near::Near;
+use crate::packed_range::PackedRange;
 use crate::sequences::FAR;
 use crate::{Error, Result};
 
@@ -16,20 +18,15 @@ pub struct Store {
     offsets: Mapped<i64>,
     items: Mapped<i32>,
     splits: Mapped<i64>,
-    /// Where each user's training sequence starts, and its length in the lowest bits: one cache line a user where the
-    /// files have two or three.
-    training: Paged<i64>,
+    /// Where each user's training sequence lies among the items.
+    training: Paged<PackedRange>,
     /// The training sequences once more, where that is worth its memory.
-    near: OnceLock<Near>,
+    aligned: OnceLock<AlignedCopy>,
     n_items: usize,
 }
 
 /// Bytes of items from which a walk of page tables costs more than reading them, up to what a copy may take.
 const WORTH_A_COPY: Range<usize> = FAR..1 << 29;
-/// Bits of a training sequence's length; a longer one has them all set and is looked up in the files.
-const LENGTH_BITS: u32 = if cfg!(test) { 4 } else { 24 };
-const LONG: i64 = (1 << LENGTH_BITS) - 1;
-
 impl Store {
     /// Opens `offsets.npy`, `items.npy` and `splits.npy` of a data folder.
     ///
@@ -44,7 +41,7 @@ impl Store {
             items: Mapped::open(&folder.join("items.npy"), 1)?,
             splits: Mapped::open(&folder.join("splits.npy"), 2)?,
             training,
-            near: OnceLock::new(),
+            aligned: OnceLock::new(),
             n_items,
         };
         if n_items >= i32::MAX as usize {
@@ -54,15 +51,15 @@ impl Store {
         store.check_offsets()?;
         check_ids(&store.items, 1, n_items as i32)?;
         store.check_splits()?;
-        store.note_training();
+        store.pack_training();
         Ok(store)
     }
 
-    fn note_training(&mut self) {
+    fn pack_training(&mut self) {
         let (offsets, splits) = (self.offsets.as_slice(), self.splits.as_slice());
         let users = offsets.iter().zip(splits.chunks_exact(2));
-        for (noted, (&start, ends)) in self.training.as_mut_slice().iter_mut().zip(users) {
-            *noted = start << LENGTH_BITS | ends[0].min(LONG);
+        for (range, (&start, ends)) in self.training.as_mut_slice().iter_mut().zip(users) {
+            *range = PackedRange::new(start, ends[0]);
         }
     }
 
@@ -130,9 +127,9 @@ impl Store {
 
     /// Copies training sequences of middling size to where reading them in any order is faster, in the background;
     /// until then they are read where they are.
-    pub fn bring_near(self: &Arc<Self>) {
+    pub fn align_training_in_background(self: &Arc<Self>) {
         let bytes = size_of_val(self.items.as_slice());
-        if WORTH_A_COPY.contains(&bytes) && self.near.get().is_none() {
+        if WORTH_A_COPY.contains(&bytes) && self.aligned.get().is_none() {
             let store = Arc::clone(self);
             thread::spawn(move || store.copy_training());
         }
@@ -140,8 +137,8 @@ impl Store {
 
     fn copy_training(&self) {
         // Without memory for it there is no copy, and nothing else changes.
-        if let Ok(near) = Near::copy(self.histories(), self.n_users()) {
-            let _ = self.near.set(near);
+        if let Ok(aligned) = AlignedCopy::copy(self.histories(), self.n_users()) {
+            let _ = self.aligned.set(aligned);
         }
     }
 
@@ -149,15 +146,11 @@ impl Store {
     #[must_use]
     #[inline]
     pub fn histories(&self) -> Histories<'_> {
-        let (items, notes) = match self.near.get() {
-            Some(near) => (near.items.as_slice(), near.notes.as_slice()),
+        let (items, ranges) = match self.aligned.get() {
+            Some(aligned) => (aligned.items.as_slice(), aligned.ranges.as_slice()),
             None => (self.items.as_slice(), self.training.as_slice()),
         };
-        Histories {
-            items,
-            notes,
-            splits: self.splits.as_slice(),
-        }
+        Histories::new(items, ranges, self.splits.as_slice())
     }
 
     /// Everything a user met, oldest first.
@@ -202,66 +195,6 @@ impl Store {
     #[must_use]
     pub fn splits(&self) -> &Mapped<i64> {
         &self.splits
-    }
-}
-
-/// Training sequences: what each user met before the end of training, oldest first.
-#[derive(Debug, Clone, Copy)]
-pub struct Histories<'a> {
-    items: &'a [i32],
-    notes: &'a [i64],
-    splits: &'a [i64],
-}
-
-impl<'a> Histories<'a> {
-    /// Numbers that hold all sequences, in some order.
-    #[must_use]
-    #[inline]
-    pub fn items(self) -> &'a [i32] {
-        self.items
-    }
-
-    /// Where a user's lies in `items`.
-    #[must_use]
-    #[inline]
-    pub fn range(self, user: usize) -> Range<usize> {
-        let noted = self.notes[user];
-        let start = (noted >> LENGTH_BITS) as usize;
-        start..start + self.length(user, noted & LONG)
-    }
-
-    #[inline]
-    fn length(self, user: usize, noted: i64) -> usize {
-        if noted == LONG {
-            self.splits[2 * user] as usize
-        } else {
-            noted as usize
-        }
-    }
-
-    /// A user's.
-    #[must_use]
-    #[inline]
-    pub fn of(self, user: usize) -> &'a [i32] {
-        &self.items[self.range(user)]
-    }
-
-    /// A user's note, were the sequence to start elsewhere.
-    pub(crate) fn moved(self, user: usize, start: usize) -> i64 {
-        (start as i64) << LENGTH_BITS | self.notes[user] & LONG
-    }
-
-    /// Asks for what `range` reads, ahead of it.
-    #[inline]
-    pub(crate) fn prefetch_range(self, user: usize) {
-        prefetch(self.notes, user);
-    }
-
-    /// Asks for both ends of a stretch of the items; what lies between in a long one comes along.
-    #[inline]
-    pub(crate) fn prefetch_items(self, start: usize, length: usize) {
-        prefetch(self.items, start);
-        prefetch(self.items, start + length.saturating_sub(1));
     }
 }
 
@@ -357,6 +290,7 @@ pub(crate) fn check_ids(ids: &Mapped<i32>, low: i32, high: i32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packed_range::LONG;
     use std::fs;
 
     fn npy(descr: &str, shape: &str, body: impl Iterator<Item = u8>) -> Vec<u8> {
@@ -391,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_training_sequence_that_is_too_long_to_be_noted_is_looked_up() {
+    fn a_training_sequence_that_is_too_long_to_be_packed_is_looked_up() {
         let long = LONG as usize;
         let store = store(&[3, LONG + 3, 0, LONG, 2]);
         let ranges: Vec<Range<usize>> = (0..5).map(|user| store.histories().range(user)).collect();
@@ -409,7 +343,7 @@ mod tests {
         let store = store(&[40, 0, 30, 5, 1, LONG + 9]);
         let before: Vec<&[i32]> = (0..6).map(|user| store.histories().of(user)).collect();
         store.copy_training();
-        assert!(store.near.get().is_some());
+        assert!(store.aligned.get().is_some());
         let after: Vec<&[i32]> = (0..6).map(|user| store.histories().of(user)).collect();
         assert_eq!(after, before);
         let lengths: Vec<usize> = after.iter().map(|history| history.len()).collect();

@@ -3,14 +3,15 @@
 use std::ops::Range;
 
 use crate::augmentation::{Augmentation, Way};
+use crate::batch_builder::BatchBuilder;
 use crate::batches::{Batch, Scratch};
+use crate::histories::Histories;
 use crate::masking::Masking;
-use crate::recipe::{Recipe, Targets};
+use crate::options::Targets;
 use crate::rng::{Draws, Stream, Words};
 use crate::sequences::Sequences;
-use crate::store::Histories;
 
-impl Recipe {
+impl BatchBuilder {
     pub(crate) fn fill_students(
         &self,
         histories: Histories<'_>,
@@ -21,7 +22,7 @@ impl Recipe {
             self.mask_students(histories, masking, batch);
         } else if let Some(augmentation) = &self.augmentation {
             self.augment_students(histories, augmentation, batch, &mut scratch.window);
-        } else if self.frame.is_bare() {
+        } else if self.reading.window.is_bare() {
             return self.gather_students(histories, batch, scratch);
         } else {
             self.push_students(histories, batch);
@@ -29,7 +30,7 @@ impl Recipe {
         let packer = &mut scratch.workspace.packer;
         batch
             .students
-            .lay_out(self.layout, self.frame.max_len, packer);
+            .lay_out(self.reading.layout, self.reading.window.max_len, packer);
     }
 
     /// The newest items of each student.
@@ -45,7 +46,13 @@ impl Recipe {
                 .map(|&user| self.span(histories, user as usize)),
         );
         let (students, items) = (&mut batch.students, histories.items());
-        students.gather(items, spans, self.layout, self.frame.max_len, workspace);
+        students.gather(
+            items,
+            spans,
+            self.reading.layout,
+            self.reading.window.max_len,
+            workspace,
+        );
         // A student has a training item, and so one behind what is read without the last.
         let behind = self.behind();
         for (row, (&user, span)) in batch.users.iter().zip(&*spans).enumerate() {
@@ -64,7 +71,7 @@ impl Recipe {
             let whole = histories.of(user as usize);
             let read = &whole[..whole.len().saturating_sub(self.behind())];
             let draws = self.draws(batch.epoch, Stream::Smoothing, 0, user);
-            let tokens = students.push(read, self.frame);
+            let tokens = students.push(read, self.reading.window);
             let window = &whole[read.len() - tokens.len()..];
             self.aim_pushed(&draws, window, tokens, students);
         }
@@ -95,7 +102,7 @@ impl Recipe {
             if let Some(way) = way {
                 Augmentation::change(way, &changes, window);
             }
-            let tokens = students.push(&window[..window.len() - behind], self.frame);
+            let tokens = students.push(&window[..window.len() - behind], self.reading.window);
             if let Some(Way::Mask(ratio)) = way {
                 augmentation.mask(ratio, &changes, &mut students.items[tokens.clone()]);
             }
@@ -113,29 +120,29 @@ impl Recipe {
     ) {
         if !tokens.is_empty() {
             self.aim(draws, &window[1..], &mut students.targets[tokens]);
-        } else if self.targets == Targets::Last
+        } else if self.reading.targets == Targets::Last
             && let Some(&only) = window.last()
             && let Some(newest) = students.targets.last_mut()
-            && self.frame.padding_tokens
+            && self.reading.window.padding_tokens
         {
             // The one item that such a student has is predicted from its padding.
             *newest = self.target(draws, 0, only);
         }
     }
 
-    /// Showing 0: the whole training sequence with items masked at random; showing 1: with its last item masked.
+    /// Masking pass 0: the whole training sequence with items masked at random; masking pass 1: with its last item masked.
     fn mask_students(&self, histories: Histories<'_>, masking: &Masking, batch: &mut Batch) {
         let students = &mut batch.students;
         students.clear();
-        for (&user, &showing) in batch.users.iter().zip(&batch.showings) {
-            let smoothing = self.draws(batch.epoch, Stream::Smoothing, showing, user);
-            let mut frame = self.frame;
-            if showing != 0 {
-                frame.mask_token = None;
+        for (&user, &masking_pass) in batch.users.iter().zip(&batch.masking_passes) {
+            let smoothing = self.draws(batch.epoch, Stream::Smoothing, masking_pass, user);
+            let mut window = self.reading.window;
+            if masking_pass != 0 {
+                window.mask_token = None;
             }
-            let tokens = students.push(histories.of(user as usize), frame);
-            if showing == 0 {
-                let draws = self.draws(batch.epoch, Stream::Masking, showing, user);
+            let tokens = students.push(histories.of(user as usize), window);
+            if masking_pass == 0 {
+                let draws = self.draws(batch.epoch, Stream::Masking, masking_pass, user);
                 let mut words = Words::new(draws);
                 for token in tokens {
                     let (item, place) = (students.items[token], students.place(token));
@@ -154,7 +161,7 @@ impl Recipe {
 
     /// Sets what the tokens predict of the items that follow them.
     fn aim(&self, draws: &Draws, next: &[i32], targets: &mut [i32]) {
-        match (self.targets, &self.smoothing) {
+        match (self.reading.targets, &self.smoothing) {
             (Targets::Every, None) => targets[..next.len()].copy_from_slice(next),
             (Targets::Every, Some(smoothing)) => smoothing.smooth(draws, next, targets),
             (Targets::Last, _) => {

@@ -1,4 +1,4 @@
-//! CSV and TSV rows, and the paper's `user item` pairs, with their physical line numbers; gzip is recognised by its magic bytes.
+//! CSV and TSV rows, and the paper's `user item` pairs, with their source line numbers; gzip is recognised by its magic bytes.
 //!
 //! A record that does not fit (another number of fields, invalid UTF-8, a quote that is never closed) is handed
 //! over as malformed and never ends the reading; only an unreadable file does.
@@ -51,9 +51,9 @@ impl TextColumn {
 /// A record that does not fit the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed {
-    /// The physical line it starts at, from 1.
+    /// The source line it starts at, from 1.
     pub line: i64,
-    /// The physical line it ends at.
+    /// The source line it ends at.
     pub last_line: i64,
     /// Its text, cut.
     pub text: String,
@@ -64,7 +64,7 @@ pub struct Malformed {
 /// Some rows of a table.
 #[derive(Debug, Default, Clone)]
 pub struct TableChunk {
-    /// The physical line each row starts at, from 1.
+    /// The source line each row starts at, from 1.
     pub lines: Vec<i64>,
     /// The columns asked for, each with as many fields as `lines`.
     pub columns: Vec<TextColumn>,

@@ -1,4 +1,4 @@
-//! NumPy arrays over memory that a Python object owns; the bindings' only `unsafe`.
+//! NumPy arrays over memory that a Python object owns; `unsafe`, as are the calls of torch's threads in `threads.rs`.
 #![allow(unsafe_code)]
 
 use numpy::ndarray::{ArrayView1, ArrayView2};

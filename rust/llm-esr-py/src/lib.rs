@@ -3,14 +3,15 @@
 mod arrays;
 mod attention;
 mod conversion;
-mod distinct;
 mod loader;
+mod options;
 mod ranks;
 mod sequences;
 mod similar;
 mod store;
 mod tables;
 mod threads;
+mod unique_items;
 
 use pyo3::prelude::*;
 
@@ -23,7 +24,7 @@ mod _native {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::store::register(module)?;
         super::attention::register(module)?;
-        super::distinct::register(module)?;
+        super::unique_items::register(module)?;
         super::sequences::register(module)?;
         super::loader::register(module)?;
         super::ranks::register(module)?;

@@ -4,20 +4,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
-use llm_esr_core::Error;
-use llm_esr_core::augmentation::Ratios;
+use llm_esr_core::batch_builder::BatchBuilder;
 use llm_esr_core::loader::{Batches, Loader, Shares, Waited};
 use llm_esr_core::pool::Pooled;
-use llm_esr_core::recipe::{Kind, Options, Recipe, Shown, Targets};
-use llm_esr_core::smoothing::Smoothing;
-use llm_esr_core::store::SimilarUsers;
 use numpy::{PyArray1, PyArray2};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::arrays::Keeper;
-use crate::conversion::{to_py, without_gil};
-use crate::sequences::{PySequences, layout_of};
+use crate::conversion::without_gil;
+use crate::options::LoaderOptions;
+use crate::sequences::PySequences;
 use crate::store::PyStore;
 
 /// Between two looks for Ctrl-C.
@@ -29,77 +26,28 @@ pub struct PyLoader(Loader);
 
 #[pymethods]
 impl PyLoader {
-    // Python names them all; one struct of options would be taken apart again right here.
-    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
     #[new]
-    #[pyo3(signature = (store, folder, *, seed, batch_size, max_len, layout, sequence, targets, padding_tokens,
-                        mask_probability, append_mask, augmentation, similar_users, negatives, n_negatives, exponent, only_met,
-                        smoothing, smoothing_temperature, threads, rank, world_size, shuffle))]
+    #[pyo3(signature = (store, folder, options, *, threads, rank, world_size))]
     fn new(
         py: Python<'_>,
         store: &PyStore,
         folder: PathBuf,
-        seed: u64,
-        batch_size: usize,
-        max_len: usize,
-        layout: &str,
-        sequence: &str,
-        targets: &str,
-        padding_tokens: bool,
-        mask_probability: Option<f64>,
-        append_mask: bool,
-        augmentation: (f64, f64, f64, f64),
-        similar_users: usize,
-        negatives: Option<&str>,
-        n_negatives: usize,
-        exponent: Option<f64>,
-        only_met: bool,
-        smoothing: f64,
-        smoothing_temperature: f64,
+        options: LoaderOptions,
         threads: usize,
         rank: usize,
         world_size: usize,
-        shuffle: bool,
     ) -> PyResult<Self> {
-        let (probability, crop, mask, reorder) = augmentation;
-        let options = Options {
-            seed,
-            max_len,
-            layout: layout_of(layout)?,
-            sequence: shown_of(sequence)?,
-            targets: targets_of(targets)?,
-            padding_tokens,
-            mask_probability,
-            append_mask,
-            augmentation: Ratios {
-                probability,
-                crop,
-                mask,
-                reorder,
-            },
-            kind: kind_of(negatives, n_negatives)?,
-            exponent,
-            only_met,
-        };
-        let shares = Shares {
-            batch_size,
-            rank,
-            world_size,
-            shuffle,
-        };
         let store = Arc::clone(&store.0);
         let loader = without_gil(py, || {
-            let similar = (similar_users > 0)
-                .then(|| SimilarUsers::open(&folder, store.n_users(), similar_users))
-                .transpose()?;
-            // Not `> 0.0`: an argument that is no probability must reach its check.
-            let smoothing = (smoothing != 0.0)
-                .then(|| {
-                    Smoothing::open(&folder, store.n_items(), smoothing, smoothing_temperature)
-                })
-                .transpose()?;
-            let recipe = Recipe::new(store, options, similar, smoothing)?;
-            Loader::new(recipe, shares, threads)
+            let options = options.read()?;
+            let shares = Shares {
+                batch_size: options.batch_size,
+                rank,
+                world_size,
+                shuffle: options.shuffle,
+            };
+            let builder = BatchBuilder::open(store, &folder, &options)?;
+            Loader::new(builder, shares, threads)
         })?;
         Ok(Self(loader))
     }
@@ -113,12 +61,12 @@ impl PyLoader {
     /// Users that train.
     #[getter]
     fn n_students(&self) -> u32 {
-        self.0.recipe().students().len()
+        self.0.builder().students().len()
     }
 
     /// The logarithm of each item's chance as a negative, float32 [I + 1]; None without negatives.
     fn log_q<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray1<f32>>>> {
-        let logs = without_gil(py, || Ok(self.0.recipe().log_q()))?;
+        let logs = without_gil(py, || Ok(self.0.builder().log_q()))?;
         Ok(logs.map(|logs| PyArray1::from_vec(py, logs)))
     }
 
@@ -126,45 +74,6 @@ impl PyLoader {
     fn batches(&self, py: Python<'_>, epoch: u64, first_step: u64) -> PyResult<PyBatches> {
         let batches = without_gil(py, || Ok(self.0.batches(epoch, first_step)))?;
         Ok(PyBatches(Mutex::new(batches)))
-    }
-}
-
-fn shown_of(name: &str) -> PyResult<Shown> {
-    match name {
-        "whole" => Ok(Shown::Whole),
-        "without-last" => Ok(Shown::WithoutLast),
-        _ => Err(to_py(Error::argument(
-            "sequence",
-            format!("'{name}'; expected 'whole' or 'without-last'"),
-        ))),
-    }
-}
-
-fn targets_of(name: &str) -> PyResult<Targets> {
-    match name {
-        "every" => Ok(Targets::Every),
-        "last" => Ok(Targets::Last),
-        _ => Err(to_py(Error::argument(
-            "targets",
-            format!("'{name}'; expected 'every' or 'last'"),
-        ))),
-    }
-}
-
-fn kind_of(name: Option<&str>, n: usize) -> PyResult<Kind> {
-    match name {
-        None => Ok(Kind::None),
-        Some("in-batch") => Ok(Kind::InBatch),
-        Some(_) if n == 0 => Err(to_py(Error::argument(
-            "n_negatives",
-            "0; expected at least 1, or negatives=None",
-        ))),
-        Some("shared") => Ok(Kind::Shared(n)),
-        Some("own") => Ok(Kind::Own(n)),
-        Some(other) => Err(to_py(Error::argument(
-            "negatives",
-            format!("'{other}'; expected 'shared', 'own', 'in-batch' or None"),
-        ))),
     }
 }
 
@@ -224,10 +133,10 @@ impl PyBatch {
         Self::vector(this, &this.get().0.users)
     }
 
-    /// Which showing of the user this is, int8 [B].
+    /// Which masking pass of the user this is, int8 [B].
     #[getter]
-    fn showings<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i8>> {
-        Self::vector(this, &this.get().0.showings)
+    fn masking_passes<'py>(this: &Bound<'py, Self>) -> Bound<'py, PyArray1<i8>> {
+        Self::vector(this, &this.get().0.masking_passes)
     }
 
     /// The students' sequences, in the order of `users`.

@@ -18,7 +18,7 @@ type Found<'py> = (
     Bound<'py, PyArray1<bool>>,
 );
 
-/// Reads each row of scores once: rivals above the target's score and tied with it, the k best ids and scores, and
+/// Reads each row of scores once: competitors above the target's score and tied with it, the k best ids and scores, and
 /// whether there is a NaN.
 #[pyfunction]
 #[pyo3(signature = (scores, targets, seen, k, threads))]

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use llm_esr_core::Error;
+use llm_esr_core::choice::Choice;
 use llm_esr_core::pool::Pooled;
-use llm_esr_core::sequences::{Frame, Layout, Sequences};
+use llm_esr_core::sequences::Sequences;
+use llm_esr_core::window::{Layout, Window};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1};
 use pyo3::prelude::*;
 
@@ -90,17 +91,6 @@ impl PySequences {
 }
 
 /// The layout of a name.
-pub fn layout_of(name: &str) -> PyResult<Layout> {
-    match name {
-        "packed" => Ok(Layout::Packed),
-        "padded" => Ok(Layout::Padded),
-        _ => Err(to_py(Error::argument(
-            "layout",
-            format!("'{name}'; expected 'packed' or 'padded'"),
-        ))),
-    }
-}
-
 /// Cuts flat histories to their last `max_len` items, and puts mask and padding tokens around them.
 #[pyfunction]
 #[pyo3(signature = (items, offsets, max_len, layout, mask_token, padding_tokens))]
@@ -113,14 +103,14 @@ fn build_sequences<'py>(
     mask_token: Option<i32>,
     padding_tokens: bool,
 ) -> PyResult<PySequences> {
-    let layout = layout_of(layout)?;
-    let frame = Frame {
+    let layout = Layout::named(layout).map_err(to_py)?;
+    let window = Window {
         max_len,
         mask_token,
         padding_tokens,
     };
     let (items, offsets) = (items.as_slice()?, offsets.as_slice()?);
-    let built = without_gil(py, || Sequences::build(items, offsets, frame, layout))?;
+    let built = without_gil(py, || Sequences::build(items, offsets, window, layout))?;
     Ok(PySequences(Owner::Alone(built)))
 }
 

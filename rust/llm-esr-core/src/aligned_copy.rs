@@ -1,21 +1,22 @@
-//! A copy of the training sequences that is read fast in any order.
+//! A copy of the training sequences, aligned to cache lines, that is read fast in any order.
 
 use std::io;
 
+use crate::histories::Histories;
 use crate::mapped::Paged;
-use crate::store::Histories;
+use crate::packed_range::PackedRange;
 
 /// Numbers in a cache line.
 const LINE: usize = 16;
 
 /// Training sequences in large pages, none across more cache lines than it needs.
 #[derive(Debug)]
-pub(crate) struct Near {
+pub(crate) struct AlignedCopy {
     pub(crate) items: Paged<i32>,
-    pub(crate) notes: Paged<i64>,
+    pub(crate) ranges: Paged<PackedRange>,
 }
 
-impl Near {
+impl AlignedCopy {
     /// Copies the training sequences of so many users.
     ///
     /// # Errors
@@ -25,19 +26,19 @@ impl Near {
         for user in 0..n_users {
             shelf.place(histories.range(user).len());
         }
-        let mut near = Self {
+        let mut copy = Self {
             items: Paged::zeros(shelf.end)?,
-            notes: Paged::zeros(n_users)?,
+            ranges: Paged::zeros(n_users)?,
         };
         shelf = Shelf::default();
-        let (items, notes) = (near.items.as_mut_slice(), near.notes.as_mut_slice());
-        for (user, note) in notes.iter_mut().enumerate() {
+        let (items, ranges) = (copy.items.as_mut_slice(), copy.ranges.as_mut_slice());
+        for (user, range) in ranges.iter_mut().enumerate() {
             let history = histories.of(user);
             let start = shelf.place(history.len());
             items[start..start + history.len()].copy_from_slice(history);
-            *note = histories.moved(user, start);
+            *range = histories.moved(user, start);
         }
-        Ok(near)
+        Ok(copy)
     }
 }
 

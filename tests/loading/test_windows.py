@@ -91,7 +91,7 @@ def test_own_negatives_stand_beside_the_targets_that_are_left(only_batch: Any) -
 def test_the_second_showing_masks_the_last_item_alone(only_batch: Any) -> None:
     batch = only_batch(mask_probability=0.5)
     assert batch.users.tolist() == [1, 1, 2, 2, 3, 3]
-    assert batch.showings.tolist() == [0, 1, 0, 1, 0, 1]
+    assert batch.masking_passes.tolist() == [0, 1, 0, 1, 0, 1]
     assert rows(batch.students, "items")[1::2] == [[10], [1, 2, 10], [6, 7, 10]]
     assert rows(batch.students, "targets")[1::2] == [[7], [0, 0, 3], [0, 0, 8]]
 
@@ -128,7 +128,7 @@ def test_known_answers_of_the_masking_stream(make_folder: Any) -> None:
     loader = BatchLoader(data, negatives=None, **options | {"shuffle": True})
     loader.set_epoch(3)
     (batch,) = loader
-    assert (batch.users.tolist(), batch.showings.tolist()) == ([1, 1, 0, 0], [0, 1, 0, 1])
+    assert (batch.users.tolist(), batch.masking_passes.tolist()) == ([1, 1, 0, 0], [0, 1, 0, 1])
 
 
 def test_masked_tokens_show_the_mask_a_uniform_item_or_themselves(make_folder: Any) -> None:
@@ -161,7 +161,7 @@ def test_every_epoch_shows_each_user_twice_and_masks_anew(shop: Any) -> None:
     for epoch in (0, 1):
         loader.set_epoch(epoch)
         batches = list(loader)
-        found = [pair for b in batches for pair in zip(b.users.tolist(), b.showings.tolist(), strict=True)]
+        found = [pair for b in batches for pair in zip(b.users.tolist(), b.masking_passes.tolist(), strict=True)]
         assert sorted(found) == [(u, s) for u in students for s in (0, 1)]
         assert any(len(set(b.users.tolist())) < len(b) for b in batches)
         sequences = [row for b in batches for row in rows(b.students, "items")]

@@ -1,49 +1,49 @@
-//! The distinct ids of a step, so that each item goes through the model's views once.
+//! The unique ids of a step, so that each item goes through the model's views once.
 
 use std::cell::RefCell;
 
 thread_local! {
-    /// One more than an id's place among the distinct ones, 0 for an id that was not met; all 0 between calls.
-    static PLACES: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// One more than an id's place among the unique ones, 0 for an id that was not met; all 0 between calls.
+    static INVERSE: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Distinct ids, and where each id stands among them.
+/// Unique ids, and the index of each id among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Distinct {
+pub struct UniqueItems {
     /// In the order in which they are met first; so a group's new ids lie together.
     pub ids: Vec<i64>,
     /// How many ids each group brought that no group before it had.
     pub new: Vec<usize>,
-    /// For each list, its ids' places in `ids`.
-    pub places: Vec<Vec<i64>>,
+    /// For each list, its ids' inverse in `ids`.
+    pub inverse: Vec<Vec<i64>>,
 }
 
-/// Finds the distinct ids of groups of lists.
+/// Finds the unique ids of groups of lists.
 ///
 /// # Panics
 /// A negative id.
 #[must_use]
-pub fn distinct(groups: &[Vec<&[i32]>]) -> Distinct {
-    PLACES.with_borrow_mut(|known| {
+pub fn unique_items(groups: &[Vec<&[i32]>]) -> UniqueItems {
+    INVERSE.with_borrow_mut(|known| {
         let greatest = groups.iter().flatten().copied().flatten().max();
         let room = greatest.map_or(0, |&id| id as usize + 1);
         if known.len() < room {
             known.resize(room, 0);
         }
-        let mut found = Distinct::default();
+        let mut found = UniqueItems::default();
         for group in groups {
             let before = found.ids.len();
             for list in group {
-                let mut places = Vec::with_capacity(list.len());
+                let mut inverse = Vec::with_capacity(list.len());
                 for &id in *list {
                     let place = &mut known[id as usize];
                     if *place == 0 {
                         found.ids.push(i64::from(id));
                         *place = found.ids.len() as u32;
                     }
-                    places.push(i64::from(*place) - 1);
+                    inverse.push(i64::from(*place) - 1);
                 }
-                found.places.push(places);
+                found.inverse.push(inverse);
             }
             found.new.push(found.ids.len() - before);
         }
@@ -66,9 +66,9 @@ mod tests {
             second in proptest::collection::vec(0_i32..50, 0..60),
             third in proptest::collection::vec(0_i32..90, 0..60),
         ) {
-            let found = distinct(&[vec![&first, &second], vec![&third]]);
-            for (list, places) in [&first, &second, &third].into_iter().zip(&found.places) {
-                let again: Vec<i32> = places.iter().map(|&place| found.ids[place as usize] as i32).collect();
+            let found = unique_items(&[vec![&first, &second], vec![&third]]);
+            for (list, inverse) in [&first, &second, &third].into_iter().zip(&found.inverse) {
+                let again: Vec<i32> = inverse.iter().map(|&place| found.ids[place as usize] as i32).collect();
                 prop_assert_eq!(&again, list);
             }
             let mut sorted = found.ids.clone();
