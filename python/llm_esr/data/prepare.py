@@ -29,10 +29,11 @@ from llm_esr.data.numbering import Numbering
 from llm_esr.data.splitting import Splits, split
 from llm_esr.files import atomic_folder, checksum, key_of, write_array, write_json
 from llm_esr.tables.cleaning import Cleaner
+from llm_esr.tables.formats import open_sources
 from llm_esr.tables.published_formats import resolved
-from llm_esr.tables.readers import Source, open_sources
 from llm_esr.tables.row_report import RowReport, lines_of
-from llm_esr.tables.source_lines import Places
+from llm_esr.tables.source import Source
+from llm_esr.tables.source_lines import SourceLines
 
 OWN_FILES = (
     "dataset.json",
@@ -158,11 +159,11 @@ class _Events:
     order: NDArray[np.int64] | NDArray[np.float64] | None
     user_numbers: Numbering
     item_numbers: Numbering
-    places: Places
+    source_lines: SourceLines
 
 
 def _collect(cleaner: Cleaner, votes: TextVotes | None) -> _Events:
-    user_numbers, item_numbers, places = Numbering(), Numbering(), Places()
+    user_numbers, item_numbers, source_lines = Numbering(), Numbering(), SourceLines()
     users: list[NDArray[np.int32]] = []
     items: list[NDArray[np.int32]] = []
     times: list[NDArray[np.int64]] = []
@@ -177,14 +178,14 @@ def _collect(cleaner: Cleaner, votes: TextVotes | None) -> _Events:
             times.append(clean.timestamps[kept])
         if clean.order is not None:
             order.append(clean.order[kept])
-        places.add(clean.source, clean.lines[kept])
+        source_lines.add(clean.source, clean.lines[kept])
         if votes is not None and votes.columns:
             votes.add(items[-1], clean.texts.filter(pl.Series(kept)))
     if not any(len(part) for part in users):
         _nothing_left(cleaner.report)
     return _Events(
         _joined(users), _joined(items), _joined(times) if times else None, _joined(order) if order else None,
-        user_numbers, item_numbers, places,
+        user_numbers, item_numbers, source_lines,
     )  # fmt: skip
 
 
@@ -234,8 +235,8 @@ def _shown(events: _Events, rows: NDArray[np.int64]) -> list[tuple[str, str, int
     users, items = events.user_numbers.ids, events.item_numbers.ids
     shown: list[tuple[str, str, int, object]] = []
     for row in rows[:5].tolist():
-        source, line = events.places.find(row)
-        shown.append((source.name, source.place, line, f"{users[events.users[row]]}, {items[events.items[row]]}"))
+        source, line = events.source_lines.find(row)
+        shown.append((source.name, source.line_kind, line, f"{users[events.users[row]]}, {items[events.items[row]]}"))
     return shown
 
 

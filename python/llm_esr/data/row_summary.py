@@ -6,7 +6,7 @@ from llm_esr.data.dataset import Dataset
 from llm_esr.tables.row_report import lines_of
 
 
-def account(data: Dataset) -> list[str]:
+def row_summary(data: Dataset) -> list[str]:
     """Rows read, kept, rejected, merged and filtered, by kind, for each table; then what deserves a second look."""
     rows = data.metadata["rows"]
     lines = [line for name in ("interactions", "items") if rows.get(name) for line in lines_of(rows[name], name)]

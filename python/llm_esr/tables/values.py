@@ -167,11 +167,11 @@ def one_timestamp(value: str | int, unit: str, option: str) -> int:
     return int(times.nanoseconds[0])
 
 
-def beyond_message(value: object, unit: str, place: str) -> str:
+def beyond_message(value: object, unit: str, source_line: str) -> str:
     """What to say of an integer timestamp beyond the year 2200."""
     number = float(str(value))
     return (
-        f"{place}: timestamp {value} lies beyond the year 2200 when read as {unit} (--timestamp-unit {unit}); "
+        f"{source_line}: timestamp {value} lies beyond the year 2200 when read as {unit} (--timestamp-unit {unit}); "
         f"{_unit_hint(number)}"
     )
 
