@@ -44,7 +44,7 @@ def test_every_data_setting_is_an_option(command: str, capsys: pytest.CaptureFix
     assert call(command, "x", "--out", "y", "--no-such-option") == 2
     # An option that takes a value complains about a missing one; an unknown option is called unknown.
     for name in DataConfig.model_fields:
-        if name == "keep_unmet_items":
+        if name == "keep_unseen_items":
             continue
         capsys.readouterr()
         call(command, "x", "--out", "y", "--" + name.replace("_", "-"))

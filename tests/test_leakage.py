@@ -33,7 +33,7 @@ def with_other_held_out_items(interactions: pl.DataFrame, item_ids: list[str]) -
 def built(
     interactions: pl.DataFrame, items: pl.DataFrame, folder: Path, user_vectors: Literal["mean", "prompt"]
 ) -> llm_esr.Dataset:
-    data = llm_esr.prepare(interactions, items=items, out=folder, keep_unmet_items=True)
+    data = llm_esr.prepare(interactions, items=items, out=folder, keep_unseen_items=True)
     config = EmbedConfig(encoder="lsa", user_vectors=user_vectors, lsa_dimensions=16)
     llm_esr.embed(data, config=config, progress=False)
     llm_esr.index(data, k=5, progress=False)

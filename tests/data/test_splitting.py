@@ -79,7 +79,7 @@ def test_held_out_items_change_nothing_that_training_reads(tmp_path: Path, kind:
         }
     )
     items = pl.DataFrame({"item_id": [str(i) for i in range(15)], "title": [f"thing {i}" for i in range(15)]})
-    options = {"items": items, "keep_unmet_items": True, "split": kind}
+    options = {"items": items, "keep_unseen_items": True, "split": kind}
     data = prepare(frame, out=tmp_path / "a", **options)
     held_out = {}
     for user in range(data.n_users):

@@ -23,7 +23,7 @@ def data(case: Any, tmp_path: Path) -> Dataset:
     users = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     table = pl.DataFrame({"user_id": users, "item_id": items, "order": np.arange(len(items))})
     catalogue = pl.DataFrame({"item_id": np.arange(1, case.given["num_items"] + 1)})
-    data = llm_esr.prepare(table, items=catalogue, out=tmp_path / "data", order_column="order", keep_unmet_items=True)
+    data = llm_esr.prepare(table, items=catalogue, out=tmp_path / "data", order_column="order", keep_unseen_items=True)
     np.save(data.folder / "similar_users.npy", case["similar_users"].astype(np.int32))
     return Dataset.open(data.folder)
 

@@ -135,7 +135,7 @@ def held_out_replaced(events):
 def test_held_out_items_reach_no_prompt_no_vector_and_no_neighbour(make_shop, events, way):
     found = []
     for name, events_here in (("as it was", events), ("replaced", held_out_replaced(events))):
-        data = make_shop(events_here, name=name, keep_unmet_items=True)
+        data = make_shop(events_here, name=name, keep_unseen_items=True)
         prompts = list(user_prompts(data, range(data.n_users)))
         data = index(embed(data, config=EmbedConfig(user_vectors=way)), k=3, progress=False)
         arrays = [data.item_embeddings, data.user_embeddings, data.similar_users, data.similar_items]

@@ -45,7 +45,7 @@ DATA_HELP = {
     "duplicates": "Repeated rows: keep all, drop exact repeats, or keep a user's first meeting with an item.",
     "min_user_count": "Drop users with fewer interactions.",
     "min_item_count": "Drop items with fewer interactions.",
-    "keep_unmet_items": "Give items without interactions an id too.",
+    "keep_unseen_items": "Give items without interactions an id too.",
     "split": "How test and validation are held out.",
     "validation_from": "Temporal split: validation begins here (a timestamp or ISO time).",
     "test_from": "Temporal split: the test begins here.",

@@ -39,7 +39,7 @@ class DataConfig(Section):
     duplicates: Duplicates = "all"
     min_user_count: int = Field(0, ge=0)
     min_item_count: int = Field(0, ge=0)
-    keep_unmet_items: bool = False
+    keep_unseen_items: bool = False
     split: Split = "leave-one-out"
     validation_from: str | int | None = None  # temporal: a timestamp (raw integer in timestamp_unit, or ISO)
     test_from: str | int | None = None

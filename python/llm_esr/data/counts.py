@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from llm_esr.data.dataset import Dataset, Part
+from llm_esr.data.dataset import Dataset, Part
 
 _CHUNK = 1 << 16  # users read at once
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm_esr.data.splitting import iso
+from llm_esr.data.splitting import iso, training_counts
 from llm_esr.files import read_json
 from llm_esr.tables.row_report import lines_of
 
@@ -178,8 +178,8 @@ class Dataset:
         lengths = self.input_ends(part)[chosen]
         offsets = np.zeros(len(chosen) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        places = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
-        return np.asarray(self.items[places], dtype=np.int32), offsets
+        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
+        return np.asarray(self.items[positions], dtype=np.int32), offsets
 
     # Ids and tables
 
@@ -297,18 +297,3 @@ class Dataset:
             lines[-1] += f" (validation from {iso(at['validation_from'])}, test from {iso(at['test_from'])})"
         lines += [f"note: {note}" for note in meta["notes"]]
         return "\n".join(lines)
-
-
-def training_counts(
-    offsets: NDArray[np.int64], items: NDArray[np.int32], splits: NDArray[np.int64], n_items: int
-) -> NDArray[np.int64]:
-    """How often each item is met before the users' ends of train, int64 [I + 1]."""
-    counts = np.zeros(n_items + 1, dtype=np.int64)
-    step = 1 << 16
-    for first in range(0, len(offsets) - 1, step):
-        ends = splits[first : first + step, 0]
-        starts = offsets[first : first + len(ends)]
-        shift = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(ends)])
-        places = np.arange(shift[-1]) + np.repeat(starts - shift[:-1], ends)
-        counts += np.bincount(items[places], minlength=n_items + 1)
-    return counts

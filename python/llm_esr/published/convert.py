@@ -19,7 +19,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.data.dataset import Dataset
-from llm_esr.data.prepare import prepare, refuse_foreign_folder
+from llm_esr.data.folder import refuse_foreign_folder
+from llm_esr.data.prepare import prepare
 from llm_esr.files import atomic_folder, checksum, key_of
 from llm_esr.published.pickled_arrays import read_pickled_array
 

@@ -19,7 +19,7 @@ FATES = {
     "where": "filtered",
     "duplicate": "merged",
     "count_filter": "filtered",
-    "unmet": "filtered",
+    "unseen": "filtered",
 }
 
 WORDS = {
@@ -31,7 +31,7 @@ WORDS = {
     "where": "left out by --where",
     "duplicate": "duplicate",
     "count_filter": "count filter",
-    "unmet": "item without an interaction",
+    "unseen": "item without an interaction",
 }
 
 
