@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from llm_esr.data import Dataset, prepare
+from llm_esr.files import FORMAT
 
 
 def make(folder: Path, **options: object) -> Dataset:
@@ -124,7 +125,7 @@ def test_another_format_version_and_a_damaged_json_say_what_to_do(tmp_path: Path
     path = make(tmp_path / "d").folder / "dataset.json"
     good = json.loads(path.read_text())
     path.write_text(json.dumps({**good, "format": 99}))
-    with pytest.raises(ValueError, match="format 99, this release reads 1"):
+    with pytest.raises(ValueError, match=f"format 99, this release reads {FORMAT}"):
         Dataset.open(path.parent)
     path.write_text("{")
     with pytest.raises(ValueError, match="is damaged"):

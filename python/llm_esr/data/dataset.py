@@ -11,10 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.data.splitting import iso, training_counts
-from llm_esr.files import read_json
+from llm_esr.files import FORMAT, read_json
 from llm_esr.tables.row_report import lines_of
 
-FORMAT = 1
 Part = Literal["train", "validation", "test", "serving"]
 
 

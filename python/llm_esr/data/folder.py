@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from llm_esr.config import DataConfig
 from llm_esr.data.arranging import Arranged
-from llm_esr.data.dataset import FORMAT
 from llm_esr.data.splitting import Splits, training_counts
-from llm_esr.files import checksum, key_of, write_array, write_json
+from llm_esr.files import FORMAT, checksum, key_of, write_array, write_json
 
 OWN_FILES = (
     "dataset.json",

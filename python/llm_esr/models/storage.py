@@ -12,10 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llm_esr.config import Config, load_config
-from llm_esr.files import atomic_path, read_json
+from llm_esr.files import FORMAT, atomic_path, read_json
 from llm_esr.models.encoder import SequentialEncoder
-
-FORMAT = 1
 
 
 def semantic_table(folder: Path) -> Tensor:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from llm_esr.data.dataset import Dataset
 from llm_esr.data.folder import refuse_foreign_folder
 from llm_esr.data.prepare import prepare
-from llm_esr.files import atomic_folder, checksum, key_of
+from llm_esr.files import FORMAT, atomic_folder, checksum, key_of
 from llm_esr.published.pickled_arrays import read_pickled_array
+from llm_esr.retrieval import nearest
+from llm_esr.semantics.vector_files import stored_checksum, write_vectors
 
-FORMAT = 1
 INTERACTIONS = ("inter.txt", "inter.txt.gz")
 PICKLES = {
     "item_embeddings": "itm_emb_np.pkl",
@@ -85,10 +86,6 @@ def convert(folder: str | Path, *, out: str | Path, progress: bool = True) -> Da
 
 
 def _write(data: Dataset, found: dict[str, Path], items: _Rows, users: _Rows, *, progress: bool) -> None:
-    # Here, because both packages are built on this one.
-    from llm_esr.retrieval import nearest  # noqa: PLC0415
-    from llm_esr.semantics.vector_files import stored_checksum, write_vectors  # noqa: PLC0415
-
     makers: dict[str, Callable[[Path], NDArray[Any]]] = {
         "item_embeddings": lambda path: _vectors(path, items),
         "user_embeddings": lambda path: _vectors(path, users),

@@ -18,14 +18,13 @@ from rich.progress import Progress
 
 from llm_esr.config import EmbedConfig
 from llm_esr.data import Dataset
-from llm_esr.files import checksum, key_of
+from llm_esr.files import FORMAT, checksum, key_of
 from llm_esr.semantics.alignment import align_items, align_users
 from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
 from llm_esr.semantics.prompts import item_prompts, user_prompts
 from llm_esr.semantics.templates import ITEM_TEMPLATES, USER_TEMPLATES
 from llm_esr.semantics.vector_files import is_fresh, vector_file
 
-FORMAT = 1
 _TEXTS_AT_ONCE = 1024
 _NUMBERS_AT_ONCE = 1 << 24  # of gathered item vectors, 64 MB
 

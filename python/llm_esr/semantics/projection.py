@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from llm_esr.files import atomic_file
+from llm_esr.files import FORMAT, atomic_file
 
 _ROWS_AT_ONCE = 4096
 # A direction with a smaller share of the largest variance is rounding, and gets no component.
@@ -65,7 +65,7 @@ class Projection:
             "scale": np.array([self.scale], dtype=np.float64),
         }
         with atomic_file(path) as file:
-            file.write(save(tensors, metadata={"format": "1"}))
+            file.write(save(tensors, metadata={"format": str(FORMAT)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Projection:

@@ -10,9 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_esr.files import atomic_file, checksum, read_json, write_json
-
-FORMAT = 1
+from llm_esr.files import FORMAT, atomic_file, checksum, read_json, write_json
 
 
 class RowWriter:
