@@ -46,12 +46,12 @@ def test_histories_are_the_users_histories_one_after_another(tmp_path: Path) -> 
     assert data.histories(np.array([], dtype=np.int64), "test")[1].tolist() == [0]
 
 
-def test_outside_ids_and_numbers_are_inverse(tmp_path: Path) -> None:
+def test_external_ids_and_numbers_are_inverse(tmp_path: Path) -> None:
     data = make(tmp_path / "d")
     assert data.user_ids == ["u1", "u2", "u3", "u4"]
     assert data.item_ids == ["a", "b", "c", "d"]
-    assert all(data.item_ids[number - 1] == outside for outside, number in data.item_index.items())
-    assert all(data.user_ids[number] == outside for outside, number in data.user_index.items())
+    assert all(data.item_ids[number - 1] == external for external, number in data.item_index.items())
+    assert all(data.user_ids[number] == external for external, number in data.user_index.items())
 
 
 def test_arrays_are_read_only(tmp_path: Path) -> None:

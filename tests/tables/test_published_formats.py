@@ -127,7 +127,7 @@ YELP_BUSINESSES: list[Any] = [
     },
     "{'business_id': 'b2', 'name': 'a literal is no line of Yelp'}",
     {"business_id": "b2", "name": "Barber Joe", "city": "Reno", "state": "NV", "categories": None, "attributes": None},
-    {"business_id": "b9", "name": "Never met"},
+    {"business_id": "b9", "name": "Never seen"},
 ]
 
 
@@ -143,7 +143,7 @@ def amazon(folder: Path, metadata: list[Any], suffix: str = ".json", end: bytes 
 
 @pytest.mark.parametrize("suffix", [".json", ".json.gz"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
-def test_amazon_of_2014_is_read_and_every_dirty_line_accounted_for(tmp_path: Path, suffix: str, end: bytes) -> None:
+def test_amazon_of_2014_is_read_and_every_dirty_line_is_counted(tmp_path: Path, suffix: str, end: bytes) -> None:
     data = amazon(tmp_path, META_2014, suffix, end)
     rows = data.metadata["rows"]
     reviews = rows["interactions"]
@@ -228,7 +228,7 @@ def test_a_literal_that_asks_too_much_is_a_dirty_line(line: bytes) -> None:
         assert set(record) == {"title", "brand", "price", "categories", "features", "description"}
 
 
-def test_yelp_is_read_and_every_dirty_line_accounted_for(tmp_path: Path) -> None:
+def test_yelp_is_read_and_every_dirty_line_is_counted(tmp_path: Path) -> None:
     data = prepare(
         write(tmp_path / "yelp_academic_dataset_review.json", YELP_REVIEWS),
         items=write(tmp_path / "yelp_academic_dataset_business.json", YELP_BUSINESSES),
@@ -240,7 +240,7 @@ def test_yelp_is_read_and_every_dirty_line_accounted_for(tmp_path: Path) -> None
     assert (rows["interactions"]["read"], rows["interactions"]["kept"]) == (7, 4)
     assert rows["items"]["kinds"] == {"malformed_record": 1, "unseen": 1}
     assert rows["items"]["examples"]["malformed_record"][0]["line"] == 2
-    assert data.items.tolist() == [2, 1, 2, 1]  # by date, not by place
+    assert data.items.tolist() == [2, 1, 2, 1]  # by date, not by line
     assert data.title_column == "name"
     assert data.item_table().row(0)[4:] == (
         "Café Lumen",

@@ -124,7 +124,7 @@ class Dataset:
 
     @cached_property
     def training_counts(self) -> NDArray[np.int64]:
-        """How often each item is met in the training parts, int64 [I + 1]; entry 0 is 0."""
+        """Interactions of each item in the training parts, int64 [I + 1]; entry 0 is 0."""
         return training_counts(self.offsets, self.items, self.splits, self.n_items)
 
     def input_ends(self, part: Part) -> NDArray[np.int64]:
@@ -204,23 +204,23 @@ class Dataset:
 
     @cached_property
     def user_ids(self) -> list[str]:
-        """Outside ids by user number."""
+        """External ids by user number."""
         return self.user_table()["user_id"].to_list()
 
     @cached_property
     def item_ids(self) -> list[str]:
-        """Outside ids; entry 0 is item 1."""
+        """External ids; entry 0 is item 1."""
         return self.item_table()["item_id"].to_list()
 
     @cached_property
     def user_index(self) -> dict[str, int]:
-        """Outside id to user number."""
-        return {outside: number for number, outside in enumerate(self.user_ids)}
+        """External id to user number."""
+        return {external: number for number, external in enumerate(self.user_ids)}
 
     @cached_property
     def item_index(self) -> dict[str, int]:
-        """Outside id to item number, 1..I."""
-        return {outside: number for number, outside in enumerate(self.item_ids, start=1)}
+        """External id to item number, 1..I."""
+        return {external: number for number, external in enumerate(self.item_ids, start=1)}
 
     def titles(self) -> list[str] | None:
         """Every item's title, entry 0 is item 1; None where the items have no texts."""

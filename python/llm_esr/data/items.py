@@ -171,7 +171,7 @@ class TextVotes:
         self._seen += len(items)
 
     def texts(self, ids: list[str]) -> ItemTexts:
-        """The winning texts, a row for each of `ids` (outside ids by number)."""
+        """The winning texts, a row for each of `ids` (external ids by number)."""
         frame = pl.DataFrame(
             {
                 "item_id": pl.Series(ids, dtype=pl.String),

@@ -88,7 +88,7 @@ def _counts_before(offsets: NDArray[np.int64], timestamps: NDArray[np.int64], mo
 def training_counts(
     offsets: NDArray[np.int64], items: NDArray[np.int32], splits: NDArray[np.int64], n_items: int
 ) -> NDArray[np.int64]:
-    """How often each item is met before the users' ends of train, int64 [I + 1]."""
+    """Interactions of each item before the users' ends of train, int64 [I + 1]."""
     counts = np.zeros(n_items + 1, dtype=np.int64)
     step = 1 << 16
     for first in range(0, len(offsets) - 1, step):

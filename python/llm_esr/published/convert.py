@@ -97,7 +97,7 @@ def _write(data: Dataset, found: dict[str, Path], items: _Rows, users: _Rows, *,
         file = {"path": str(path.absolute()), "checksum": checksum(path)}
         about = {"key": _key(data, name, file["checksum"]), "encoder": f"the authors' {path.name}", "file": file}
         if name == "similar_users":
-            # Taken at their word: the vectors that stand beside them are those they were found with.
+            # Trusted: they were found with the vectors beside them.
             about = {**about, "engine": f"the authors' {path.name}", "made_from": made_from}
             del about["encoder"]
         write_vectors(data.folder, name, makers[name](path), about)
@@ -119,8 +119,8 @@ def _key(data: Dataset, name: str, source: str) -> str:
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
-    places = (where / name for where in (folder, folder / "handled") for name in names)
-    return next((place for place in places if place.is_file()), None)
+    paths = (where / name for where in (folder, folder / "handled") for name in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _rows_of(ids: list[str], what: str, path: Path) -> NDArray[np.int64]:

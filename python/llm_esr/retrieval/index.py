@@ -57,7 +57,7 @@ def index_fresh(data: Dataset, config: IndexConfig | None = None, *, engine: str
 def neighbours_match(data: Dataset) -> bool:
     """Whether the stored neighbours were found with the vectors that the data folder holds now.
 
-    True too where nothing says what they were found with: somebody else's files are taken at their word.
+    True too where they lie beside no JSON: files of others are trusted.
     """
     for name in ("similar_users", "similar_items"):
         sidecar = data.folder / f"{name}.json"
@@ -133,10 +133,10 @@ def index(
 def _teachers(data: Dataset) -> NDArray[Any]:
     """User vectors with those of users without training items at zero: a teacher needs a sequence to be read."""
     vectors: NDArray[Any] = _present(data.user_embeddings, "user_embeddings", data.folder)
-    silent = np.flatnonzero(np.asarray(data.training_lengths) == 0)
-    if len(silent):
+    without_history = np.flatnonzero(np.asarray(data.training_lengths) == 0)
+    if len(without_history):
         vectors = np.array(vectors)
-        vectors[silent] = 0
+        vectors[without_history] = 0
     return vectors
 
 

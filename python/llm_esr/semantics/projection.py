@@ -88,7 +88,7 @@ class Projection:
 
 
 def fit_projection(vectors: NDArray[Any], width: int, mean_norm: float | None) -> Projection:
-    """Fit a PCA by the covariance, gathered in portions: memory is E x E numbers, whatever the number of items.
+    """Fit a PCA by the covariance, gathered in chunks: memory is E x E numbers, whatever the number of items.
 
     Args:
         vectors: `[I, E]`, any float type, memory-mapped or not.

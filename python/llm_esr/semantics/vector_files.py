@@ -1,4 +1,4 @@
-"""Arrays of a data folder, each beside a small JSON that says what it is and what it was made from."""
+"""Arrays of a data folder, each beside a small JSON with its shape, key and sources."""
 
 from __future__ import annotations
 

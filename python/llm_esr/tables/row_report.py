@@ -1,4 +1,4 @@
-"""What became of every row: counted by kind, the first few of each with file, place and value."""
+"""The fate of every row: counted by kind, the first few of each with source line and value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every format gives: chunks of columns, with the physical line or row that each row came from."""
+"""What every format gives: chunks of columns, each row with its source line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Malformed:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of one input: the columns asked for, and where each row stands in its file."""
+    """Some rows of one input: the columns asked for, and each row's source line."""
 
     frame: pl.DataFrame
     lines: NDArray[np.int64]  # [rows of frame]: physical line (text) or row (Parquet, frame), from 1
@@ -68,7 +68,7 @@ class Source(Protocol):
         """Read `columns` (names that exist), from the start."""
 
     def provenance(self) -> dict[str, Any]:
-        """Where the rows came from: path, size and checksum."""
+        """The origin of the rows: path, size and checksum."""
 
 
 def numbered(part: pl.DataFrame, start: int) -> Chunk:
