@@ -24,6 +24,7 @@ from llm_esr.data.prepare import prepare
 from llm_esr.files import FORMAT, atomic_folder, checksum, key_of
 from llm_esr.published.pickled_arrays import read_pickled_array
 from llm_esr.retrieval import nearest
+from llm_esr.retrieval.index import write_similar_items
 from llm_esr.semantics.vector_files import stored_checksum, write_vectors
 
 INTERACTIONS = ("inter.txt", "inter.txt.gz")
@@ -109,9 +110,7 @@ def _write(data: Dataset, found: dict[str, Path], items: _Rows, users: _Rows, *,
     rows, scores = nearest(vectors, _SIMILAR_ITEMS, progress="nearest items" if progress else None)
     source = {"item_embeddings": made_from["item_embeddings"]}
     about = {"key": _key(data, "similar_items", source["item_embeddings"]), "engine": "exact", "made_from": source}
-    # Row r of the item vectors is item r + 1; the fill stays -1.
-    write_vectors(data.folder, "similar_items", np.where(rows < 0, rows, rows + 1).astype(np.int32), about)
-    write_vectors(data.folder, "similar_items_scores", scores, about)
+    write_similar_items(data.folder, rows, scores, about)
 
 
 def _key(data: Dataset, name: str, source: str) -> str:

@@ -124,10 +124,17 @@ def index(
         engine=engine,
         progress="nearest items" if progress else None,
     )
-    # Row r of the item vectors is item r + 1; the fill stays -1.
-    write_vectors(data.folder, "similar_items", np.where(rows < 0, rows, rows + 1).astype(np.int32), about)
-    write_vectors(data.folder, "similar_items_scores", scores, about)
+    write_similar_items(data.folder, rows, scores, about)
     return data
+
+
+def write_similar_items(
+    folder: Path, rows: NDArray[np.int32], scores: NDArray[np.float32], about: dict[str, Any]
+) -> None:
+    """Write every item's nearest rows of the item vectors, [I, K] with -1 as fill, and their cosines."""
+    # Row r of the item vectors is item r + 1; the fill stays -1.
+    write_vectors(folder, "similar_items", np.where(rows < 0, rows, rows + 1).astype(np.int32), about)
+    write_vectors(folder, "similar_items_scores", scores, about)
 
 
 def _teachers(data: Dataset) -> NDArray[Any]:
