@@ -62,7 +62,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     data = Dataset.open(given.data)
-    config = load_config(given.preset, ["train.epochs=1", "train.device=cpu", "checkpoint.every_steps=1000000"])
+    config = load_config(given.preset, ["train.epochs=1", "runtime.device=cpu", "checkpoint.every_steps=1000000"])
     loader = Waited(build_loader(data, config), given.steps)
     model, _ = build_model(data, config)
     terms = build_terms(config, TermData(model.device, loader, data))  # type: ignore[arg-type]

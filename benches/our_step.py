@@ -14,7 +14,7 @@ from workload import Size, Workload
 
 from llm_esr.config import Config, load_config
 from llm_esr.loading import Batch, BatchLoader
-from llm_esr.models import SequentialEncoder
+from llm_esr.models import ModelData, SequentialEncoder
 from llm_esr.training.step import compute_losses, total_loss
 from llm_esr.training.terms import TermData, build_terms
 
@@ -46,7 +46,7 @@ def text_embeddings(size: Size, n_items: int) -> Tensor:
 def make_model(size: Size, config: Config, table: Tensor) -> SequentialEncoder:
     """A fresh model; its collaborative table starts from random numbers in place of a PCA."""
     torch.manual_seed(0)
-    return SequentialEncoder(config.model, len(table), table, 0.1 * torch.randn(len(table), size.width))
+    return SequentialEncoder(config.model, ModelData(len(table), table, 0.1 * torch.randn(len(table), size.width)))
 
 
 def optimizer_of(model: torch.nn.Module, *, fused: bool) -> torch.optim.Optimizer:

@@ -13,7 +13,7 @@ import json
 import resource
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from our_loader import endless
@@ -21,7 +21,7 @@ from our_step import OurStep, dense, make_model, optimizer_of, step_config, step
 from peers.authors_step import AuthorsModel
 from workload import Size, Workload, full_rows, usual
 
-from llm_esr.attention.tokens import Tokens, Way
+from llm_esr.attention import choice
 from llm_esr.training.memory import kept_memory
 
 Step = tuple[Callable[[Any], float], Any]
@@ -38,11 +38,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dropout", type=float, default=0.5)
     parser.add_argument("--full-rows", action="store_true")
-    parser.add_argument("--attention", choices=get_args(Way), help="default: as suits the device")
+    parser.add_argument("--attention", choices=[*choice.BACKENDS], help="default: as suits the device")
     parser.add_argument("--waiting", action="store_true", help="load in the background; report the share of waiting")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    Tokens.attention = given.attention
+    choice.forced = given.attention
     size = Size.from_environment()
     work = full_rows(size) if given.full_rows else usual(size)
     make = authors_steps if given.who == "authors" else our_steps

@@ -11,7 +11,7 @@ import pytest
 
 from llm_esr import __version__
 from llm_esr.cli import main
-from llm_esr.cli.options import DATA_HELP, names, numbers, settings_from
+from llm_esr.cli.options import names, numbers, settings_from
 from llm_esr.config import DataConfig
 
 COMMANDS = ["prepare", "convert", "embed", "index", "train", "evaluate", "recommend", "run", "demo", "doctor"]
@@ -33,10 +33,6 @@ def test_without_arguments_the_commands_are_listed(capsys: pytest.CaptureFixture
     assert call() == 0
     said = capsys.readouterr().out
     assert all(command in said for command in COMMANDS)
-
-
-def test_every_data_setting_has_a_help_line() -> None:
-    assert set(DATA_HELP) == set(DataConfig.model_fields)
 
 
 @pytest.mark.parametrize("command", ["prepare", "run"])

@@ -37,7 +37,7 @@ def test_the_baseline_differs_from_the_default_only_where_llm_esr_begins() -> No
 def test_every_section_belongs_to_one_stage_or_changes_no_result() -> None:
     owned = [section for sections in STAGES.values() for section in sections]
     assert len(owned) == len(set(owned))
-    assert set(Config.model_fields) - set(owned) == {"checkpoint"}
+    assert set(Config.model_fields) - set(owned) == {"checkpoint", "runtime"}
 
 
 def test_layers_win_in_order_and_single_values_last(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_values_are_read_as_yaml() -> None:
         ("model.width=sixty", "model.width"),
         ("model.dropout=1.5", "model.dropout"),
         ("model.width=63", "not a multiple of model.heads"),
-        ("model.views=[]", "one or two different views"),
+        ("model.views=[]", "different views, at least one"),
         ("train.loss=softmax", "sampled-softmax"),
         ("distill.similar_users=500", "index.similar_users"),
         ("epochs=3", "section.key=value"),
@@ -86,6 +86,35 @@ def test_a_wrong_preset_name_suggests_the_nearest() -> None:
         load_config("sasrek")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_config("nowhere.yaml")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_values_of_a_preset_are_those_of_its_golden_file(name: str) -> None:
+    """The files are written anew by `python tests/fixtures/presets/write.py`; read the difference before committing."""
+    golden = (Path(__file__).parent / "fixtures" / "presets" / f"{name}.yaml").read_text()
+    assert dump_config(load_config(name)) == golden
+
+
+def test_presets_in_a_circle_are_refused_with_the_chain(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(f"preset: {two}\n")
+    two.write_text(f"preset: {one}\n")
+    with pytest.raises(ValueError, match=r"circle: .*one\.yaml -> .*two\.yaml -> .*one\.yaml"):
+        load_config(one)
+
+
+def test_every_setting_is_described() -> None:
+    for section in Config.model_fields.values():
+        fields = section.annotation.model_fields  # type: ignore[union-attr]
+        assert all(field.description for field in fields.values()), section.annotation
+
+
+def test_an_unknown_part_of_a_model_names_the_known_ones() -> None:
+    with pytest.raises(ValueError) as error:
+        load_config(None, ["model.backbone=lstm"])
+    assert str(error.value) == "model.backbone: Input should be 'sasrec', 'bert4rec' or 'gru4rec' (got 'lstm')"
+    with pytest.raises(ValueError, match=r"model\.views\.1: Input should be 'semantic' or 'collaborative'"):
+        load_config(None, ["model.views=[semantic, visual]"])
 
 
 def test_a_file_that_is_not_a_mapping_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def about(size: Size) -> str:
         "its losses are those of ours in `paper` mode over several steps (`tests/benches`). `corrected` is the same "
         "architecture with the defects of docs/paper-mode.md mended. Each repeat is a process of its own, alternating. "
         "As shipped: the system's allocator as it comes; our training loop tells it to keep what a step frees "
-        "(`train.keep_memory`), and so does the measured step. Tuned: `MALLOC_MMAP_MAX_=0` and a large "
+        "(`runtime.keep_memory`), and so does the measured step. Tuned: `MALLOC_MMAP_MAX_=0` and a large "
         "`MALLOC_TRIM_THRESHOLD_` on both sides. Loading is not counted. Peak memory is the process's largest resident "
         "set, text embeddings and libraries included. *Flat attention* is ours with the Rust kernel beside ours with "
         "attention in torch, over rows of sequences of about the same length."

@@ -12,7 +12,7 @@ from our_loader import endless
 from workload import Size, Workload, make_workload
 
 from llm_esr.config import load_config
-from llm_esr.models import SequentialEncoder
+from llm_esr.models import ModelData, SequentialEncoder
 from llm_esr.training import build_loader
 from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_table
@@ -56,7 +56,7 @@ def stepper(work: Workload, size: Size, updates: str) -> Callable[[], int]:
     """A few steps a call, as the training loop does them."""
     config = load_config("sasrec", [f"train.table_updates={updates}", f"model.max_len={min(size.max_len, 50)}"])
     torch.manual_seed(0)
-    model = SequentialEncoder(config.model, work.n_items)
+    model = SequentialEncoder(config.model, ModelData(work.n_items))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the advice to be lazy is what is measured here
         table = lazy_table(model, config)

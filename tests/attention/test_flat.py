@@ -12,6 +12,7 @@ import torch
 from dropout_oracle import kept
 from torch import Tensor
 
+from llm_esr.attention import choice
 from llm_esr.attention.flat import Settings, attend
 from llm_esr.attention.multi_head import Attention
 from llm_esr.attention.tokens import Tokens
@@ -22,7 +23,7 @@ MAX_LEN = 33
 
 
 def tokens_of(lengths: list[int], kind: str, monkeypatch: pytest.MonkeyPatch) -> Tokens:
-    monkeypatch.setattr(Tokens, "attention", kind)
+    monkeypatch.setattr(choice, "forced", kind)
     items = np.ones(sum(lengths), np.int32)
     return Tokens(build_sequences(items, np.concatenate([[0], np.cumsum(lengths)]), max_len=max(lengths)))
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from llm_esr.attention import choice
 from llm_esr.attention import jagged as jagged_attention
 from llm_esr.attention.multi_head import Attention
 from llm_esr.attention.tokens import Tokens
@@ -46,21 +47,21 @@ def test_values_and_gradients_are_those_of_attention_over_rows(
     attention = Attention(16, heads).to(device)
     inputs = [torch.randn(views, sum(LENGTHS), 16, device=device) for _ in range(2)]
     found = []
-    for way in ("jagged", "rows"):
-        monkeypatch.setattr(Tokens, "attention", way)
+    for backend in ("jagged", "rows"):
+        monkeypatch.setattr(choice, "forced", backend)
         found.append(results(attention, tokens_of(LENGTHS, device), inputs, causal=causal, last_only=last_only))
     for ours, theirs in zip(*found, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_what_the_kernels_do_not_know_goes_over_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tokens, "attention", "jagged")
+    monkeypatch.setattr(choice, "forced", "jagged")
     plain = tokens_of([3, 2], "cpu")
-    assert plain.way(torch.float32, with_padding=False) == "jagged"
-    assert plain.way(torch.float32, with_padding=True) == "by-length"
-    assert tokens_of([3, 0, 2], "cpu").way(torch.float32, with_padding=False) == "by-length"
+    assert choice.choose(plain, torch.float32, with_pseudo_key=False) == "jagged"
+    assert choice.choose(plain, torch.float32, with_pseudo_key=True) == "by-length"
+    assert choice.choose(tokens_of([3, 0, 2], "cpu"), torch.float32, with_pseudo_key=False) == "by-length"
     padded = build_sequences([1, 2], [0, 2], max_len=4, layout="padded", padding_tokens=True)
-    assert Tokens(padded).way(torch.float32, with_padding=False) == "by-length"
+    assert choice.choose(Tokens(padded), torch.float32, with_pseudo_key=False) == "by-length"
 
 
 def test_a_device_whose_kernels_fail_is_named_once_and_does_without(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 SETTINGS = ["model.width=8", "model.max_len=12", "train.batch_size=9", "negatives.count=16", "distill.similar_users=3",
-            "checkpoint.every_steps=4", "train.threads=1", "index.similar_users=10"]  # fmt: skip
+            "checkpoint.every_steps=4", "runtime.threads=1", "index.similar_users=10"]  # fmt: skip
 MODELS = ("sasrec", "llm-esr")
 SEEDS = (1, 2)
 

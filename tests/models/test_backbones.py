@@ -15,7 +15,7 @@ from llm_esr.attention.multi_head import Attention
 from llm_esr.attention.tokens import Tokens
 from llm_esr.config import ModelConfig
 from llm_esr.loading import build_sequences
-from llm_esr.models import SequentialEncoder
+from llm_esr.models import ModelData, SequentialEncoder
 from llm_esr.models.backbones.gru4rec import GRU4Rec
 
 N_ITEMS, WIDTH, MAX_LEN = 40, 8, 9
@@ -31,7 +31,7 @@ LENGTHS = [7, 5, 1, 9, 2]
 def model_of(double: bool = True, **values: object) -> SequentialEncoder:
     base: dict[str, object] = {"width": WIDTH, "heads": 2, "max_len": MAX_LEN, "dropout": 0.0}
     torch.manual_seed(0)
-    model = SequentialEncoder(ModelConfig.model_validate(base | values), N_ITEMS, torch.randn(N_ITEMS, 12))
+    model = SequentialEncoder(ModelConfig.model_validate(base | values), ModelData(N_ITEMS, torch.randn(N_ITEMS, 12)))
     return (model.double() if double else model).eval()
 
 

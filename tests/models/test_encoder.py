@@ -9,10 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llm_esr.attention.tokens import Tokens
+from llm_esr.attention import Tokens
 from llm_esr.config import Config, ModelConfig, load_config
 from llm_esr.loading import Sequences, build_sequences
-from llm_esr.models import SequentialEncoder, views
+from llm_esr.models import ModelData, SequentialEncoder
+from llm_esr.models.views import semantic
 
 N_ITEMS, TEXT_WIDTH = 40, 12
 
@@ -24,9 +25,8 @@ def config_of(**values: object) -> ModelConfig:
 
 def model_of(config: ModelConfig, seed: int = 0) -> SequentialEncoder:
     torch.manual_seed(seed)
-    return SequentialEncoder(
-        config, N_ITEMS, torch.randn(N_ITEMS, TEXT_WIDTH), torch.randn(N_ITEMS, config.width)
-    ).eval()
+    data = ModelData(N_ITEMS, torch.randn(N_ITEMS, TEXT_WIDTH), torch.randn(N_ITEMS, config.width))
+    return SequentialEncoder(config, data).eval()
 
 
 def histories(lengths: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +111,7 @@ def test_portions_without_gradients_give_what_the_whole_gives(variant: str) -> N
 def test_texts_adapted_by_portions_are_those_adapted_at_once(adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(config_of(adapter=adapter))
     at_once = model.item_matrix().detach()
-    monkeypatch.setattr(views, "_PORTION", 7)
+    monkeypatch.setattr(semantic, "_CHUNK", 7)
     with torch.no_grad():
         assert torch.allclose(model.item_matrix(), at_once, atol=1e-6)
 
@@ -167,27 +167,7 @@ def test_the_frozen_text_table_is_not_in_the_state_dict_and_a_trained_one_is() -
 
 def test_a_wrong_number_of_vectors_is_an_error_that_counts_them() -> None:
     with pytest.raises(ValueError, match="one vector for each of 40 items, got 39 rows"):
-        SequentialEncoder(config_of(), N_ITEMS, torch.randn(39, TEXT_WIDTH))
-
-
-@pytest.mark.parametrize("attention", ["by-length", "rows"])
-def test_spread_and_collect_are_inverse_and_their_gradients_too(
-    attention: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Tokens, "attention", attention)
-    tokens = Tokens(sequences([2, 7, 4, 1]))
-    rows = tokens.rows
-    x = torch.randn(2, len(tokens), 4, dtype=torch.float64, requires_grad=True)
-    assert torch.equal(rows.collect(rows.spread(x), 2), x)
-    assert torch.autograd.gradcheck(lambda x: tuple(_filled(tokens, rows.spread(x))), (x,))
-    groups = [torch.randn(2 * r, w, 4, dtype=torch.float64, requires_grad=True) for r, w in rows.shapes]
-    assert torch.autograd.gradcheck(lambda *groups: rows.collect(list(groups), 2), tuple(groups))
-
-
-def _filled(tokens: Tokens, groups: list[torch.Tensor]) -> list[torch.Tensor]:
-    """With the empty slots at zero: what stands there means nothing, and nothing may come back from it."""
-    filled = tokens.rows.of_slots(torch.ones(len(tokens), dtype=torch.float64))
-    return [x * there.repeat(2, 1)[:, :, None] for x, there in zip(groups, filled, strict=True)]
+        SequentialEncoder(config_of(), ModelData(N_ITEMS, torch.randn(39, TEXT_WIDTH)))
 
 
 def test_dropout_is_on_in_training_and_off_in_evaluation() -> None:

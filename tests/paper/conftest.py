@@ -17,9 +17,9 @@ import torch
 from golden_vectors import parity_files
 from step_losses import step_losses
 
-from llm_esr.attention.tokens import Tokens
+from llm_esr.attention import choice
 from llm_esr.config import Config
-from llm_esr.models import SequentialEncoder
+from llm_esr.models import ModelData, SequentialEncoder
 
 # How a case is computed: padding as tokens, as the authors do, or flat with the pseudo-key: rows by length (as on the
 # CPU), the loader's rows with a sequence in each, or all sequences in one row. GRU4Rec runs over its padding.
@@ -86,7 +86,9 @@ class Case:
         """A model with the weights of `init` or `final`."""
         n_items, width = self.given["num_items"], self.given["hidden_size"]
         table = torch.from_numpy(self[f"{state}/llm_item_emb.weight"])
-        model = SequentialEncoder(self.config.model, n_items, table[1:-1].clone(), torch.zeros(n_items, width))
+        model = SequentialEncoder(
+            self.config.model, ModelData(n_items, table[1:-1].clone(), torch.zeros(n_items, width))
+        )
         # The adapter as two layers: the golden gradients are float32, and follow that order of sums to the last digits.
         model.views["semantic"].collapses = False
         with torch.no_grad():
@@ -144,7 +146,7 @@ class Case:
     def inputs(self, part: str) -> Any:
         """The sequences of an evaluation; BERT4Rec's lose the leftmost slot and end in a mask token."""
         seq, positions = self[f"{part}/seq"], self[f"{part}/positions"]
-        if self.config.model.masks:
+        if self.config.model.reads_mask_tokens:
             mask = np.full((len(seq), 1), self.given["num_items"] + 1, seq.dtype)
             seq = np.concatenate([seq[:, 1:], mask], axis=1)
             positions = np.concatenate([positions[:, 1:], positions[:, -1:] + 1], axis=1)
@@ -209,6 +211,6 @@ def _fits(file: Path, layout: str) -> bool:
 def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
     """Each file of the folder `LLM_ESR_PARITY`, in each layout that its backbone has."""
     file, layout = request.param
-    monkeypatch.setattr(Tokens, "attention", layout if layout in ("flat", "by-length") else "rows")
+    monkeypatch.setattr(choice, "forced", layout if layout in ("flat", "by-length") else "rows")
     with np.load(file, allow_pickle=False) as arrays:
         return Case(file.stem, layout, dict(arrays))

@@ -29,7 +29,7 @@ def data(case: Any, tmp_path: Path) -> Dataset:
 
 
 def loader_of(case: Any, data: Dataset) -> BatchLoader:
-    masks = case.config.model.masks
+    masks = case.config.model.reads_mask_tokens
     return BatchLoader(
         data,
         batch_size=2 * data.n_users,  # BERT4Rec shows a user twice
@@ -64,7 +64,7 @@ def test_students_and_teachers_are_those_of_the_authors(case: Any, data: Dataset
 def _same_student(case: Any, batch: Batch, step: int, row: int, user: int) -> None:
     seq, pos, positions = (case[f"batch{step}/{name}"][row] for name in ("seq", "pos", "positions"))
     places = np.flatnonzero(batch.users == user)
-    if case.config.model.masks:
+    if case.config.model.reads_mask_tokens:
         # Which of the two showings it is tells the masking alone; the random one is drawn otherwise than theirs.
         last_only = (pos > 0).tolist() == [False] * (len(pos) - 1) + [True] and seq[-1] == case.given["num_items"] + 1
         place = places[batch.showings[places] == 1][0]

@@ -20,7 +20,7 @@ from llm_esr.evaluation import (
     read_rows,
 )
 from llm_esr.files import FORMAT, read_json, write_json
-from llm_esr.models import SequentialEncoder
+from llm_esr.models import ModelData, SequentialEncoder
 from llm_esr.models.storage import save_weights
 from llm_esr.scoring import Popularity
 from llm_esr.serving import Recommender
@@ -36,7 +36,7 @@ def run(tmp_path: Path, data: Dataset) -> Path:
     """A run folder with one untrained model in it."""
     config = Config.model_validate({"model": {"views": ["collaborative"], "width": 8, "max_len": 4}})
     torch.manual_seed(0)
-    model = SequentialEncoder(config.model, data.n_items, None, torch.randn(data.n_items, 8))
+    model = SequentialEncoder(config.model, ModelData(data.n_items, None, torch.randn(data.n_items, 8)))
     folder = tmp_path / "models" / "sasrec" / "7"
     folder.mkdir(parents=True)
     save_weights(model, folder)

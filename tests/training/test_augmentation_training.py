@@ -10,7 +10,7 @@ import torch
 from llm_esr import train
 from llm_esr.config import load_config
 from llm_esr.data import Dataset
-from llm_esr.training.train import _made_from, build_model
+from llm_esr.training import build_model
 
 SMALL = [
     "model.width=8", "model.max_len=10", "train.epochs=1", "index.similar_users=3", "distill.similar_users=3",
@@ -37,9 +37,3 @@ def test_a_mask_token_has_no_text(tiny_folder: Path) -> None:
 def test_augmentation_does_not_fit_masked_items() -> None:
     with pytest.raises(ValueError, match="augmentation does not fit bert4rec"):
         load_config("bert4rec", ["augmentation.crop=0.5"])
-
-
-def test_models_of_before_augmentation_stay_fresh(tiny_folder: Path) -> None:
-    data = Dataset.open(tiny_folder)
-    assert "augmentation" not in _made_from(data, load_config("sasrec"))
-    assert _made_from(data, load_config("sasrec", ["augmentation.crop=0.5"]))["augmentation"] == {"crop": 0.5}

@@ -15,18 +15,16 @@ from step_losses import step_losses
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import llm_esr
-from llm_esr.attention import multi_head as attention
-from llm_esr.attention import rows, tokens
-from llm_esr.attention.tokens import Tokens
+from llm_esr.attention import choice, row_layout, rows, tokens
 from llm_esr.config import load_config
-from llm_esr.models import SequentialEncoder
+from llm_esr.models import ModelData, SequentialEncoder
 from llm_esr.models.backbones import gru4rec
 from llm_esr.training import forward, losses, unique_items
 from llm_esr.training.build import build_loader
 from llm_esr.training.terms import item_regularisation
 
 PRESETS = ["default", "sasrec", "bert4rec", "gru4rec", "corrected", "paper-sasrec", "paper-bert4rec", "paper-gru4rec"]
-USERS_OF_TO_DEVICE = (gru4rec, rows, tokens, losses, forward, unique_items, item_regularisation)
+USERS_OF_TO_DEVICE = (gru4rec, row_layout, rows, tokens, losses, forward, unique_items, item_regularisation)
 
 
 @pytest.fixture
@@ -46,9 +44,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTensorMode:
     for module in USERS_OF_TO_DEVICE:
         monkeypatch.setattr(module, "to_device", to_device)
     # Which kernels there are for sequences of any length only a real device can tell.
-    monkeypatch.setattr(Tokens, "attention", "rows")
+    monkeypatch.setattr(choice, "forced", "rows")
     # torch knows no fake of its binomial draw.
-    monkeypatch.setattr(attention, "_survivors", lambda counts, kept: counts * kept)
+    monkeypatch.setattr(rows, "survivors", lambda counts, kept: counts * kept)
     return mode
 
 
@@ -61,9 +59,8 @@ def test_a_step_mixes_no_devices_and_asks_the_gpu_for_no_number(
     batch = next(iter(build_loader(data, config)))
     with fake, torch.device("cuda"):
         width = config.model.width
-        model = SequentialEncoder(
-            config.model, data.n_items, torch.randn(data.n_items, 24), torch.randn(data.n_items, width)
-        )
+        tables = torch.randn(data.n_items, 24), torch.randn(data.n_items, width)
+        model = SequentialEncoder(config.model, ModelData(data.n_items, *tables))
         model.train()
         total = step_losses(model, batch, config)["total"]
     assert total.device.type == "cuda" and total.shape == ()

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from llm_esr import train
 from llm_esr.config import load_config
-from llm_esr.data import Dataset
 from llm_esr.loading import BatchLoader
 from llm_esr.training.losses import ranking, sampled_softmax
-from llm_esr.training.train import _made_from
 
 N_ITEMS, D, M = 60, 4, 3
 RNG = np.random.default_rng(5)
@@ -120,8 +118,3 @@ def test_a_model_trains_with_corrected_negatives(tiny_folder: Path, tmp_path: Pa
 def test_the_correction_belongs_to_the_softmax() -> None:
     with pytest.raises(ValueError, match=r"log_q_correction belongs to train\.loss sampled-softmax"):
         load_config("sasrec", ["train.loss=bce", "negatives.log_q_correction=true"])
-
-
-def test_models_of_before_the_correction_stay_fresh(tiny_folder: Path) -> None:
-    made = _made_from(Dataset.open(tiny_folder), load_config("sasrec"))
-    assert made["negatives"].keys() == {"kind", "count", "distribution", "exponent", "catalogue"}

@@ -20,7 +20,7 @@ from llm_esr.training.optimizer import LazyAdamW, clip_gradients, touched_rows
 
 ROWS, WIDTH = 50, 8
 SMALL = ["model.width=8", "model.max_len=12", "train.batch_size=9", "negatives.count=16", "distill.similar_users=3",
-         "train.epochs=3", "train.threads=1", "index.similar_users=10", "train.averaging=0.9"]  # fmt: skip
+         "train.epochs=3", "runtime.threads=1", "index.similar_users=10", "train.averaging=0.9"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from llm_esr.training import build_loader, build_model, train
 from llm_esr.training.teachers import LiveTeachers, StoredTeachers
 
 SMALL = ["model.width=8", "model.max_len=12", "train.batch_size=9", "negatives.count=16", "distill.similar_users=3",
-         "train.epochs=3", "checkpoint.every_steps=4", "train.threads=1", "index.similar_users=10"]  # fmt: skip
+         "train.epochs=3", "checkpoint.every_steps=4", "runtime.threads=1", "index.similar_users=10"]  # fmt: skip
 
 
 def small(preset: str = "default", *more: str) -> Config:
@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_folde
 
 def test_loader_threads_do_not_change_the_weights(tiny_folder: Path, tmp_path: Path) -> None:
     for threads in (1, 4):
-        config = small("default", f"train.loader_threads={threads}")
+        config = small("default", f"runtime.loader_threads={threads}")
         train(tiny_folder, config=config, out=tmp_path / str(threads), progress=False)
     assert_same_bits(tmp_path / "1", tmp_path / "4")
 
@@ -264,7 +264,7 @@ def test_several_ranks_are_refused_for_now(tiny_folder: Path, tmp_path: Path, mo
 
 def test_tensorboard_events_are_written(tiny_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    train(tiny_folder, config=small("sasrec", "train.epochs=1", "train.tensorboard=true"), out=tmp_path,
+    train(tiny_folder, config=small("sasrec", "train.epochs=1", "runtime.tensorboard=true"), out=tmp_path,
           progress=False)  # fmt: skip
     assert list((tmp_path / "tensorboard").glob("events.*"))
 

@@ -1,9 +1,9 @@
-"""Attention over flat tokens on the CPU: the Rust kernel as a function that torch can differentiate.
+"""The backend `flat`: our Rust kernel over flat tokens on the CPU, as a function that torch can differentiate.
 
 Shapes: V views, T tokens, S sequences, D width; queries are T, or S where only the newest tokens ask.
 
 Nothing is padded or masked, and no weight is kept: the gradient makes weights and dropped entries again, from a seed
-that torch's generator draws. `attention.py` has the same in plain torch over rows (`rows.py`), which other devices and
+that torch's generator draws. The backend over rows (`rows.py`) has the same in plain torch, which other devices and
 precisions take and tests compare with.
 """
 
@@ -18,13 +18,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr import _native
+from llm_esr.attention.dropout import seed_of_step
+from llm_esr.attention.interface import Attending
+from llm_esr.attention.tokens import Tokens
 
 _Array = NDArray[np.float32]
 
 
+class FlatBackend:
+    """See `AttentionBackend`."""
+
+    def fits(self, tokens: Tokens, dtype: torch.dtype, *, with_pseudo_key: bool) -> bool:
+        """On the CPU, in float32, where no padding is tokens."""
+        return tokens.device.type == "cpu" and dtype == torch.float32 and tokens.real is None
+
+    def asks_newest_alone(self, tokens: Tokens) -> bool:
+        """Always."""
+        return True
+
+    def mix(self, queries_VAD: Tensor | None, memory_VTE: Tensor, tokens: Tokens, attending: Attending) -> Tensor:
+        """See `AttentionBackend.mix`."""
+        pseudo, rate = attending.pseudo_key, attending.rate
+        settings = Settings(
+            tokens.offsets, len(memory_VTE), attending.heads, attending.causal, attending.newest_only,
+            max_len=0 if pseudo is None else pseudo.max_len, rate=rate, seed=seed_of_step() if rate else 0,
+        )  # fmt: skip
+        return attend(queries_VAD, memory_VTE, None if pseudo is None else (pseudo.key_D, pseudo.value_D), settings)
+
+
 @dataclass(frozen=True)
 class Settings:
-    """Who attends to whom, and what is dropped."""
+    """What the kernel is told."""
 
     offsets_S1: NDArray[np.int64]
     n_views: int

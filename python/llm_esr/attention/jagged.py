@@ -1,11 +1,11 @@
-"""Attention over flat tokens on a GPU: torch's kernels for sequences of any length.
+"""The backend `jagged`: torch's kernels for sequences of any length, over flat tokens, on a GPU.
 
 Shapes: V views, T tokens, S sequences, D width, H heads, d = D / H; queries are T, or S where only the newest tokens
 ask.
 
 A view's sequences follow the view's before them, V x S in all; torch takes them as a nested tensor (layout `jagged`),
 which is the flat tokens and the offsets, and hands both to its fused kernels. Those know no key beside the tokens and
-no empty sequence: with either, and for padding that is tokens, attention goes over rows (`attention.py`). So it does
+no empty sequence: with either, and for padding that is tokens, attention goes over rows (`rows.py`). So it does
 on a device whose kernels fail a trial, or give other numbers.
 """
 
@@ -21,7 +21,37 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llm_esr.attention.interface import Attending
+from llm_esr.attention.tokens import Tokens
 from llm_esr.loading.staging import to_device
+
+
+class JaggedBackend:
+    """See `AttentionBackend`."""
+
+    def fits(self, tokens: Tokens, dtype: torch.dtype, *, with_pseudo_key: bool) -> bool:
+        """Where there is no padding, no pseudo-key and no empty sequence."""
+        return tokens.real is None and tokens.empty_S is None and not with_pseudo_key
+
+    def asks_newest_alone(self, tokens: Tokens) -> bool:
+        """Always."""
+        return True
+
+    def mix(self, queries_VAD: Tensor | None, memory_VTE: Tensor, tokens: Tokens, attending: Attending) -> Tensor:
+        """See `AttentionBackend.mix`."""
+        if queries_VAD is None:
+            q, k, v = memory_VTE.chunk(3, dim=2)
+        else:
+            q, (k, v) = queries_VAD, memory_VTE.chunk(2, dim=2)
+        jagged = tokens.derived("jagged", lambda: Jagged(tokens.lengths, tokens.device))
+        return attend(
+            (q, k, v),
+            jagged,
+            heads=attending.heads,
+            causal=attending.causal,
+            newest_only=attending.newest_only,
+            rate=attending.rate,
+        )
 
 
 class Jagged:

@@ -1,203 +1,162 @@
-"""The rows that attention works on: where each token of a batch stands in them, and who may look at whom.
+"""The backends over rows: multi-head attention in plain torch, on any device, in any precision.
 
-Shapes: V views, T tokens, S sequences, D width; a group has R rows of width W; M = V x (slots of all groups).
+`by-length` gives each sequence a row of its own, beside others of about its length; `rows` takes the loader's rows
+(`row_layout.py`).
 
-On the CPU every sequence has a row to itself, beside others of about its length: the scores of a row grow with the
-square of its width, and so do softmax and dropout over them. On other devices the loader's rows are taken as they
-are, one group in which sequences share rows, as many small products would leave the device idle. Nothing but attention
-knows rows, so the choice changes the speed of a step and never its result.
+Shapes: V views, T tokens, S sequences, D width; in a group of rows: N = V x rows, A queries and W keys in each,
+H heads, d = D / H.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
 from torch import Tensor
 
+from llm_esr.attention.dropout import dropout
+from llm_esr.attention.interface import Attending
+from llm_esr.attention.row_layout import Rows, rows_by_length
+from llm_esr.attention.tokens import Tokens
 from llm_esr.loading.staging import to_device
 
-# Who may look at padding, where padding is tokens: `apart` padding alone, `seen` everybody, `unseen` nobody (but where
-# a sequence holds nothing else).
-Padding = Literal["apart", "seen", "unseen"]
 
-# Whole vectors: a row of 12 takes the CPU twice as long as one of 16.
-_WIDTHS = np.array([4, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512])
-_WASTE = 50_000  # more scores than needed that are cheaper than a group of their own
-
-
-class _Spread(torch.autograd.Function):
-    """Gather tokens into slots. Each token has one slot, so the gradient is a gather too: fast and deterministic."""
-
-    @staticmethod
-    def forward(ctx: Any, x_PD: Tensor, source_M: Tensor, place_P: Tensor) -> Tensor:
-        ctx.save_for_backward(place_P)
-        return x_PD.index_select(0, source_M)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (place_P,) = ctx.saved_tensors
-        return gradients[0].index_select(0, place_P), None, None
-
-
-class _Collect(torch.autograd.Function):
-    """Take each token's slot; the inverse of `_Spread`."""
-
-    @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, source_M: Tensor, place_P: Tensor, empty_E: Tensor) -> Tensor:
-        ctx.save_for_backward(source_M, empty_E)
-        return x_MD.index_select(0, place_P)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        source_M, empty_E = ctx.saved_tensors
-        return gradients[0].index_select(0, source_M).index_fill_(0, empty_E, 0), None, None, None
-
-
-class Rows:
-    """Groups of rows of one width each.
+class RowsBackend:
+    """See `AttentionBackend`.
 
     Args:
-        slots: for each group the token in each slot, int64 [R, W], -1 for none.
-        sequence_T: the sequence that each token belongs to.
-        owners: for each group the sequence of each row, int64 [R], where every row holds one; else None.
-        device: where the tensors go.
+        by_length: a row for each sequence, in groups of about the same length; else the loader's rows.
 
     """
 
-    def __init__(
+    def __init__(self, *, by_length: bool) -> None:
+        self.by_length = by_length
+
+    def fits(self, tokens: Tokens, dtype: torch.dtype, *, with_pseudo_key: bool) -> bool:
+        """Always."""
+        return True
+
+    def asks_newest_alone(self, tokens: Tokens) -> bool:
+        """Where a row holds one sequence and no padding."""
+        return self.by_length and tokens.real is None
+
+    def mix(self, queries_VAD: Tensor | None, memory_VTE: Tensor, tokens: Tokens, attending: Attending) -> Tensor:
+        """See `AttentionBackend.mix`."""
+        rows, n_views = self.rows_of(tokens), len(memory_VTE)
+        if attending.newest_only:
+            # The newest token sees its whole row, causal or not.
+            assert queries_VAD is not None
+            queries = rows.spread_last(queries_VAD)
+            memory = rows.spread(memory_VTE)
+            masks = [mask[:, :, :1] for mask in rows.masks(False, n_views, "apart", None)]
+        elif queries_VAD is None:
+            width = memory_VTE.shape[2] // 3
+            together = rows.spread(memory_VTE)
+            queries, memory = [part[..., :width] for part in together], [part[..., width:] for part in together]
+            masks = rows.masks(attending.causal, n_views, attending.padding, tokens.real)
+        else:
+            queries, memory = rows.spread(queries_VAD), rows.spread(memory_VTE)
+            masks = rows.masks(attending.causal, n_views, attending.padding, tokens.real)
+        mixed = self._attend_all(queries, memory, masks, tokens, attending, n_views)
+        if attending.newest_only:
+            return rows.collect_last(mixed, n_views, len(tokens.last_S))
+        return rows.collect(mixed, n_views)
+
+    def rows_of(self, tokens: Tokens) -> Rows:
+        """The rows of a batch, laid out once."""
+        return tokens.derived(("rows", self.by_length), lambda: self._lay_out(tokens))
+
+    def _lay_out(self, tokens: Tokens) -> Rows:
+        if self.by_length:
+            slots, owners = rows_by_length(tokens.offsets)
+            return Rows(slots, tokens.sequence, owners, tokens.device)
+        return Rows([tokens.slots.astype(np.int64)], tokens.sequence, None, tokens.device)
+
+    def _padding_counts(self, tokens: Tokens, max_len: int) -> list[Tensor]:
+        """How many padding keys each slot's sequence would have in a window of `max_len`: float [R, W] a group."""
+
+        def count() -> list[Tensor]:
+            counts = np.maximum(max_len - tokens.lengths, 0)[tokens.sequence].astype(np.float32)
+            return self.rows_of(tokens).of_slots(to_device(counts, tokens.device))
+
+        return tokens.derived(("padding counts", self.by_length, max_len), count)
+
+    def _attend_all(
         self,
-        slots: list[NDArray[np.int64]],
-        sequence_T: NDArray[np.int64],
-        owners: list[NDArray[np.int64]] | None,
-        device: torch.device | str,
-    ) -> None:
-        self.device = device
-        self.shapes: list[tuple[int, int]] = [(len(group), group.shape[1]) for group in slots]
-        self._slots = slots
-        self._sequence_T = sequence_T
-        self.owners = owners
-        self._indices: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        self._masks: dict[tuple[Any, ...], list[Tensor]] = {}
-
-    def spread(self, x_VTD: Tensor) -> list[Tensor]:
-        """[V, T, D] -> [V x R, W, D] for each group. What stands in an empty slot means nothing."""
-        n_views, n_tokens, width = x_VTD.shape
-        source_M, place_P, _ = self._index(n_views)
-        x_MD: Tensor = _Spread.apply(x_VTD.reshape(n_views * n_tokens, width), source_M, place_P)
-        parts = torch.split(x_MD, [n_views * r * w for r, w in self.shapes])
-        return [part.view(n_views * r, w, width) for part, (r, w) in zip(parts, self.shapes, strict=True)]
-
-    def collect(self, groups: list[Tensor], n_views: int) -> Tensor:
-        """[V x R, W, D] for each group -> [V, T, D]; the inverse of `spread`."""
-        width = groups[0].shape[-1]
-        x_MD = torch.cat([group.reshape(-1, width) for group in groups])
-        x_PD: Tensor = _Collect.apply(x_MD, *self._index(n_views))
-        return x_PD.view(n_views, -1, width)
-
-    def spread_last(self, last_VSD: Tensor) -> list[Tensor]:
-        """What belongs to sequences, [V, S, D] -> [V x R, 1, D] for each group, where a row holds one sequence."""
-        assert self.owners is not None
-        owners = (to_device(group, self.device) for group in self.owners)
-        return [last_VSD.index_select(1, group).reshape(-1, 1, last_VSD.shape[2]) for group in owners]
-
-    def collect_last(self, groups: list[Tensor], n_views: int, n_sequences: int) -> Tensor:
-        """[V x R, 1, D] for each group -> [V, S, D]; the inverse of `spread_last`. Empty sequences get any vector."""
-        assert self.owners is not None
-        place_S = np.zeros(n_sequences, np.int64)
-        place_S[np.concatenate(self.owners)] = np.arange(sum(map(len, self.owners)))
-        x_VRD = torch.cat([group.view(n_views, -1, group.shape[2]) for group in groups], dim=1)
-        return x_VRD.index_select(1, to_device(place_S, self.device))
-
-    def of_slots(self, x_T: Tensor) -> list[Tensor]:
-        """[T] -> [R, W] for each group; zero in empty slots."""
-        padded = torch.cat([x_T, x_T.new_zeros(1)])
-        return [padded[to_device(group, self.device)] for group in self._slots]
-
-    def masks(self, causal: bool, n_views: int, padding: Padding, real: NDArray[np.bool_] | None) -> list[Tensor]:
-        """Which slot may look at which: bool [V x R, 1, W, W] for each group; the same sequence and, where causal, not
-        later. Empty slots look at empty slots, so that no row of scores is wholly masked.
-        """  # noqa: D205
-        key = (causal, n_views, padding)
-        if key not in self._masks:
-            numbers_T = to_device(self._sequence_T + 1, self.device)
-            real_RW = None if real is None or padding == "seen" else self.of_slots(to_device(real, self.device))
-            hollow = None
-            if real is not None and padding == "unseen" and not causal:
-                filled_S = np.zeros(int(self._sequence_T.max(initial=0)) + 1, np.bool_)
-                filled_S[self._sequence_T[real]] = True
-                hollow = self.of_slots(to_device(~filled_S[self._sequence_T], self.device))
-            masks = []
-            for g, sequence_RW in enumerate(self.of_slots(numbers_T)):
-                mask_RWW = sequence_RW[:, :, None] == sequence_RW[:, None, :]
-                if real_RW is not None:
-                    exempt_RW = ~real_RW[g] if hollow is None else hollow[g]
-                    mask_RWW = mask_RWW & (real_RW[g][:, None, :] | exempt_RW[:, :, None])
-                masks.append(mask_RWW.tril() if causal else mask_RWW)
-            self._masks[key] = [mask.repeat(n_views, 1, 1)[:, None] for mask in masks]
-        return self._masks[key]
-
-    def _index(self, n_views: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Token of each slot, slot of each token, and the empty slots; views follow each other within a group."""
-        if n_views not in self._indices:
-            n_tokens = len(self._sequence_T)
-            place_VT = np.empty((n_views, n_tokens), np.int64)
-            sources: list[NDArray[np.int64]] = []
-            first = 0
-            for group in self._slots:
-                flat = group.reshape(-1)
-                filled = np.flatnonzero(flat >= 0)
-                for view in range(n_views):
-                    place_VT[view, flat[filled]] = first + filled
-                    sources.append(np.where(flat >= 0, flat + view * n_tokens, -1))
-                    first += len(flat)
-            source_M = np.concatenate(sources) if sources else np.empty(0, np.int64)
-            empty_E = np.flatnonzero(source_M < 0)
-            source_M[empty_E] = 0
-            arrays = (source_M, place_VT.reshape(-1), empty_E)
-            source, place, empty = (to_device(array, self.device) for array in arrays)
-            self._indices[n_views] = (source, place, empty)
-        return self._indices[n_views]
+        queries: list[Tensor],
+        memory: list[Tensor],
+        masks: list[Tensor],
+        tokens: Tokens,
+        attending: Attending,
+        n_views: int,
+    ) -> list[Tensor]:
+        """Attention in each group of rows: [N, A, D]."""
+        heads, rate = attending.heads, attending.rate
+        if attending.pseudo_key is None:
+            return [attend(*parts, heads=heads, rate=rate) for parts in zip(queries, memory, masks, strict=True)]
+        key_D, value_D = attending.pseudo_key.key_D, attending.pseudo_key.value_D
+        pseudo = key_D.view(heads, 1, -1), value_D.view(heads, 1, -1)
+        counts = self._padding_counts(tokens, attending.pseudo_key.max_len)
+        mixed = []
+        for q, kv, mask, count_RW in zip(queries, memory, masks, counts, strict=True):
+            count_NA = count_RW[:, : q.shape[1]].repeat(n_views, 1)
+            mixed.append(attend(q, kv, mask, pseudo, count_NA, heads=heads, rate=rate))
+        return mixed
 
 
-def rows_by_length(offsets_S1: NDArray[np.int64]) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
-    """A row for each sequence that has a token, in groups of about the same length.
+def attend(
+    queries_NAD: Tensor,
+    memory_NWE: Tensor,
+    mask_N1AW: Tensor,
+    pseudo: tuple[Tensor, Tensor] | None = None,
+    count_NA: Tensor | None = None,
+    *,
+    heads: int,
+    rate: float,
+) -> Tensor:
+    """[N, A, D] and keys and values side by side [N, W, 2D] -> [N, A, D]: the formula that other backends are held to.
 
-    Returns:
-        (slots, owners), see `Rows`.
-
+    With `pseudo`, `count_NA` padding keys, all alike, take part as one key whose score is raised by log n:
+    exp(s + log n) = n exp(s), so the weights of the real keys are those of the padded computation, and the one
+    key has the n keys' weight together. Dropout would drop or keep each of the n apart: their weight is
+    multiplied by k / (n (1 - p)), k ~ Binomial(n, 1 - p), drawn for each query and head.
     """
-    lengths_S = np.diff(offsets_S1)
-    order_S = np.argsort(-lengths_S, kind="stable")
-    order_S = order_S[: np.count_nonzero(lengths_S)]
-    falling_S = lengths_S[order_S]
-    kinds_S = np.searchsorted(_WIDTHS, falling_S)
-    ends = [*(np.flatnonzero(np.diff(kinds_S)) + 1).tolist(), len(order_S)] if len(order_S) else []
-    cuts: list[tuple[int, int]] = []
-    start = 0
-    for end in ends:
-        if cuts:
-            # Few rows stay with the longer ones before them: a group of their own would cost more.
-            longer, shorter = _width(falling_S[cuts[-1][0]]), _width(falling_S[start])
-            if (end - start) * (longer**2 - shorter**2) < _WASTE:
-                cuts[-1] = (cuts[-1][0], end)
-                start = end
-                continue
-        cuts.append((start, end))
-        start = end
-    slots, owners = [], []
-    for start, end in cuts:
-        mine, within_W = order_S[start:end], np.arange(_width(falling_S[start]))
-        place_RW = within_W[None, :] + offsets_S1[mine][:, None]
-        slots.append(np.where(within_W[None, :] < lengths_S[mine][:, None], place_RW, -1))
-        owners.append(mine)
-    return slots, owners
+    q_NHAd = _split_heads(queries_NAD, heads)
+    k_NHWd, v_NHWd = (_split_heads(part, heads) for part in memory_NWE.chunk(2, dim=2))
+    if pseudo is None and not rate:
+        mixed_NHAd = F.scaled_dot_product_attention(q_NHAd, k_NHWd, v_NHWd, attn_mask=mask_N1AW)
+        return mixed_NHAd.transpose(1, 2).flatten(2)
+    q_NHAd = q_NHAd / math.sqrt(q_NHAd.shape[3])
+    scores_NHAW = (q_NHAd @ k_NHWd.transpose(2, 3)).masked_fill(~mask_N1AW, -torch.inf)
+    if pseudo is None:
+        mixed_NHAd = dropout(scores_NHAW.softmax(dim=3), rate) @ v_NHWd
+        return mixed_NHAd.transpose(1, 2).flatten(2)
+    assert count_NA is not None
+    key_H1d, value_H1d = pseudo
+    # log n in half precision would be off by a percent of all padding's weight.
+    exact = torch.promote_types(q_NHAd.dtype, torch.float32)
+    raised_NHA1 = (q_NHAd * key_H1d).sum(3, keepdim=True).to(exact) + count_NA.to(exact).log()[:, None, :, None]
+    weights_NHAX = torch.cat([scores_NHAW.to(exact), raised_NHA1], dim=3).softmax(dim=3).to(v_NHWd.dtype)
+    real_NHAW, padding_NHA1 = weights_NHAX[..., :-1], weights_NHAX[..., -1:]
+    if rate:
+        kept = 1 - rate
+        count_NHA = count_NA[:, None].expand(-1, heads, -1).contiguous()
+        share_NHA = survivors(count_NHA, kept) / (count_NHA.clamp(min=1) * kept)
+        padding_NHA1 = padding_NHA1 * share_NHA[..., None].to(padding_NHA1.dtype)
+        real_NHAW = dropout(real_NHAW, rate)
+    mixed_NHAd = real_NHAW @ v_NHWd + padding_NHA1 * value_H1d
+    return mixed_NHAd.transpose(1, 2).flatten(2)
 
 
-def _width(length: np.int64) -> int:
-    """The width of a row for a sequence of `length`."""
-    if length > _WIDTHS[-1]:
-        return int(-(-length // 16) * 16)
-    return int(_WIDTHS[np.searchsorted(_WIDTHS, length)])
+def _split_heads(x_NWD: Tensor, heads: int) -> Tensor:
+    """[N, W, D] -> [N, H, W, d]."""
+    n_rows, row_width, width = x_NWD.shape
+    return x_NWD.reshape(n_rows, row_width, heads, width // heads).transpose(1, 2)
+
+
+def survivors(counts: Tensor, kept: float) -> Tensor:
+    """Draws from Binomial(counts, kept). Not every accelerator has the kernel."""
+    here = counts.cpu() if counts.device.type == "mps" else counts
+    return torch.binomial(here, torch.full_like(here, kept)).to(counts.device)

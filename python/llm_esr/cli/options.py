@@ -29,28 +29,6 @@ DataFolder = Annotated[
     Path, typer.Argument(help="A data folder (or the run folder that holds one).", show_default=False)
 ]
 
-# One line for each field of DataConfig; a test holds the two together.
-DATA_HELP = {
-    "source": "Whose files: yelp and amazon (2014, 2018) name columns and item texts as those publish them.",
-    "user_column": "Column of the user's id.",
-    "item_column": "Column of the item's id.",
-    "timestamp_column": "Column of the time; absent from the table: file order.",
-    "order_column": "Column to order a user's rows by where there is no time.",
-    "timestamp_unit": "Unit of integer timestamps.",
-    "items_id_column": "The id column of the items table; default: as --item-column.",
-    "title_column": "The column that names an item; default: 'title', else the first text column.",
-    "text_columns": "Text columns, comma-separated; default: every text column of the items table.",
-    "format": "What the files are; auto goes by their names.",
-    "where": "Keep only the rows for which this SQL expression holds, such as 'Quantity > 0'.",
-    "duplicates": "Repeated rows: keep all, drop exact repeats, or keep a user's first meeting with an item.",
-    "min_user_count": "Drop users with fewer interactions.",
-    "min_item_count": "Drop items with fewer interactions.",
-    "keep_unseen_items": "Give items without interactions an id too.",
-    "split": "How test and validation are held out.",
-    "validation_from": "Temporal split: validation begins here (a timestamp or ISO time).",
-    "test_from": "Temporal split: the test begins here.",
-}
-
 
 def settings_from(**options: Any) -> dict[str, Any]:
     """The data options that were given, as values of the section `data`."""
@@ -134,7 +112,7 @@ def _data_option(name: str) -> inspect.Parameter:
     default = "" if field.default is None or field.default is False else f" Default: {field.default}."
     option = typer.Option(
         "--" + name.replace("_", "-"),
-        help=DATA_HELP[name] + default,
+        help=f"{field.description}{default}",
         metavar="|".join(words) or ("N" if kind is int else None if kind is bool else "TEXT"),
         rich_help_panel="Data",
         show_default=False,

@@ -1,19 +1,12 @@
 """Every setting, and how a configuration is read."""
 
 from llm_esr.config.read import describe_errors, dump_config, load_config, model_name, preset_names
-from llm_esr.config.schema import (
-    STAGES,
-    AugmentationConfig,
-    Config,
-    DataConfig,
-    EmbedConfig,
-    EvaluateConfig,
-    IndexConfig,
-    Layout,
-    ModelConfig,
-    Section,
-    choices,
-)
+from llm_esr.config.schema import STAGES, Config, choices
+from llm_esr.config.sections.data import DataConfig, EmbedConfig, IndexConfig
+from llm_esr.config.sections.evaluate import EvaluateConfig
+from llm_esr.config.sections.model import ModelConfig
+from llm_esr.config.sections.section import Section
+from llm_esr.config.sections.training import AugmentationConfig, Layout
 
 __all__ = [
     "STAGES",

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from llm_esr.config.schema import Config
 
-PRESET_ALIASES = {"llm-esr": "default"}
+# Another name of a preset -> the preset.
+ALIASES = {"default": "llm-esr"}
+DEFAULT = "llm-esr"
 
 
 def preset_names() -> list[str]:
@@ -26,15 +28,16 @@ def load_config(source: str | Path | None = None, overrides: Sequence[str] | Non
     """Read a configuration.
 
     Args:
-        source: the name of a preset, or the path of a YAML file. A YAML file may name a preset with the key
-            `preset`; its own values go on top. None: the preset `default`.
+        source: the name of a preset, or the path of a YAML file. Both may name a preset or file to build on with the
+            key `preset`; their own values go on top. None: the preset `llm-esr`.
         overrides: `section.key=value` strings; values are read as YAML.
 
     Raises:
         FileNotFoundError: neither a preset nor a file.
-        ValueError: an unknown key (the nearest name is suggested) or a value that does not fit.
+        ValueError: an unknown key (the nearest name is suggested), a value that does not fit, or presets that build on
+            each other in a circle.
     """
-    values = _preset_values("default" if source is None else source)
+    values = _layers(DEFAULT if source is None else source, ())
     for override in overrides or []:
         _set(values, override)
     return _build(values)
@@ -43,28 +46,37 @@ def load_config(source: str | Path | None = None, overrides: Sequence[str] | Non
 def model_name(source: str | Path) -> str:
     """The name under which a model made from `source` is stored: a preset's name or the YAML's stem."""
     text = str(source)
-    return {v: k for k, v in PRESET_ALIASES.items()}.get(text, Path(text).stem if _is_file(text) else text)
+    return Path(text).stem if _is_file(text) else ALIASES.get(text, text)
 
 
 def _is_file(text: str) -> bool:
     return text.endswith((".yaml", ".yml")) or "/" in text
 
 
-def _preset_values(source: str | Path) -> dict[str, Any]:
-    text = str(source)
+def _layers(source: str | Path, above: tuple[str, ...]) -> dict[str, Any]:
+    """The values of a preset or file over those that it builds on; `above` is what builds on it."""
+    name = str(source)
+    chain = (*above, name)
+    if name in above:
+        raise ValueError(f"presets build on each other in a circle: {' -> '.join(chain)}; take `preset:` out of one")
+    values = _values(name)
+    base = values.pop("preset", None)
+    return values if base is None else _merge(_layers(base, chain), values)
+
+
+def _values(text: str) -> dict[str, Any]:
+    """What one preset or file says itself."""
     if _is_file(text):
         path = Path(text)
         if not path.exists():
             raise FileNotFoundError(f"configuration {path} does not exist; presets are: {', '.join(preset_names())}")
-        values = _read_yaml(path.read_text(encoding="utf-8"), str(path))
-        preset = values.pop("preset", None)
-        return _merge(_preset_values(preset), values) if preset is not None else values
-    name = PRESET_ALIASES.get(text, text)
+        return _read_yaml(path.read_text(encoding="utf-8"), str(path))
+    name = ALIASES.get(text, text)
     if name not in preset_names():
-        near = difflib.get_close_matches(text, [*preset_names(), *PRESET_ALIASES], n=1)
+        near = difflib.get_close_matches(text, [*preset_names(), *ALIASES], n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise FileNotFoundError(
-            f"no preset '{text}'{hint} Presets: {', '.join([*PRESET_ALIASES, *preset_names()])}; "
+            f"no preset '{text}'{hint} Presets: {', '.join([*ALIASES, *preset_names()])}; "
             "a file of your own ends in .yaml"
         )
     body = (resources.files("llm_esr.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")

@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+def best_device() -> str:
+    """What `auto` means: `cuda` or `mps` where torch finds such a device, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def to_device(array: NDArray[Any], device: torch.device | str) -> Tensor:
     """An array as a tensor: a view of it on the CPU, else a copy.
 

@@ -2,5 +2,6 @@
 
 from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.storage import load_model
+from llm_esr.models.views import ModelData
 
-__all__ = ["SequentialEncoder", "load_model"]
+__all__ = ["ModelData", "SequentialEncoder", "load_model"]

@@ -1,10 +1,11 @@
-"""The dual-view model of LLM-ESR (arXiv 2405.20646, section 3): one module over a list of item views.
+"""The encoder of item sequences: one module over a list of item views.
 
-Shapes: B users, T tokens, S sequences, V views, D width, C = V x D channels, I items, n some items, E text width.
+Shapes: B users, T tokens, S sequences, V views, D width, C = V x D channels, I items, n some items.
 
     items --views--> vectors --scale, position, dropout--> interaction --> backbone --> one vector a token
 
-With the collaborative view alone and no interaction this is plain SASRec, BERT4Rec or GRU4Rec.
+With two views this is the dual-view model of LLM-ESR (arXiv 2405.20646, section 3); with the collaborative view alone
+and no interaction it is plain SASRec, BERT4Rec or GRU4Rec.
 """
 
 from __future__ import annotations
@@ -17,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from llm_esr.attention import Tokens
 from llm_esr.attention.dropout import Dropout
-from llm_esr.attention.tokens import Tokens
 from llm_esr.config import ModelConfig
 from llm_esr.loading import build_sequences
-from llm_esr.models.backbones.gru4rec import GRU4Rec
-from llm_esr.models.backbones.transformer import Transformer
-from llm_esr.models.interactions.cross_attention import CrossAttention
-from llm_esr.models.views import CollaborativeView, SemanticView
+from llm_esr.models.backbones import Backbone
+from llm_esr.models.builders import build_backbone, build_interaction, build_view
+from llm_esr.models.views import ModelData, View
 
 if TYPE_CHECKING:
     from llm_esr.loading import Sequences
@@ -37,51 +37,40 @@ class SequentialEncoder(nn.Module):
 
     Args:
         config: the `model` section.
-        n_items: I.
-        semantic_table: text embeddings [I, E], row = id - 1; needed where `config.views` has `semantic`.
-        initial_table: [I, D], what the collaborative table starts from with `collaborative_init: pca`.
-        mask_tokens: the model reads mask tokens though its backbone does not ask for them (augmentation.mask).
+        data: the items, and what tables start from.
 
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        n_items: int,
-        semantic_table: Tensor | None = None,
-        initial_table: Tensor | None = None,
-        *,
-        mask_tokens: bool = False,
-    ) -> None:
+    def __init__(self, config: ModelConfig, data: ModelData) -> None:
         super().__init__()
         self.config = config
-        self.n_items = n_items
-        self.views = nn.ModuleDict()
-        for view in config.views:
-            if view == "semantic":
-                if semantic_table is None or len(semantic_table) != n_items:
-                    came = "none" if semantic_table is None else f"{len(semantic_table)} rows"
-                    raise ValueError(f"the semantic view needs one vector for each of {n_items} items, got {came}")
-                self.views[view] = SemanticView(config, semantic_table, mask_tokens=mask_tokens)
-            else:
-                self.views[view] = CollaborativeView(config, n_items, initial_table)
+        self.n_items = data.n_items
+        self.views = nn.ModuleDict({view: build_view(view, config, data) for view in config.views})
         self.positions = nn.Embedding(config.position_rows or config.positions, config.width)
         self.dropout = Dropout(config.dropout)
-        self.interaction = CrossAttention(config) if config.interaction == "cross-attention" else None
+        self.interaction = build_interaction(config)
         n_backbones = 1 if config.share_backbone else len(config.views)
-        backbone = GRU4Rec if config.backbone == "gru4rec" else Transformer
-        self.backbones = nn.ModuleList(backbone(config) for _ in range(n_backbones))
+        self.backbones = nn.ModuleList(build_backbone(config) for _ in range(n_backbones))
         self._initialise()
 
     def _initialise(self) -> None:
-        for name, parameter in self.named_parameters():
-            if parameter.dim() > 1 and not name.endswith("table.weight") and not name.endswith("semantic.table"):
+        drawn = {id(parameter) for view in self._views() for parameter in view.drawn()}
+        for parameter in self.parameters():
+            if parameter.dim() > 1 and id(parameter) not in drawn:
                 nn.init.xavier_normal_(parameter)
         for backbone in self._backbones():
             backbone.initialise()
 
-    def _backbones(self) -> list[Transformer | GRU4Rec]:
-        return [f for f in self.backbones if isinstance(f, Transformer | GRU4Rec)]
+    def _views(self) -> list[View]:
+        return [view for view in self.views.values() if isinstance(view, View)]
+
+    def _backbones(self) -> list[Backbone]:
+        return [backbone for backbone in self.backbones if isinstance(backbone, Backbone)]
+
+    @property
+    def item_table(self) -> nn.Embedding | None:
+        """The table with a trained row for each id, [I + 2, D], whose updates may be lazy; None without one."""
+        return next((view.item_table for view in self._views() if view.item_table is not None), None)
 
     @property
     def device(self) -> torch.device:
@@ -111,12 +100,9 @@ class SequentialEncoder(nn.Module):
         return x_VTD.transpose(0, 1).reshape(x_VTD.shape[1], -1)
 
     def _inputs(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
-        if self.config.backbone != "gru4rec":
+        if self.config.facts.uses_positions:
             x_VTD = x_VTD * math.sqrt(self.config.width) + self.positions(tokens.positions_T)
-        elif self.config.block == "paper":
-            return x_VTD  # the authors' GRU4Rec has no dropout either
-        inputs_VTD: Tensor = self.dropout(x_VTD)
-        return inputs_VTD
+        return self.dropout(x_VTD) if self._backbones()[0].drops_inputs else x_VTD
 
     def user_vectors(self, last_SC: Tensor, tokens: Tokens) -> Tensor:
         """The states of the newest tokens, [S, C], with the state of no item at all where a sequence is empty."""
@@ -129,9 +115,9 @@ class SequentialEncoder(nn.Module):
         return torch.where(tokens.empty_S[:, None], empty_C, last_SC)
 
     def forward(self, tokens: Tokens, last_only: bool = False) -> Tensor:
-        """Every token's state, [T, C], or the newest ones', [S, C]; each distinct item goes through its views once."""
-        distinct_n, place_T = tokens.distinct()
-        return self.hidden(nn.functional.embedding(place_T, self.item_vectors(distinct_n)), tokens, last_only)
+        """Every token's state, [T, C], or the newest ones', [S, C]; each unique item goes through its views once."""
+        unique_n, inverse_T = tokens.unique()
+        return self.hidden(nn.functional.embedding(inverse_T, self.item_vectors(unique_n)), tokens, last_only)
 
     def encode(self, sequences: Sequences, vectors_TC: Tensor | None = None) -> Tensor:
         """Each sequence's user vector `u_last`, [S, C]: the state of its newest token.
@@ -156,7 +142,7 @@ class SequentialEncoder(nn.Module):
         """
         config = self.config
         extras: dict[str, Any] = {}
-        if config.masks:
+        if config.reads_mask_tokens:
             extras["mask_token"] = self.n_items + 1
         if config.padding == "tokens":
             extras |= {"layout": "padded", "padding_tokens": True}

@@ -14,9 +14,10 @@ from torch import Tensor
 from llm_esr.config import Config, load_config
 from llm_esr.files import FORMAT, atomic_path, read_json
 from llm_esr.models.encoder import SequentialEncoder
+from llm_esr.models.views import ModelData
 
 
-def semantic_table(folder: Path) -> Tensor:
+def item_vectors(folder: Path) -> Tensor:
     """The data folder's item vectors, [I, E], memory-mapped: pages are read when they are used."""
     # Copy-on-write, because torch asks for a writable buffer; nothing writes to it.
     return torch.from_numpy(np.load(folder / "item_embeddings.npy", mmap_mode="c", allow_pickle=False))
@@ -66,12 +67,12 @@ def load_model(folder: str | Path, data_folder: Path | None = None, device: str 
     config: Config = load_config(folder / "config.yaml")
     data_folder = data_folder or (folder / record["data"]).resolve()
     table = None
-    if config.model.semantic:
+    if config.model.reads_vectors:
         if not (data_folder / "item_embeddings.npy").exists():
             raise FileNotFoundError(f"{data_folder}/item_embeddings.npy is gone; make it again with `llm-esr embed`")
-        table = semantic_table(data_folder)
+        table = item_vectors(data_folder)
     initial = torch.zeros(record["n_items"], config.model.width)
-    model = SequentialEncoder(config.model, record["n_items"], table, initial)
+    model = SequentialEncoder(config.model, ModelData(record["n_items"], table, initial))
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:

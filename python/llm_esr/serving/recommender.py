@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
@@ -16,6 +15,7 @@ from llm_esr.config import Config, EvaluateConfig, load_config
 from llm_esr.evaluation import Report, evaluate, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
 from llm_esr.files import read_json
+from llm_esr.loading.staging import best_device
 from llm_esr.scoring import ModelScorer, Popularity
 from llm_esr.scoring.scorer import SequenceModel
 from llm_esr.serving.recommend import (
@@ -87,7 +87,7 @@ class Recommender:
         opened: Dataset = source if isinstance(source, Dataset) else Dataset.open(source)
         _check_data(folder, record, opened)
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+            device = best_device()
         model = cast(SequenceModel, load_model(folder, opened.folder, device))
         return cls(model, opened, record["name"], record["seed"], load_config(folder / "config.yaml"), folder)
 

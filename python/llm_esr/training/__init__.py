@@ -2,8 +2,9 @@
 
 from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
+from llm_esr.training.freshness import is_finished
 from llm_esr.training.terms import Term, TermData, build_terms
-from llm_esr.training.train import default_folder, is_finished, train
+from llm_esr.training.train import default_folder, train
 from llm_esr.training.trainer import EpochReport, StepReport, Trainer
 
 __all__ = [

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from llm_esr.config import Config
 from llm_esr.loading import Augmentation, BatchLoader
-from llm_esr.models import SequentialEncoder
-from llm_esr.models.storage import semantic_table
+from llm_esr.models import ModelData, SequentialEncoder
+from llm_esr.models.storage import item_vectors
 from llm_esr.semantics.projection import Projection, fit_projection
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ def build_model(data: Dataset, config: Config) -> tuple[SequentialEncoder, Proje
         projection = fit_projection(vectors, config.model.width, config.model.embedding_norm)
         initial = torch.from_numpy(np.ascontiguousarray(projection.transform(vectors)))
     torch.manual_seed(config.train.seed)
-    table = semantic_table(data.folder) if config.model.semantic else None
-    mask_tokens = config.shows_mask_tokens
-    return SequentialEncoder(config.model, data.n_items, table, initial, mask_tokens=mask_tokens), projection
+    table = item_vectors(data.folder) if config.model.reads_vectors else None
+    model_data = ModelData(data.n_items, table, initial, mask_tokens=config.shows_mask_tokens)
+    return SequentialEncoder(config.model, model_data), projection
 
 
 def build_loader(data: Dataset, config: Config) -> BatchLoader:
     """The batches that the configuration asks for."""
-    settings, negatives, masks = config.train, config.negatives, config.model.masks
+    settings, negatives, masks = config.train, config.negatives, config.model.reads_mask_tokens
     stored = config.distill.teachers == "stored"
     if settings.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
         raise ValueError("one shared negative for a whole step teaches nothing; set negatives.kind to own or raise "
@@ -61,7 +61,7 @@ def build_loader(data: Dataset, config: Config) -> BatchLoader:
         catalogue=negatives.catalogue,
         smoothing=config.smoothing.probability,
         smoothing_temperature=config.smoothing.temperature,
-        threads=settings.loader_threads,
+        threads=config.runtime.loader_threads,
         sequence=settings.sequence,
         targets=settings.targets,
         padding_tokens=config.model.padding == "tokens",
@@ -89,7 +89,9 @@ def _stored_table(data: Dataset, width: int) -> Tensor:
 
 
 def _item_vectors(data: Dataset, config: Config) -> Any:
-    wanted = config.model.semantic or (config.model.starts_from_vectors and config.model.collaborative_init == "pca")
+    wanted = config.model.reads_vectors or (
+        config.model.starts_from_vectors and config.model.collaborative_init == "pca"
+    )
     if wanted and data.item_embeddings is None:
         raise FileNotFoundError(
             f"{data.folder} has no item_embeddings.npy, which the semantic view and model.collaborative_init pca read; "

@@ -94,7 +94,7 @@ class TensorBoard(Callback):
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (an extra)
         except ImportError:
             raise ValueError(
-                "train.tensorboard needs the extra: pip install 'llm-esr[tensorboard]', or set it to false"
+                "runtime.tensorboard needs the extra: pip install 'llm-esr[tensorboard]', or set it to false"
             ) from None
         self.writer = SummaryWriter(str(folder))
 

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from llm_esr.config import Config
-from llm_esr.models.encoder import SequentialEncoder
-from llm_esr.models.views import CollaborativeView
+from llm_esr.models import SequentialEncoder
 
 # Numbers in a table from which passes over all of it are most of a step's time.
 LARGE = 16_000_000
@@ -119,13 +118,13 @@ def lazy_table(model: SequentialEncoder, config: Config) -> nn.Parameter | None:
 
     Dense updates of a large table are warned of.
     """
-    view = next((view for view in model.views.values() if isinstance(view, CollaborativeView)), None)
-    if view is None:
+    items = model.item_table
+    if items is None:
         return None
-    table = view.table.weight
+    table = items.weight
     assert isinstance(table, nn.Parameter)
-    view.table.sparse = config.train.table_updates == "lazy"
-    if view.table.sparse:
+    items.sparse = config.train.table_updates == "lazy"
+    if items.sparse:
         return table
     if table.numel() >= LARGE:
         warnings.warn(

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llm_esr.config import STAGES, AugmentationConfig, Config, Section, dump_config, load_config, model_name
-from llm_esr.files import FORMAT, atomic_file, key_of, read_json, write_json
+from llm_esr.config import Config, Section, dump_config, load_config, model_name
+from llm_esr.files import FORMAT, atomic_file, key_of, write_json
+from llm_esr.loading.staging import best_device
 from llm_esr.models.storage import load_model, save_weights
-from llm_esr.retrieval import neighbours_match
 from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
 from llm_esr.training.checkpoint import drop_checkpoints
 from llm_esr.training.environment import describe
-from llm_esr.training.start_from import open_start, start_folder, take_weights, weights_checksum
+from llm_esr.training.freshness import is_fresh, made_from_of
+from llm_esr.training.start_from import open_start, take_weights
 from llm_esr.training.terms import TermData, build_terms
 from llm_esr.training.trainer import Trainer
 from llm_esr.training.validation import build_validation
@@ -72,8 +73,8 @@ def train(
     name = name or ("llm-esr" if config is None or isinstance(config, Config) else model_name(config))
     config = _with_settings(config if isinstance(config, Config) else load_config(config), settings)
     folder = Path(out) if out is not None else default_folder(data, name, config.train.seed)
-    made_from = _made_from(data, config)
-    if not _finished(folder, made_from, overwrite):
+    made_from = made_from_of(data, config)
+    if not is_fresh(folder, made_from, overwrite):
         _train(data, config, name, folder, made_from, _callbacks(config, folder, callbacks, progress), resume)
     model = load_model(folder, data.folder, _device(config))
     return Recommender(model, data, name=name, seed=config.train.seed, config=config, folder=folder)
@@ -96,8 +97,8 @@ def _train(
 ) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("training on several ranks is not supported yet; start one process (without torchrun)")
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
+    if config.runtime.threads:
+        torch.set_num_threads(config.runtime.threads)
     device = torch.device(_device(config))
     # Everything that may be refused comes before anything that replaces what is there.
     model, projection = build_model(data, config)
@@ -142,131 +143,26 @@ def _train(
     drop_checkpoints(folder / "checkpoint")
 
 
-def _made_from(data: Dataset, config: Config) -> dict[str, Any]:
-    """What a training is made from, as JSON: its sections and the checksums of what it reads."""
-    made: dict[str, Any] = {"format": FORMAT, "data": data.fingerprint}
-    made |= {section: getattr(config, section).model_dump(mode="json") for section in STAGES["train"]}
-    # What changes speed alone does not make another model.
-    for name in ("device", "threads", "loader_threads", "keep_memory", "tensorboard"):
-        del made["train"][name]
-    # A setting that came later is left out where it says what was done before: finished models stay fresh.
-    for section, settings in _LATER.items():
-        for name, before in settings.items():
-            if made[section][name] == before:
-                del made[section][name]
-        if not made[section]:
-            del made[section]
-    if config.model.block == "paper":
-        made["drawn"] = 2  # of the authors' blocks: 1 drew the projections of attention one by one
-    if config.model.semantic or config.model.collaborative_init == "pca":
-        made["item_embeddings"] = _checksum(data, "item_embeddings", "embed")
-    if config.model.starts_from_vectors and config.model.collaborative_init == "stored":
-        made["pca_items"] = _checksum(data, "pca_items", "convert")
-    if (config.distill.weight or config.smoothing.probability) and not neighbours_match(data):
-        raise ValueError(
-            f"the similar users and items of {data.folder} were found with other vectors than it holds now; "
-            "run `llm-esr index` again"
-        )
-    start = start_folder(config)
-    if start is not None:
-        made["start_from"] = weights_checksum(start)
-    if config.distill.weight:
-        made["similar_users"] = _checksum(data, "similar_users", "index")
-    if config.smoothing.probability:
-        made["similar_items"] = _checksum(data, "similar_items", "index")
-    return made
-
-
-# Settings that format 1 did not have at first, with the values that mean what was done then.
-_LATER: dict[str, dict[str, Any]] = {
-    "model": {
-        "causal": None,
-        "mask_padding_keys": True,
-        "padding": "none",
-        "padding_row": "zero",
-        "position_rows": None,
-    },
-    "negatives": {"log_q_correction": False},
-    "augmentation": AugmentationConfig().model_dump(),
-    "distill": {"temperature": 1.0, "student_pass": "once", "teachers": "live", "refresh_steps": None},
-    "train": {
-        "start_from": None,
-        "item_regularisation": 0.0,
-        "sequence": "whole",
-        "targets": "every",
-        "mask_probability": 0.6,
-        "table_updates": "dense",
-        "validation_candidates": None,
-        "validation_ties": "expected",
-    },
-}
-
-
-def _checksum(data: Dataset, name: str, stage: str) -> str:
-    path = data.folder / f"{name}.json"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{data.folder} has no {name}.npy, which this configuration reads; run `llm-esr {stage}` first, "
-            "or train the id-only model with --config sasrec"
-        )
-    return str(read_json(path)["checksum"])
-
-
-def is_finished(data: Dataset, config: Config, folder: Path, *, overwrite: bool = False) -> bool:
-    """Whether `folder` holds the finished model of this configuration and data.
-
-    Raises:
-        ValueError: it holds a finished model of other settings, and `overwrite` is not given.
-        FileNotFoundError: files that the settings need.
-    """
-    return _finished(folder, _made_from(data, config), overwrite)
-
-
-def _finished(folder: Path, made_from: dict[str, Any], overwrite: bool) -> bool:
-    if not (folder / "model.json").exists():
-        return False
-    record = read_json(folder / "model.json")
-    if not record.get("finished"):
-        return False
-    if record["key"] == key_of(made_from):
-        return True
-    if overwrite:
-        return False
-    raise ValueError(
-        f"{folder} holds a finished model made with other settings: "
-        f"{_first_difference(record['made_from'], made_from)}. Give --overwrite to replace it, "
-        "or another name or output folder to keep both"
-    )
-
-
-def _first_difference(before: Any, now: Any, name: str = "") -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*now, *(k for k in before if k not in now)]:
-            if before.get(key) != now.get(key):
-                return _first_difference(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-    if isinstance(before, str) and len(before) == 64:
-        return f"{name} (the data changed)"
-    return f"{name} was {before!r}, is {now!r}"
-
-
 def _callbacks(config: Config, folder: Path, own: Sequence[Callback], progress: bool) -> list[Callback]:
     callbacks = [TerminalProgress()] if progress else []
-    if config.train.tensorboard:
+    if config.runtime.tensorboard:
         callbacks.append(TensorBoard(folder / "tensorboard"))  # type: ignore[arg-type]
     return [*callbacks, *own]
 
 
 def _device(config: Config) -> str:
-    wanted = config.train.device
+    wanted = config.runtime.device
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return best_device()
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"train.device {wanted}: torch finds no CUDA device here; use --set train.device=cpu or auto")
+        raise ValueError(
+            f"runtime.device {wanted}: torch finds no CUDA device here; use --set runtime.device=cpu or auto"
+        )
     return wanted
 
 
 def _with_settings(config: Config, settings: dict[str, Any]) -> Config:
-    sections: dict[str, type[Section]] = {s: type(getattr(config, s)) for s in ("train", "model", "distill")}
+    sections: dict[str, type[Section]] = {s: type(getattr(config, s)) for s in ("train", "model", "distill", "runtime")}
     values = config.model_dump()
     for key, value in settings.items():
         section = next((s for s, kind in sections.items() if key in kind.model_fields), None)

@@ -80,7 +80,7 @@ class Trainer:
     Args:
         model: on the device it trains on.
         loader: batches; its epoch and step are the training's.
-        config: sections `train` and `checkpoint` are read.
+        config: sections `train`, `checkpoint` and `runtime` are read.
         terms: the loss terms; the total is their weighted sum, everything else goes by their names.
         folder: where `checkpoint/` and `metrics.jsonl` go.
         validate: gives the validation NDCG@10 of a model; None: train all epochs.
@@ -139,7 +139,7 @@ class Trainer:
             self.log.cut(0)
         try:
             self._each("on_train_begin")
-            keep = self.config.train.keep_memory and self.model.device.type == "cpu"
+            keep = self.config.runtime.keep_memory and self.model.device.type == "cpu"
             with _deterministic(self.model.device), kept_memory(wanted=keep), self._interruptible():
                 while self.epoch < self.config.train.epochs and not self.stop:
                     self._train_epoch(key)

@@ -1,1 +1,5 @@
-"""What reads a sequence of item vectors."""
+"""Backbones: one file each, one line in the table of `llm_esr.config.parts`."""
+
+from llm_esr.models.backbones.interface import Backbone
+
+__all__ = ["Backbone"]

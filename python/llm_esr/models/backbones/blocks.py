@@ -12,12 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm_esr.attention import Attention, Tokens
 from llm_esr.attention.dropout import Dropout
-from llm_esr.attention.multi_head import Attention
-from llm_esr.attention.tokens import Tokens
 from llm_esr.config import ModelConfig
 
-_PORTION = 1 << 17  # entries of a view's inner activations at once: half a megabyte stays in a core's second cache
+_CHUNK = 1 << 17  # entries of a view's inner activations at once: half a megabyte stays in a core's second cache
 
 
 class Block(nn.Module):
@@ -71,7 +70,7 @@ class PreNormBlock(Block):
         normed_VTD = self.attention_norm(x_VTD)
         mixed_VTD = self.attend(normed_VTD, normed_VTD, tokens, last_only, self.attention_norm.bias)
         x_VTD = _kept(x_VTD, tokens, last_only) + self.dropout(mixed_VTD)
-        return _in_portions(self._feed_forward, x_VTD, self.expand.out_features)
+        return _in_chunks(self._feed_forward, x_VTD, self.expand.out_features)
 
     def _feed_forward(self, x_VTD: Tensor) -> Tensor:
         inner_VTF = self.dropout(F.gelu(self.expand(self.forward_norm(x_VTD))))
@@ -89,7 +88,7 @@ class PaperBlock(Block):
         queries_VTD = self.attention_norm(x_VTD)
         mixed_VTD = self.attend(queries_VTD, x_VTD, tokens, last_only, torch.zeros_like(self.attention_norm.bias))
         x_VTD = _kept(queries_VTD, tokens, last_only) + mixed_VTD
-        return _in_portions(self._feed_forward, x_VTD, self.expand.out_features)
+        return _in_chunks(self._feed_forward, x_VTD, self.expand.out_features)
 
     def _feed_forward(self, x_VTD: Tensor) -> Tensor:
         x_VTD = self.forward_norm(x_VTD)
@@ -106,12 +105,12 @@ class PaperBlock(Block):
             nn.init.zeros_(layer.bias)
 
 
-def _in_portions(feed_forward: Callable[[Tensor], Tensor], x_VTD: Tensor, inner: int) -> Tensor:
-    """A function of each token alone. Without gradients it runs over portions, which stay in the cache."""
-    portion = max(_PORTION // inner, 1)
-    if torch.is_grad_enabled() or x_VTD.shape[1] <= portion:
+def _in_chunks(feed_forward: Callable[[Tensor], Tensor], x_VTD: Tensor, inner: int) -> Tensor:
+    """A function of each token alone. Without gradients it runs over chunks, which stay in the cache."""
+    chunk = max(_CHUNK // inner, 1)
+    if torch.is_grad_enabled() or x_VTD.shape[1] <= chunk:
         return feed_forward(x_VTD)
-    return torch.cat([feed_forward(part) for part in torch.split(x_VTD, portion, dim=1)], dim=1)
+    return torch.cat([feed_forward(part) for part in torch.split(x_VTD, chunk, dim=1)], dim=1)
 
 
 def _kept(x_VTD: Tensor, tokens: Tokens, last_only: bool) -> Tensor:

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llm_esr.attention.tokens import Tokens
+from llm_esr.attention import Tokens
 from llm_esr.config import ModelConfig
 from llm_esr.loading.staging import to_device
+from llm_esr.models.backbones.interface import Backbone
 
 
-class GRU4Rec(nn.Module):
+class GRU4Rec(Backbone):
     """The backbone: one recurrent layer.
 
     The sequences are flat, and the longest come first at each step of time, so that a step is a slice and nothing is
@@ -23,8 +24,9 @@ class GRU4Rec(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         width = config.width
+        self.drops_inputs = config.block != "paper"  # the authors' GRU4Rec has no dropout
         # The order of the three gates and the names are those of torch.nn.GRU.
         self.weight_ih = nn.Parameter(torch.empty(3 * width, width))
         self.weight_hh = nn.Parameter(torch.empty(3 * width, width))
@@ -61,9 +63,6 @@ class GRU4Rec(nn.Module):
     def empty_state(self) -> Tensor:
         """The state before any item, [D]: zero."""
         return self.weight_hh.new_zeros(self.weight_hh.shape[1])
-
-    def initialise(self) -> None:
-        """Nothing is drawn otherwise than the rest."""
 
 
 def _by_time(lengths_S: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:

@@ -11,16 +11,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from llm_esr.attention.tokens import Tokens
+from llm_esr.attention import Tokens
 from llm_esr.config import ModelConfig
 from llm_esr.models.backbones.blocks import PaperBlock, PreNormBlock
+from llm_esr.models.backbones.interface import Backbone
 
 
-class Transformer(nn.Module):
+class Transformer(Backbone):
     """The backbone: `blocks` blocks and a last layer norm. Position and scale are the caller's."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         block = PreNormBlock if config.block == "pre-norm" else PaperBlock
         self.blocks = nn.ModuleList(block(config) for _ in range(config.blocks))
         self.last_norm = nn.LayerNorm(config.width, eps=block.eps)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from llm_esr.attention.multi_head import Attention
-from llm_esr.attention.tokens import Tokens
+from llm_esr.attention import Attention, Tokens
 from llm_esr.config import ModelConfig
+from llm_esr.models.interactions.interface import Interaction
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Interaction):
     """c_co = CA(Q = e_se, K = V = e_co) and c_se = CA(Q = e_co, K = V = e_se) (arXiv 2405.20646).
 
     Causal where the backbone is. Padding is no key, unless a sequence is padding alone. The view that gives the values
@@ -21,7 +21,7 @@ class CrossAttention(nn.Module):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.residual = config.interaction_residual
         self.causal = config.looks_back_only
         self.towards = nn.ModuleList(Attention(config.width, config.interaction_heads, bias=False) for _ in range(2))

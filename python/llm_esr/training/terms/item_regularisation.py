@@ -27,7 +27,7 @@ class ItemRegularisation(Term):
         vectors_TC, tokens = forward.vectors_TC, forward.tokens
         if tokens.real is not None:
             vectors_TC = vectors_TC.index_select(0, to_device(np.flatnonzero(tokens.real), vectors_TC.device))
-        by_view = dict(zip(forward.model.views, vectors_TC.chunk(2, dim=1), strict=True))
+        by_view = dict(zip(forward.model.views, vectors_TC.chunk(forward.model.n_views, dim=1), strict=True))
         return contrastive(by_view["semantic"], by_view["collaborative"]) if len(vectors_TC) else vectors_TC.sum()
 
 

@@ -1,6 +1,6 @@
-"""Item views: each turns item ids into vectors of the model's width.
+"""The semantic view: text embeddings of the items, brought to the model's width by a trained adapter.
 
-Shapes: n items, E width of the text embeddings, D model width.
+Shapes: n items, I all items, E width of the text embeddings, D model width.
 """
 
 from __future__ import annotations
@@ -12,39 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llm_esr.config import ModelConfig
+from llm_esr.models.views.interface import ModelData, View
 
-_PORTION = 1024  # text embeddings at once: a few megabytes
-
-
-class CollaborativeView(nn.Module):
-    """A trainable vector for each item, learnt from interactions alone.
-
-    Rows are ids: 0 pads (read where padding is tokens), 1..I are items, I + 1 is the mask token.
-    """
-
-    def __init__(self, config: ModelConfig, n_items: int, initial_ID: Tensor | None = None) -> None:
-        super().__init__()
-        padding_idx = None if config.padding_row == "trained" else 0
-        self.table = nn.Embedding(n_items + 2, config.width, padding_idx=padding_idx)
-        with torch.no_grad():
-            if config.collaborative_init in ("pca", "stored"):
-                assert initial_ID is not None, "the caller projects the item vectors"
-                self.table.weight.zero_()
-                self.table.weight[1 : n_items + 1] = initial_ID
-            elif config.collaborative_init == "xavier":
-                nn.init.xavier_normal_(self.table.weight)
-            else:
-                nn.init.normal_(self.table.weight, std=0.02)
-            if config.padding_row != "drawn":
-                self.table.weight[0] = 0
-
-    def forward(self, items_n: Tensor) -> Tensor:
-        """Ids [n] -> vectors [n, D]."""
-        vectors_nD: Tensor = self.table(items_n)
-        return vectors_nD
+_CHUNK = 1024  # text embeddings at once: a few megabytes
 
 
-class SemanticView(nn.Module):
+class SemanticView(View):
     """Text embeddings of the items, brought to the model's width by a trained adapter.
 
     The table is frozen, shared with the data folder's memory map, and not part of the state dict, unless
@@ -52,8 +25,9 @@ class SemanticView(nn.Module):
     table these are rows 0 and I + 1.
     """
 
-    def __init__(self, config: ModelConfig, table_IE: Tensor, *, mask_tokens: bool = False) -> None:
-        super().__init__()
+    def __init__(self, config: ModelConfig, data: ModelData) -> None:
+        super().__init__(config, data)
+        table_IE = self._item_vectors(data)
         width, source = config.width, table_IE.shape[1]
         self.table: Tensor
         if config.train_semantic_table:
@@ -62,7 +36,7 @@ class SemanticView(nn.Module):
             self.register_buffer("table", table_IE, persistent=False)
         inner = max(source // 2, 1)
         self.padding_idx = None if config.padding_row == "trained" else 0
-        self.only_items = config.padding == "none" and not (config.masks or mask_tokens)
+        self.only_items = config.padding == "none" and not (config.reads_mask_tokens or data.mask_tokens)
         # Without an activation between them the two layers are one, which is cheaper where items are many. The sums
         # are those of the two layers up to rounding; a comparison to the last digits can switch it off.
         self.collapses = config.adapter == "two-linear"
@@ -71,11 +45,11 @@ class SemanticView(nn.Module):
         self.second = nn.Identity() if config.adapter == "linear" else nn.Linear(inner, width)
 
     def forward(self, items_n: Tensor) -> Tensor:
-        """Ids [n] -> vectors [n, D]. Without gradients it goes by portions, whose texts stay in the cache."""
+        """Ids [n] -> vectors [n, D]. Without gradients it goes by chunks, whose texts stay in the cache."""
         adapt = self._adapter(len(items_n))
-        if torch.is_grad_enabled() or len(items_n) <= _PORTION:
+        if torch.is_grad_enabled() or len(items_n) <= _CHUNK:
             return adapt(self._source(items_n))
-        return torch.cat([adapt(self._source(portion)) for portion in torch.split(items_n, _PORTION)])
+        return torch.cat([adapt(self._source(chunk)) for chunk in torch.split(items_n, _CHUNK)])
 
     def _adapter(self, count: int) -> Callable[[Tensor], Tensor]:
         """What brings `count` text embeddings to the model's width, [n, E] -> [n, D]."""
@@ -95,3 +69,15 @@ class SemanticView(nn.Module):
         known_n = (items_n >= 1) & (items_n <= n_items)
         source_nE = self.table.index_select(0, (items_n - 1).clamp(0, n_items - 1))
         return source_nE.to(self.first.weight.dtype) * known_n[:, None]
+
+    def drawn(self) -> list[Tensor]:
+        """The table, where it is trained: it starts from the vectors."""
+        return [self.table] if isinstance(self.table, nn.Parameter) else []
+
+    @staticmethod
+    def _item_vectors(data: ModelData) -> Tensor:
+        vectors_IE = data.item_vectors
+        if vectors_IE is None or len(vectors_IE) != data.n_items:
+            came = "none" if vectors_IE is None else f"{len(vectors_IE)} rows"
+            raise ValueError(f"the semantic view needs one vector for each of {data.n_items} items, got {came}")
+        return vectors_IE

@@ -1,0 +1,143 @@
+"""The section `model`: the network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from llm_esr.config.parts import BACKBONES, INTERACTIONS, NO_INTERACTION, VIEWS, BackboneFacts, known_in
+from llm_esr.config.sections.section import Section
+
+
+class ModelConfig(Section):
+    """The network: item views, their interaction, and the backbone."""
+
+    backbone: Annotated[str, AfterValidator(known_in(BACKBONES))] = Field(
+        "sasrec", description="What reads the sequence. GRU4Rec has one layer and no heads, blocks or positions."
+    )
+    views: list[Annotated[str, AfterValidator(known_in(VIEWS))]] = Field(
+        ["semantic", "collaborative"],
+        description="What an item is to the model; the views' vectors stand side by side.",
+    )
+    interaction: Annotated[str, AfterValidator(known_in(INTERACTIONS, NO_INTERACTION))] = Field(
+        NO_INTERACTION, description="How the views look at each other before the backbone."
+    )
+    interaction_heads: int = Field(2, ge=1, description="Attention heads of the interaction.")
+    interaction_residual: bool = Field(False, description="Whether the interaction is added to its input.")
+    width: int = Field(64, ge=2, description="Width of each view.")
+    max_len: int = Field(50, ge=1, description="The newest items of a sequence that are read.")
+    blocks: int = Field(2, ge=1, description="Self-attention blocks.")
+    heads: int = Field(2, ge=1, description="Attention heads of a block.")
+    block: Literal["pre-norm", "paper"] = Field(
+        "pre-norm", description="The kind of block; paper: as in the authors' code (GRU4Rec then has no dropout)."
+    )
+    feed_forward: int = Field(4, ge=1, description="Inner width of the feed-forward, times the width (paper block: 1).")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Rate of all dropout.")
+    adapter: Literal["linear", "two-linear", "mlp"] = Field(
+        "two-linear", description="How the semantic view brings text vectors to the model's width."
+    )
+    collaborative_init: Literal["normal", "pca", "stored", "xavier"] = Field(
+        "normal",
+        description="What the collaborative table starts from. pca: of the item vectors; stored: pca_items.npy of the "
+        "data folder, as `convert` writes the authors' table.",
+    )
+    embedding_norm: float | None = Field(
+        0.16, gt=0, description="Mean norm of the rows of a PCA table; null: as PCA gives them."
+    )
+    train_semantic_table: bool = Field(False, description="Whether the text vectors are trained too.")
+    share_backbone: bool = Field(True, description="One backbone for all views, or one each.")
+    # Below: where the authors' code and good practice part (docs/paper-mode.md).
+    causal: bool | None = Field(
+        None, description="Attention sees earlier items alone; null: what the backbone is made for."
+    )
+    mask_padding_keys: bool = Field(
+        True, description="False: as many padding keys as a full window lacks take attention."
+    )
+    padding: Literal["none", "tokens"] = Field(
+        "none", description="tokens: every sequence is filled up to max_len with item 0."
+    )
+    padding_row: Literal["zero", "trained", "drawn"] = Field("zero", description="The collaborative row of item 0.")
+    position_rows: int | None = Field(
+        None, ge=2, description="Rows of the position table; null: as many as there are positions."
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise ValueError(f"model.width {self.width} is not a multiple of model.heads {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _directions_fit(self) -> ModelConfig:
+        if self.causal and not self.facts.looks_back_only:
+            raise ValueError(f"model.causal true does not fit {self.backbone}, which reads both ways; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _padding_fits(self) -> ModelConfig:
+        if self.padding == "tokens" and self.facts.runs_over_padding and self.mask_padding_keys:
+            raise ValueError(
+                f"model.padding tokens lets {self.backbone} run over its padding, as the authors' code does; set "
+                "model.mask_padding_keys to false if that is meant"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _positions_are_enough(self) -> ModelConfig:
+        if self.position_rows is not None and self.position_rows < self.positions:
+            raise ValueError(
+                f"model.position_rows {self.position_rows} is too few: {self.backbone} with model.max_len "
+                f"{self.max_len} needs {self.positions}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> ModelConfig:
+        if not self.views or len(set(self.views)) != len(self.views):
+            raise ValueError(f"model.views needs different views, at least one, got {self.views}")
+        return self
+
+    @model_validator(mode="after")
+    def _interaction_fits(self) -> ModelConfig:
+        if self.interaction == NO_INTERACTION:
+            return self
+        wanted = INTERACTIONS[self.interaction].n_views
+        if len(self.views) != wanted:
+            raise ValueError(f"model.interaction {self.interaction} needs {wanted} views, got {self.views}")
+        if self.width % self.interaction_heads:
+            raise ValueError(
+                f"model.width {self.width} is not a multiple of model.interaction_heads {self.interaction_heads}"
+            )
+        return self
+
+    @property
+    def facts(self) -> BackboneFacts:
+        """What the backbone states."""
+        return BACKBONES[self.backbone]
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether a view reads the items' vectors."""
+        return any(VIEWS[view].reads_vectors for view in self.views)
+
+    @property
+    def starts_from_vectors(self) -> bool:
+        """Whether the item table starts from a projection of the item vectors."""
+        has_table = any(VIEWS[view].has_item_table for view in self.views)
+        return self.collaborative_init in ("pca", "stored") and has_table
+
+    @property
+    def reads_mask_tokens(self) -> bool:
+        """Whether the model reads mask tokens."""
+        return self.facts.reads_mask_tokens
+
+    @property
+    def looks_back_only(self) -> bool:
+        """Whether attention sees earlier items alone."""
+        return self.facts.looks_back_only if self.causal is None else self.causal
+
+    @property
+    def positions(self) -> int:
+        """Positions there are: 0 for padding, 1 to max_len, and the place of an appended mask token."""
+        return self.max_len + 1 + self.reads_mask_tokens

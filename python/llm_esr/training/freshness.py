@@ -1,0 +1,92 @@
+"""Whether a model folder holds what a training would make: what it is made from, and its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_esr.config import STAGES, Config
+from llm_esr.files import FORMAT, key_of, read_json
+from llm_esr.retrieval import neighbours_match
+from llm_esr.training.start_from import start_folder, weights_checksum
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+
+
+def made_from_of(data: Dataset, config: Config) -> dict[str, Any]:
+    """What a training is made from, as JSON: its sections and the checksums of what it reads.
+
+    Raises:
+        FileNotFoundError: files that the settings need.
+        ValueError: similar users and items of other vectors than the data set holds.
+
+    """
+    made: dict[str, Any] = {"format": FORMAT, "data": data.fingerprint}
+    made |= {section: getattr(config, section).model_dump(mode="json") for section in STAGES["train"]}
+    if config.model.reads_vectors or config.model.collaborative_init == "pca":
+        made["item_embeddings"] = _checksum(data, "item_embeddings", "embed")
+    if config.model.starts_from_vectors and config.model.collaborative_init == "stored":
+        made["pca_items"] = _checksum(data, "pca_items", "convert")
+    if (config.distill.weight or config.smoothing.probability) and not neighbours_match(data):
+        raise ValueError(
+            f"the similar users and items of {data.folder} were found with other vectors than it holds now; "
+            "run `llm-esr index` again"
+        )
+    start = start_folder(config)
+    if start is not None:
+        # By its weights: a model that was moved is the same start.
+        made["train"]["start_from"] = weights_checksum(start)
+    if config.distill.weight:
+        made["similar_users"] = _checksum(data, "similar_users", "index")
+    if config.smoothing.probability:
+        made["similar_items"] = _checksum(data, "similar_items", "index")
+    return made
+
+
+def is_finished(data: Dataset, config: Config, folder: Path, *, overwrite: bool = False) -> bool:
+    """Whether `folder` holds the finished model of this configuration and data.
+
+    Raises:
+        ValueError: it holds a finished model of other settings, and `overwrite` is not given.
+        FileNotFoundError: files that the settings need.
+    """
+    return is_fresh(folder, made_from_of(data, config), overwrite)
+
+
+def is_fresh(folder: Path, made_from: dict[str, Any], overwrite: bool) -> bool:
+    """Whether `folder` holds the finished model that is made from this; see `is_finished`."""
+    if not (folder / "model.json").exists():
+        return False
+    record = read_json(folder / "model.json")
+    if not record.get("finished"):
+        return False
+    if record["key"] == key_of(made_from):
+        return True
+    if overwrite:
+        return False
+    raise ValueError(
+        f"{folder} holds a finished model made with other settings: "
+        f"{_first_difference(record['made_from'], made_from)}. Give --overwrite to replace it, "
+        "or another name or output folder to keep both"
+    )
+
+
+def _first_difference(before: Any, now: Any, name: str = "") -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*now, *(k for k in before if k not in now)]:
+            if before.get(key) != now.get(key):
+                return _first_difference(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    if isinstance(before, str) and len(before) == 64:
+        return f"{name} (the data changed)"
+    return f"{name} was {before!r}, is {now!r}"
+
+
+def _checksum(data: Dataset, name: str, stage: str) -> str:
+    path = data.folder / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{data.folder} has no {name}.npy, which this configuration reads; run `llm-esr {stage}` first, "
+            "or train the id-only model with --config sasrec"
+        )
+    return str(read_json(path)["checksum"])

@@ -1,0 +1,30 @@
+"""What a training is made from: what changes a result, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import llm_esr
+from llm_esr.config import Config, load_config
+from llm_esr.training.freshness import made_from_of
+
+CHANGED = {"runtime": ["device=cpu", "threads=3", "loader_threads=2", "keep_memory=false", "tensorboard=true"],
+           "checkpoint": ["every_steps=7"], "evaluate": ["k=[1]"]}  # fmt: skip
+
+
+def test_where_and_how_fast_a_training_runs_makes_no_other_model(tiny_folder: Path) -> None:
+    data = llm_esr.Dataset.open(tiny_folder)
+    usual = made_from_of(data, load_config("llm-esr"))
+    for section, values in CHANGED.items():
+        for value in values:
+            assert made_from_of(data, load_config("llm-esr", [f"{section}.{value}"])) == usual, (section, value)
+
+
+def test_every_setting_of_a_training_is_part_of_the_model(tiny_folder: Path) -> None:
+    data = llm_esr.Dataset.open(tiny_folder)
+    config = load_config("llm-esr")
+    made = made_from_of(data, config)
+    for section in ("model", "negatives", "smoothing", "augmentation", "distill", "train"):
+        assert made[section] == getattr(config, section).model_dump(mode="json"), section
+    others = {"data", "embed", "index", "checkpoint", "runtime", "evaluate"}
+    assert set(Config.model_fields) == others | (set(Config.model_fields) & set(made) - {"data"})
