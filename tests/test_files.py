@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import llm_esr.files
 from llm_esr.files import atomic_file, atomic_folder, checksum, key_of, read_json, write_array, write_json
 
 
@@ -90,3 +92,9 @@ def test_a_checksum_changes_with_any_byte(tmp_path: Path) -> None:
         file.seek(4_999_999)
         file.write(b"b")
     assert checksum(path) != before
+
+
+def test_one_place_holds_the_format_number() -> None:
+    package = Path(llm_esr.files.__file__).parents[1]
+    holders = [path for path in package.rglob("*.py") if re.search(r"^FORMAT\b", path.read_text("utf-8"), re.MULTILINE)]
+    assert [path.relative_to(package).as_posix() for path in holders] == ["files/format.py"]

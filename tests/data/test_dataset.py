@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from llm_esr.data import Dataset, prepare
+from llm_esr.files import FORMAT
 
 
 def make(folder: Path, **options: object) -> Dataset:
@@ -45,12 +46,12 @@ def test_histories_are_the_users_histories_one_after_another(tmp_path: Path) -> 
     assert data.histories(np.array([], dtype=np.int64), "test")[1].tolist() == [0]
 
 
-def test_outside_ids_and_numbers_are_inverse(tmp_path: Path) -> None:
+def test_external_ids_and_numbers_are_inverse(tmp_path: Path) -> None:
     data = make(tmp_path / "d")
     assert data.user_ids == ["u1", "u2", "u3", "u4"]
     assert data.item_ids == ["a", "b", "c", "d"]
-    assert all(data.item_ids[number - 1] == outside for outside, number in data.item_index.items())
-    assert all(data.user_ids[number] == outside for outside, number in data.user_index.items())
+    assert all(data.item_ids[number - 1] == external for external, number in data.item_index.items())
+    assert all(data.user_ids[number] == external for external, number in data.user_index.items())
 
 
 def test_arrays_are_read_only(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_another_format_version_and_a_damaged_json_say_what_to_do(tmp_path: Path
     path = make(tmp_path / "d").folder / "dataset.json"
     good = json.loads(path.read_text())
     path.write_text(json.dumps({**good, "format": 99}))
-    with pytest.raises(ValueError, match="format 99, this release reads 1"):
+    with pytest.raises(ValueError, match=f"format 99, this release reads {FORMAT}"):
         Dataset.open(path.parent)
     path.write_text("{")
     with pytest.raises(ValueError, match="is damaged"):

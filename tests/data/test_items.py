@@ -36,10 +36,10 @@ def test_items_follow_the_items_table_and_strangers_come_last_as_unknown(tmp_pat
     assert data.metadata["counts"]["items_without_row"] == 1
     assert "1 items of the interactions have no row in the items table (such as x)" in data.summary()
     report = data.metadata["rows"]["items"]
-    assert (report["read"], report["kept"], report["kinds"]) == (3, 2, {"unmet": 1})
+    assert (report["read"], report["kept"], report["kinds"]) == (3, 2, {"unseen": 1})
 
 
-def test_unmet_items_stay_on_request(tmp_path: Path) -> None:
+def test_unseen_items_stay_on_request(tmp_path: Path) -> None:
     path = items_csv(tmp_path, "item_id,title\na,Apple\nb,Bread\nc,Cheese\n")
     data = prepare(EVENTS, items=path, out=tmp_path / "d", keep_unseen_items=True)
     assert data.item_ids == ["a", "b", "c", "x"]

@@ -9,6 +9,7 @@ from rich.console import Console
 from llm_esr.config import EvaluateConfig
 from llm_esr.evaluation import Report, drop_rows, evaluate, merge_rows, print_tables, read_rows, render
 from llm_esr.evaluation.report import merged
+from llm_esr.files import FORMAT
 from llm_esr.scoring import Popularity
 
 
@@ -32,7 +33,7 @@ def test_equal_keys_are_replaced_and_the_rest_is_kept(tmp_path, rows):
     merge_rows(path, as_model(rows, "sasrec", 42))
     merge_rows(path, as_model(rows, "sasrec", 42, shift=0.25))
     kept = json.loads(path.read_text())
-    assert kept["format"] == 1
+    assert kept["format"] == FORMAT
     assert kept["rows"] == rows + as_model(rows, "sasrec", 42, shift=0.25)
 
 
@@ -109,9 +110,9 @@ def test_a_row_has_the_fields_of_the_format(rows):
 def test_metrics_of_another_format_are_refused(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text('{"format": 9, "rows": []}')
-    with pytest.raises(ValueError, match="expected metrics of format 1, got 9"):
+    with pytest.raises(ValueError, match=f"expected metrics of format {FORMAT}, got 9"):
         read_rows(path)
-    path.write_text('{"format": 1, "rows": [{"model": "x"}]}')
+    path.write_text(f'{{"format": {FORMAT}, "rows": [{{"model": "x"}}]}}')
     with pytest.raises(ValueError, match="row 0 lacks seed"):
         read_rows(path)
 

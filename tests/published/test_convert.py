@@ -25,7 +25,7 @@ USERS, ITEMS, K = 12, 9, 5
 
 
 def pairs(rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Users 1..USERS in an order of their own, each with 3 to 6 items; every item is met."""
+    """Users 1..USERS in an order of their own, each with 3 to 6 items; every item occurs."""
     rows = [
         (user, item) for user in rng.permutation(USERS) + 1 for item in rng.permutation(ITEMS)[: rng.integers(3, 7)] + 1
     ]
@@ -61,18 +61,18 @@ def load(folder: Path, name: str) -> Any:
 
 def test_every_row_goes_to_the_item_or_user_of_its_number(authors: Path, tmp_path: Path) -> None:
     data = convert(authors, out=tmp_path / "data", progress=False)
-    assert data.item_ids != sorted(data.item_ids)  # numbered by first appearance: places would not do
+    assert data.item_ids != sorted(data.item_ids)  # numbered by first appearance: row numbers would not do
     assert data.user_ids != sorted(data.user_ids, key=int)
     items, users, table = load(authors, "item_embeddings"), load(authors, "user_embeddings"), load(authors, "pca_items")
     assert data.item_embeddings is not None
     assert data.user_embeddings is not None
     pca = np.load(data.folder / "pca_items.npy")
     assert pca.dtype == np.float32
-    for row, outside in enumerate(data.item_ids):
-        np.testing.assert_array_equal(data.item_embeddings[row], items[int(outside) - 1].astype(np.float32))
-        np.testing.assert_array_equal(pca[row], table[int(outside) - 1].astype(np.float32))
-    for row, outside in enumerate(data.user_ids):
-        np.testing.assert_array_equal(data.user_embeddings[row], users[int(outside) - 1])
+    for row, external in enumerate(data.item_ids):
+        np.testing.assert_array_equal(data.item_embeddings[row], items[int(external) - 1].astype(np.float32))
+        np.testing.assert_array_equal(pca[row], table[int(external) - 1].astype(np.float32))
+    for row, external in enumerate(data.user_ids):
+        np.testing.assert_array_equal(data.user_embeddings[row], users[int(external) - 1])
 
 
 def test_similar_users_keep_their_order_and_leave_the_user_out(authors: Path, tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_similar_users_keep_their_order_and_leave_the_user_out(authors: Path, tm
     similar = load(authors, "similar_users")
     assert data.similar_users is not None
     shortened = 0
-    for row, outside in enumerate(data.user_ids):
-        theirs = similar[int(outside) - 1]
-        expected = [str(other + 1) for other in theirs if other != int(outside) - 1]
+    for row, external in enumerate(data.user_ids):
+        theirs = similar[int(external) - 1]
+        expected = [str(other + 1) for other in theirs if other != int(external) - 1]
         named = data.similar_users[row]
         assert [data.user_ids[other] for other in named if other >= 0] == expected
         assert (named[len(expected) :] == -1).all()
@@ -96,8 +96,8 @@ def test_histories_keep_the_order_of_the_file(authors: Path, tmp_path: Path) -> 
     for line in (authors / "handled" / "inter.txt").read_text().splitlines():
         user, item = line.split()
         read.setdefault(user, []).append(item)
-    for row, outside in enumerate(data.user_ids):
-        assert [data.item_ids[item - 1] for item in data.history(row, "serving")] == read[outside]
+    for row, external in enumerate(data.user_ids):
+        assert [data.item_ids[item - 1] for item in data.history(row, "serving")] == read[external]
 
 
 def test_what_comes_out_is_a_whole_data_folder(authors: Path, tmp_path: Path) -> None:

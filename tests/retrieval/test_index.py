@@ -24,7 +24,7 @@ def index(data, k=None, **settings):
 
 @pytest.fixture
 def shop(tmp_path):
-    """Users and items with vectors from outside; users 3 and 4 share one, user 5 and item 7 have zeros."""
+    """Users and items with external vectors; users 3 and 4 share one, user 5 and item 7 have zeros."""
     rng = np.random.default_rng(0)
     users, items = rng.standard_normal((N_USERS, 4)), rng.standard_normal((N_ITEMS, 5))
     users[4], users[5], items[7] = users[3], 0, 0

@@ -7,7 +7,7 @@ from llm_esr.retrieval import neighbours
 from llm_esr.retrieval.neighbours import nearest
 
 
-def test_portions_of_queries_join_to_one_result(monkeypatch):
+def test_chunks_of_queries_join_to_one_result(monkeypatch):
     table = np.random.default_rng(0).standard_normal((50, 7)).astype(np.float32)
     whole = nearest(table, 4)
     queries = nearest(table, 4, queries=table[10:40])

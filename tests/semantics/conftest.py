@@ -1,4 +1,4 @@
-"""A tiny shop with texts, made anew for whoever changes it."""
+"""A tiny shop with texts, made anew for each test."""
 
 import polars as pl
 import pytest

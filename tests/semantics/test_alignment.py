@@ -1,4 +1,4 @@
-"""Vectors from outside stand where their ids stand, or are refused."""
+"""External vectors go to the rows of their ids, or are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from llm_esr.data import Dataset, prepare
 from llm_esr.semantics.alignment import align_items, align_users
 
-# Raw users: u1, u2, u3, u4 (u2 is filtered out); items table: d, c, b, a, z (z is never met).
+# Raw users: u1, u2, u3, u4 (u2 is filtered out); items table: d, c, b, a, z (z is unseen).
 EVENTS = pl.DataFrame(
     {
         "user_id": ["u1", "u2", "u3", "u3", "u4", "u1"],

@@ -48,10 +48,10 @@ def test_a_user_is_the_mean_of_its_training_items(shop):
         np.testing.assert_allclose(users[user], items[history - 1].mean(axis=0), atol=1e-6)
 
 
-def test_portions_do_not_change_the_users(shop, monkeypatch):
+def test_chunks_do_not_change_the_users(shop, monkeypatch):
     whole = stored(embed(shop, config=EmbedConfig(dtype="float32")))
-    portions = module._portions
-    monkeypatch.setattr(module, "_portions", lambda weights, _: portions(weights, 1))
+    chunks = module._chunks
+    monkeypatch.setattr(module, "_chunks", lambda weights, _: chunks(weights, 1))
     again = stored(embed(shop, config=EmbedConfig(dtype="float32", lsa_dimensions=127)))
     np.testing.assert_array_equal(whole["user_embeddings"], again["user_embeddings"])
 
@@ -70,18 +70,20 @@ def test_a_user_without_training_items_is_a_zero_vector(make_shop):
     late = make_shop({"u1": ["a", "b", "c", "d"]}, name="late", **split)
     assert embed(data).user_embeddings.any(axis=1).all()
     events = pl.DataFrame({"user_id": ["u1", "u1", "u2"], "item_id": ["a", "b", "c"], "timestamp": [0, 1, 5]})
-    silent = prepare(events, items=late.item_table().select("item_id", "title"), out=late.folder.parent / "s", **split)
-    for way in ("mean", "prompt"):
-        vectors = embed(silent, config=EmbedConfig(user_vectors=way)).user_embeddings
+    without_history = prepare(
+        events, items=late.item_table().select("item_id", "title"), out=late.folder.parent / "s", **split
+    )
+    for user_vectors in ("mean", "prompt"):
+        vectors = embed(without_history, config=EmbedConfig(user_vectors=user_vectors)).user_embeddings
         assert vectors.any(axis=1).tolist() == [True, False]
-    assert index(silent, k=1, progress=False).similar_users.tolist() == [[-1], [-1]]
+    assert index(without_history, k=1, progress=False).similar_users.tolist() == [[-1], [-1]]
 
 
 def test_fresh_vectors_are_left_alone(shop, monkeypatch):
     assert not embed_fresh(shop)
     data = embed(shop)
     assert embed_fresh(data)
-    assert embed_fresh(data, EmbedConfig(batch_size=3))  # portions are no part of the result
+    assert embed_fresh(data, EmbedConfig(batch_size=3))  # chunks are no part of the result
     monkeypatch.setattr(module, "make_encoder", lambda *_: pytest.fail("made again"))
     embed(data)
     embed(data.folder)
@@ -131,13 +133,13 @@ def held_out_replaced(events):
     }
 
 
-@pytest.mark.parametrize("way", ["mean", "prompt"])
-def test_held_out_items_reach_no_prompt_no_vector_and_no_neighbour(make_shop, events, way):
+@pytest.mark.parametrize("user_vectors", ["mean", "prompt"])
+def test_held_out_items_reach_no_prompt_no_vector_and_no_neighbour(make_shop, events, user_vectors):
     found = []
     for name, events_here in (("as it was", events), ("replaced", held_out_replaced(events))):
         data = make_shop(events_here, name=name, keep_unseen_items=True)
         prompts = list(user_prompts(data, range(data.n_users)))
-        data = index(embed(data, config=EmbedConfig(user_vectors=way)), k=3, progress=False)
+        data = index(embed(data, config=EmbedConfig(user_vectors=user_vectors)), k=3, progress=False)
         arrays = [data.item_embeddings, data.user_embeddings, data.similar_users, data.similar_items]
         found.append((data.fingerprint, data.item_ids, prompts, [np.array(array) for array in arrays]))
     before, after = found

@@ -33,7 +33,7 @@ def test_lsa_places_like_texts_together_at_unit_length():
     assert scores[2] > scores[3] + 0.1
 
 
-def test_lsa_is_the_same_every_time_and_for_every_portion():
+def test_lsa_is_the_same_every_time_and_for_every_chunk():
     whole = fitted().encode(TEXTS)
     encoder = fitted()
     np.testing.assert_array_equal(whole, np.concatenate([encoder.encode(TEXTS[:7]), encoder.encode(TEXTS[7:])]))

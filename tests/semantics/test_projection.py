@@ -9,7 +9,7 @@ from llm_esr.semantics.projection import Projection, fit_projection
 
 
 @pytest.fixture(autouse=True)
-def small_portions(monkeypatch):
+def small_chunks(monkeypatch):
     monkeypatch.setattr(module, "_ROWS_AT_ONCE", 37)
 
 

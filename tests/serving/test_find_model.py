@@ -4,20 +4,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from llm_esr.files import write_json
+from llm_esr.files import FORMAT, write_json
 from llm_esr.serving.recommender import _check_data, find_model
 
 
 def make_model(folder):
     folder.mkdir(parents=True)
-    write_json(folder / "model.json", {"format": 1})
+    write_json(folder / "model.json", {"format": FORMAT})
     return folder
 
 
 def test_a_run_means_its_primary_model(tmp_path):
     make_model(tmp_path / "models/sasrec/42")
     primary = make_model(tmp_path / "models/llm-esr/43")
-    write_json(tmp_path / "run.json", {"format": 1, "primary": {"name": "llm-esr", "seed": 43}})
+    write_json(tmp_path / "run.json", {"format": FORMAT, "primary": {"name": "llm-esr", "seed": 43}})
     assert find_model(tmp_path) == primary
 
 
@@ -30,7 +30,7 @@ def test_without_a_run_the_only_model_is_meant(tmp_path):
     folder = make_model(tmp_path / "models/sasrec/42")
     assert find_model(tmp_path) == find_model(tmp_path / "models") == find_model(folder.parent) == folder
     # `evaluate` notes figures in run.json; the only model is still the one that is meant.
-    write_json(tmp_path / "run.json", {"format": 1, "primary": None})
+    write_json(tmp_path / "run.json", {"format": FORMAT, "primary": None})
     assert find_model(tmp_path) == folder
     make_model(tmp_path / "models/llm-esr/42")
     with pytest.raises(ValueError, match=r"several models .* models/llm-esr/42, models/sasrec/42"):
@@ -42,10 +42,10 @@ def test_where_no_model_is_the_message_says_what_to_do(tmp_path):
         find_model(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match="make one with `llm-esr run`"):
         find_model(tmp_path)
-    write_json(tmp_path / "run.json", {"format": 1, "primary": None})
+    write_json(tmp_path / "run.json", {"format": FORMAT, "primary": None})
     with pytest.raises(FileNotFoundError, match="no finished run"):
         find_model(tmp_path)
-    write_json(tmp_path / "run.json", {"format": 1, "primary": {"name": "llm-esr", "seed": 43}})
+    write_json(tmp_path / "run.json", {"format": FORMAT, "primary": {"name": "llm-esr", "seed": 43}})
     with pytest.raises(FileNotFoundError, match="no model is there"):
         find_model(tmp_path)
 

@@ -19,9 +19,9 @@ from llm_esr.evaluation import (
     quick_ndcg,
     read_rows,
 )
-from llm_esr.files import read_json, write_json
+from llm_esr.files import FORMAT, read_json, write_json
 from llm_esr.models import ModelData, SequentialEncoder
-from llm_esr.models.storage import FORMAT, save_weights
+from llm_esr.models.storage import save_weights
 from llm_esr.scoring import Popularity
 from llm_esr.serving import Recommender
 
@@ -44,7 +44,7 @@ def run(tmp_path: Path, data: Dataset) -> Path:
     record = {"format": FORMAT, "name": "sasrec", "seed": 7, "n_items": data.n_items, "data": str(data.folder)}
     write_json(folder / "model.json", record | {"made_from": {"data": data.fingerprint}, "finished": True})
     primary = {"name": "sasrec", "seed": 7}
-    write_json(tmp_path / "run.json", {"format": 1, "primary": primary, "settings": {}, "evaluated": {}})
+    write_json(tmp_path / "run.json", {"format": FORMAT, "primary": primary, "settings": {}, "evaluated": {}})
     return tmp_path
 
 

@@ -6,14 +6,16 @@ import gzip
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 
+from llm_esr.config import DataConfig
 from llm_esr.data import Dataset, prepare
+from llm_esr.tables.formats import FORMATS
 
 ROWS = [
     ("17850.0", "A1", 1_600_000_300),
@@ -176,7 +178,7 @@ def test_small_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n", encoding="utf-8")
     options: dict[str, Any] = {"duplicates": "first", "min_item_count": 3}
     whole = prepare(path, out=tmp_path / "whole", **options)
-    monkeypatch.setattr("llm_esr.tables.readers.TEXT_ROWS", 7)
+    monkeypatch.setattr("llm_esr.tables.delimited.TEXT_ROWS", 7)
     cut = prepare(path, out=tmp_path / "cut", **options)
     assert cut.fingerprint == whole.fingerprint
     assert cut.metadata["rows"] == whole.metadata["rows"]
@@ -187,7 +189,7 @@ def test_small_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_typed_tables_are_cut_into_chunks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = as_file(tmp_path, "parquet")
     whole = prepare(path, out=tmp_path / "whole")
-    monkeypatch.setattr("llm_esr.tables.readers.TYPED_ROWS", 2)
+    monkeypatch.setattr("llm_esr.tables.parquet.TYPED_ROWS", 2)
     assert prepare(path, out=tmp_path / "cut").fingerprint == whole.fingerprint
 
 
@@ -214,6 +216,12 @@ def test_semicolons_are_found_in_the_header(tmp_path: Path) -> None:
     path = tmp_path / "e.csv"
     path.write_text("user_id;item_id;timestamp\nu;i;1600000000\n", encoding="utf-8")
     assert prepare(path, out=tmp_path / "data").item_ids == ["i"]
+
+
+def test_the_table_of_formats_has_those_of_the_setting() -> None:
+    assert {"auto", *FORMATS} == set(get_args(DataConfig.model_fields["format"].annotation))
+    suffixes = [suffix for known in FORMATS.values() for suffix in known.suffixes]
+    assert len(suffixes) == len(set(suffixes))
 
 
 def test_the_format_can_be_named(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ YELP_BUSINESSES: list[Any] = [
     },
     "{'business_id': 'b2', 'name': 'a literal is no line of Yelp'}",
     {"business_id": "b2", "name": "Barber Joe", "city": "Reno", "state": "NV", "categories": None, "attributes": None},
-    {"business_id": "b9", "name": "Never met"},
+    {"business_id": "b9", "name": "Never seen"},
 ]
 
 
@@ -143,7 +143,7 @@ def amazon(folder: Path, metadata: list[Any], suffix: str = ".json", end: bytes 
 
 @pytest.mark.parametrize("suffix", [".json", ".json.gz"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["lf", "crlf"])
-def test_amazon_of_2014_is_read_and_every_dirty_line_accounted_for(tmp_path: Path, suffix: str, end: bytes) -> None:
+def test_amazon_of_2014_is_read_and_every_dirty_line_is_counted(tmp_path: Path, suffix: str, end: bytes) -> None:
     data = amazon(tmp_path, META_2014, suffix, end)
     rows = data.metadata["rows"]
     reviews = rows["interactions"]
@@ -228,7 +228,7 @@ def test_a_literal_that_asks_too_much_is_a_dirty_line(line: bytes) -> None:
         assert set(record) == {"title", "brand", "price", "categories", "features", "description"}
 
 
-def test_yelp_is_read_and_every_dirty_line_accounted_for(tmp_path: Path) -> None:
+def test_yelp_is_read_and_every_dirty_line_is_counted(tmp_path: Path) -> None:
     data = prepare(
         write(tmp_path / "yelp_academic_dataset_review.json", YELP_REVIEWS),
         items=write(tmp_path / "yelp_academic_dataset_business.json", YELP_BUSINESSES),
@@ -238,9 +238,9 @@ def test_yelp_is_read_and_every_dirty_line_accounted_for(tmp_path: Path) -> None
     rows = data.metadata["rows"]
     assert rows["interactions"]["kinds"] == {"malformed_record": 1, "missing_id": 1, "bad_timestamp": 1}
     assert (rows["interactions"]["read"], rows["interactions"]["kept"]) == (7, 4)
-    assert rows["items"]["kinds"] == {"malformed_record": 1, "unmet": 1}
+    assert rows["items"]["kinds"] == {"malformed_record": 1, "unseen": 1}
     assert rows["items"]["examples"]["malformed_record"][0]["line"] == 2
-    assert data.items.tolist() == [2, 1, 2, 1]  # by date, not by place
+    assert data.items.tolist() == [2, 1, 2, 1]  # by date, not by line
     assert data.title_column == "name"
     assert data.item_table().row(0)[4:] == (
         "Café Lumen",
@@ -276,18 +276,10 @@ def test_an_items_table_of_ones_own_stays_a_table(tmp_path: Path) -> None:
     assert data.text_columns == ["title", "colour"]
 
 
-def test_the_key_of_a_plain_table_does_not_know_the_source(tmp_path: Path) -> None:
-    path = tmp_path / "events.csv"
-    path.write_text("user_id,item_id\nu,i\nu,k\n")
-    settings = DataConfig()
-    from llm_esr.data.dataset import FORMAT
-    from llm_esr.files import checksum, key_of
-
-    old = {name: value for name, value in settings.model_dump(mode="json").items() if name != "source"}
-    inputs = {"interactions": [["csv", checksum(path)]], "items": []}
-    assert prepare_key(path, None, settings) == key_of({"format": FORMAT, "inputs": inputs, "data": old})
+def test_the_key_of_a_publishers_data_set_is_that_of_its_inputs_and_settings(tmp_path: Path) -> None:
     data = prepare(write(tmp_path / "r.json", YELP_REVIEWS), out=tmp_path / "data", source="yelp")
     assert data.metadata["key"] == prepare_key(tmp_path / "r.json", None, DataConfig(source="yelp"))
+    assert data.metadata["key"] != prepare_key(tmp_path / "r.json", None, DataConfig(item_column="business_id"))
 
 
 def test_a_file_of_another_publisher_is_named_with_its_columns(tmp_path: Path) -> None:

@@ -43,14 +43,14 @@ def prepare(
     """Clean, filter, order, number and split a table of interactions."""
     settings = stage_config(config, set_, settings_from(**data))
     from llm_esr.data import prepare as make  # noqa: PLC0415 (brings polars)
-    from llm_esr.data.row_summary import account  # noqa: PLC0415
+    from llm_esr.data.row_summary import row_summary  # noqa: PLC0415
 
     made = make(_one_or_many(interactions), items=_one_or_many(items), out=out, config=settings.data)
     typer.echo(
         f"{made.n_users:,} users, {made.n_items:,} items, {made.n_interactions:,} interactions, split {made.split} "
         f"-> {out}"
     )
-    for line in account(made):
+    for line in row_summary(made):
         typer.echo(line)
 
 
@@ -60,13 +60,13 @@ def convert(
     quiet: QuietOption = False,
 ) -> None:
     """Make a data folder of the files that the paper's authors give out; nothing in their pickles is run."""
-    from llm_esr.data.row_summary import account  # noqa: PLC0415
+    from llm_esr.data.row_summary import row_summary  # noqa: PLC0415
     from llm_esr.files import read_json  # noqa: PLC0415 (brings NumPy)
     from llm_esr.published import convert as make  # noqa: PLC0415 (brings polars)
 
     made = make(folder, out=out, progress=not quiet)
     typer.echo(f"{made.n_users:,} users, {made.n_items:,} items, {made.n_interactions:,} interactions -> {out}")
-    for line in account(made):
+    for line in row_summary(made):
         typer.echo(line)
     for name in ("item_embeddings", "user_embeddings", "similar_users", "similar_items", "pca_items"):
         if (path := out / f"{name}.json").exists():

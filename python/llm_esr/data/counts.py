@@ -1,21 +1,19 @@
-"""What is counted on a data set: interactions that a part may know of, and the users who met an item."""
+"""Counts on a data set: interactions of each item that a part may know, and distinct users of each item."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from llm_esr.data.dataset import Dataset, Part
+from llm_esr.data.dataset import Dataset, Part
 
 _CHUNK = 1 << 16  # users read at once
 
 
 def input_counts(data: Dataset, part: Part) -> NDArray[np.int64]:
-    """How often each item is met in all users' inputs for `part`, int64 [I + 1]; entry 0 is 0.
+    """Interactions of each item in all users' inputs for `part`, int64 [I + 1]; entry 0 is 0.
 
     `train` and `validation`: the training parts; `test`: train and validation; `serving`: everything.
     """
@@ -28,7 +26,7 @@ def input_counts(data: Dataset, part: Part) -> NDArray[np.int64]:
 
 
 def meeting_users(data: Dataset) -> NDArray[np.int64]:
-    """How many distinct users met each item, in any part, int64 [I + 1]; entry 0 is 0."""
+    """Distinct users of each item, in any part, int64 [I + 1]; entry 0 is 0."""
     counts = np.zeros(data.n_items + 1, np.int64)
     for items, offsets in _histories(data, "serving"):
         _, ids = distinct_pairs(items, offsets, data.n_items)
@@ -39,7 +37,7 @@ def meeting_users(data: Dataset) -> NDArray[np.int64]:
 def distinct_pairs(
     items: NDArray[np.int32], offsets: NDArray[np.int64], n_items: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each history's distinct items as (rows, ids); an item met twice must not be taken off twice."""
+    """Each history's distinct items as (rows, ids); an item seen twice must not be taken off twice."""
     rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     pairs = np.unique(rows * (n_items + 1) + items)
     return pairs // (n_items + 1), pairs % (n_items + 1)

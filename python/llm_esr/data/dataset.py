@@ -10,11 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm_esr.data.splitting import iso
-from llm_esr.files import read_json
+from llm_esr.data.splitting import iso, training_counts
+from llm_esr.files import FORMAT, read_json
 from llm_esr.tables.row_report import lines_of
 
-FORMAT = 1
 Part = Literal["train", "validation", "test", "serving"]
 
 
@@ -125,7 +124,7 @@ class Dataset:
 
     @cached_property
     def training_counts(self) -> NDArray[np.int64]:
-        """How often each item is met in the training parts, int64 [I + 1]; entry 0 is 0."""
+        """Interactions of each item in the training parts, int64 [I + 1]; entry 0 is 0."""
         return training_counts(self.offsets, self.items, self.splits, self.n_items)
 
     def input_ends(self, part: Part) -> NDArray[np.int64]:
@@ -178,8 +177,8 @@ class Dataset:
         lengths = self.input_ends(part)[chosen]
         offsets = np.zeros(len(chosen) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        places = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
-        return np.asarray(self.items[places], dtype=np.int32), offsets
+        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], lengths)
+        return np.asarray(self.items[positions], dtype=np.int32), offsets
 
     # Ids and tables
 
@@ -205,23 +204,23 @@ class Dataset:
 
     @cached_property
     def user_ids(self) -> list[str]:
-        """Outside ids by user number."""
+        """External ids by user number."""
         return self.user_table()["user_id"].to_list()
 
     @cached_property
     def item_ids(self) -> list[str]:
-        """Outside ids; entry 0 is item 1."""
+        """External ids; entry 0 is item 1."""
         return self.item_table()["item_id"].to_list()
 
     @cached_property
     def user_index(self) -> dict[str, int]:
-        """Outside id to user number."""
-        return {outside: number for number, outside in enumerate(self.user_ids)}
+        """External id to user number."""
+        return {external: number for number, external in enumerate(self.user_ids)}
 
     @cached_property
     def item_index(self) -> dict[str, int]:
-        """Outside id to item number, 1..I."""
-        return {outside: number for number, outside in enumerate(self.item_ids, start=1)}
+        """External id to item number, 1..I."""
+        return {external: number for number, external in enumerate(self.item_ids, start=1)}
 
     def titles(self) -> list[str] | None:
         """Every item's title, entry 0 is item 1; None where the items have no texts."""
@@ -297,18 +296,3 @@ class Dataset:
             lines[-1] += f" (validation from {iso(at['validation_from'])}, test from {iso(at['test_from'])})"
         lines += [f"note: {note}" for note in meta["notes"]]
         return "\n".join(lines)
-
-
-def training_counts(
-    offsets: NDArray[np.int64], items: NDArray[np.int32], splits: NDArray[np.int64], n_items: int
-) -> NDArray[np.int64]:
-    """How often each item is met before the users' ends of train, int64 [I + 1]."""
-    counts = np.zeros(n_items + 1, dtype=np.int64)
-    step = 1 << 16
-    for first in range(0, len(offsets) - 1, step):
-        ends = splits[first : first + step, 0]
-        starts = offsets[first : first + len(ends)]
-        shift = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(ends)])
-        places = np.arange(shift[-1]) + np.repeat(starts - shift[:-1], ends)
-        counts += np.bincount(items[places], minlength=n_items + 1)
-    return counts

@@ -1,11 +1,61 @@
-"""Order of a user's interactions, duplicates, and count filters, on numbered interactions."""
+"""Which interactions stay: duplicates and count filters, and the order of a user's interactions."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_esr.config import DataConfig
+from llm_esr.data.interactions import Interactions
+from llm_esr.tables.row_report import RowReport, lines_of
+
 Bools = NDArray[np.bool_]
+
+
+def filter_interactions(interactions: Interactions, report: RowReport, config: DataConfig) -> Bools:
+    """Which interactions stay, [n]: duplicates and what is below a count go, and are counted in `report`.
+
+    Raises:
+        ValueError: none stays.
+    """
+    keep = np.ones(len(interactions.users), dtype=np.bool_)
+    if config.duplicates != "all":
+        by_time = sort_order(interactions.users, interactions.timestamps, interactions.order)
+        moments = interactions.timestamps if interactions.timestamps is not None else interactions.order
+        repeats = duplicates_of(
+            config.duplicates,
+            interactions.users[by_time],
+            interactions.items[by_time],
+            None if moments is None else moments[by_time],
+        )
+        gone = np.sort(by_time[repeats])
+        keep[gone] = False
+        report.add("duplicate", len(gone), _shown(interactions, gone))
+    left = np.flatnonzero(keep)
+    below = below_counts(
+        interactions.users[left], interactions.items[left], config.min_user_count, config.min_item_count
+    )
+    gone = left[below]
+    keep[gone] = False
+    report.add("count_filter", len(gone), _shown(interactions, gone))
+    report.kept = int(keep.sum())
+    if not report.kept:
+        raise ValueError(
+            f"no interaction is left: --min-user-count {config.min_user_count} and --min-item-count "
+            f"{config.min_item_count} leave none; lower them\n" + "\n".join(lines_of(report.as_dict(), "interactions"))
+        )
+    return keep
+
+
+def _shown(interactions: Interactions, rows: NDArray[np.int64]) -> list[tuple[str, str, int, object]]:
+    users, items = interactions.user_numbers.ids, interactions.item_numbers.ids
+    shown: list[tuple[str, str, int, object]] = []
+    for row in rows[:5].tolist():
+        source, line = interactions.source_lines.find(row)
+        shown.append(
+            (source.name, source.line_kind, line, f"{users[interactions.users[row]]}, {items[interactions.items[row]]}")
+        )
+    return shown
 
 
 def sort_order(
@@ -40,12 +90,12 @@ def duplicates_of(
     if kind == "exact":
         assert moments is not None
         keys.insert(0, moments)
-    place = np.lexsort(keys)
+    by_key = np.lexsort(keys)
     same = np.ones(len(users) - 1, dtype=np.bool_)
     for key in keys:
-        sorted_key = key[place]
+        sorted_key = key[by_key]
         same &= sorted_key[1:] == sorted_key[:-1]
-    repeats[place[1:][same]] = True
+    repeats[by_key[1:][same]] = True
     return repeats
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from llm_esr.config import DataConfig
 from llm_esr.tables.cleaning import require
-from llm_esr.tables.readers import Source
 from llm_esr.tables.row_report import RowReport
+from llm_esr.tables.source import Source
 from llm_esr.tables.values import id_text, numbers
 
 UNKNOWN = "unknown"  # the text of an item that the items table does not know
@@ -52,7 +52,7 @@ def read_items(sources: list[Source], config: DataConfig) -> ItemTexts:
         for chunk in source.chunks(list(dict.fromkeys(columns))):
             report.read += chunk.n_read
             rows_read += chunk.n_read
-            bad = ((source.name, source.place, record.line, record.text) for record in chunk.malformed)
+            bad = ((source.name, source.line_kind, record.line, record.text) for record in chunk.malformed)
             report.add("malformed_record", len(chunk.malformed), bad)
             try:
                 ids = id_text(chunk.frame[id_column], typed=source.typed)
@@ -62,8 +62,8 @@ def read_items(sources: list[Source], config: DataConfig) -> ItemTexts:
                     "another with --items-id-column"
                 ) from None
             missing = np.flatnonzero(ids.is_null().to_numpy())
-            places = [(source.name, source.place, int(chunk.lines[row]), None) for row in missing[:5]]
-            report.add("missing_id", len(missing), places)
+            shown = [(source.name, source.line_kind, int(chunk.lines[row]), None) for row in missing[:5]]
+            report.add("missing_id", len(missing), shown)
             own = pl.DataFrame(
                 {
                     "item_id": ids,
@@ -83,9 +83,9 @@ def read_items(sources: list[Source], config: DataConfig) -> ItemTexts:
             f"(read {report.read} rows); name the id column with --items-id-column"
         )
     repeated = table.filter(~pl.col("item_id").is_first_distinct())
-    place = sources[0].place
-    shown = repeated.head(5).select("_file", "_line", "item_id").rows()
-    report.add("duplicate", repeated.height, ((file, place, line, value) for file, line, value in shown))
+    line_kind = sources[0].line_kind
+    examples = repeated.head(5).select("_file", "_line", "item_id").rows()
+    report.add("duplicate", repeated.height, ((file, line_kind, line, value) for file, line, value in examples))
     table = table.filter(pl.col("item_id").is_first_distinct()).drop("_file", "_line")
     report.kept = table.height
     texts = list(config.text_columns) if config.text_columns is not None else _text_columns(table, sources)
@@ -171,7 +171,7 @@ class TextVotes:
         self._seen += len(items)
 
     def texts(self, ids: list[str]) -> ItemTexts:
-        """The winning texts, a row for each of `ids` (outside ids by number)."""
+        """The winning texts, a row for each of `ids` (external ids by number)."""
         frame = pl.DataFrame(
             {
                 "item_id": pl.Series(ids, dtype=pl.String),

@@ -1,4 +1,4 @@
-"""Outside ids to numbers, as they come."""
+"""External ids to numbers, in order of first appearance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 class Numbering:
-    """Numbers 0, 1, 2, ... for outside ids, in order of first appearance."""
+    """Numbers 0, 1, 2, ... for external ids, in order of first appearance."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -18,14 +18,14 @@ class Numbering:
 
     @property
     def ids(self) -> list[str]:
-        """Outside ids by number."""
+        """External ids by number."""
         return list(self._numbers)
 
     def number(self, ids: pl.Series) -> NDArray[np.int32]:
         """The numbers of `ids` (String; a null gets -1); unknown ones get the next free numbers."""
         new = ids.unique(maintain_order=True).drop_nulls()
         known = self._numbers
-        numbers = [known.setdefault(outside, len(known)) for outside in new.to_list()]
+        numbers = [known.setdefault(external, len(known)) for external in new.to_list()]
         if len(known) > np.iinfo(np.int32).max - 2:
             raise ValueError(f"more than {np.iinfo(np.int32).max - 2:,} different ids; the format holds int32")
         if not numbers:

@@ -1,4 +1,4 @@
-"""What `prepare` did with every row, in lines for people."""
+"""The row summary: what `prepare` did with the rows of its tables, in lines for people."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from llm_esr.data.dataset import Dataset
 from llm_esr.tables.row_report import lines_of
 
 
-def account(data: Dataset) -> list[str]:
-    """Rows read, kept, rejected, merged and filtered, by kind, for each table; then what deserves a second look."""
+def row_summary(data: Dataset) -> list[str]:
+    """Rows read, kept, rejected, merged and filtered, by kind, for each table; then the notes."""
     rows = data.metadata["rows"]
     lines = [line for name in ("interactions", "items") if rows.get(name) for line in lines_of(rows[name], name)]
     return lines + [f"note: {note}" for note in data.metadata["notes"]]

@@ -85,6 +85,21 @@ def _counts_before(offsets: NDArray[np.int64], timestamps: NDArray[np.int64], mo
     return counts
 
 
+def training_counts(
+    offsets: NDArray[np.int64], items: NDArray[np.int32], splits: NDArray[np.int64], n_items: int
+) -> NDArray[np.int64]:
+    """Interactions of each item before the users' ends of train, int64 [I + 1]."""
+    counts = np.zeros(n_items + 1, dtype=np.int64)
+    step = 1 << 16
+    for first in range(0, len(offsets) - 1, step):
+        ends = splits[first : first + step, 0]
+        starts = offsets[first : first + len(ends)]
+        shift = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(ends)])
+        positions = np.arange(shift[-1]) + np.repeat(starts - shift[:-1], ends)
+        counts += np.bincount(items[positions], minlength=n_items + 1)
+    return counts
+
+
 def iso(nanoseconds: int) -> str:
     """A time for people, in UTC, to the second."""
     return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

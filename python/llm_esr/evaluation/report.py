@@ -9,9 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from llm_esr.evaluation.table import print_tables, render
-from llm_esr.files import read_json, write_json
+from llm_esr.files import FORMAT, read_json, write_json
 
-FORMAT = 1
 KEY = ("model", "seed", "split", "protocol", "group", "metric", "k")
 
 Row = dict[str, Any]

@@ -12,11 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llm_esr.config import Config, load_config
-from llm_esr.files import atomic_path, read_json
+from llm_esr.files import FORMAT, atomic_path, read_json
 from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.views import ModelData
-
-FORMAT = 2
 
 
 def item_vectors(folder: Path) -> Tensor:

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_esr.config import Section
-from llm_esr.files import read_json, write_json
-
-FORMAT = 1
+from llm_esr.files import FORMAT, read_json, write_json
 
 
 @dataclass(frozen=True, order=True)

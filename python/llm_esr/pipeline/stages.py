@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_esr.config import Config, Section
 from llm_esr.data import Dataset, prepare, prepare_key
-from llm_esr.data.row_summary import account
+from llm_esr.data.row_summary import row_summary
 from llm_esr.evaluation import drop_rows, evaluate, evaluate_popularity, merge_rows
 from llm_esr.files import key_of, read_json
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
@@ -63,7 +63,7 @@ class Stages:
             f"prepare    {data.n_users:,} users, {data.n_items:,} items, {data.n_interactions:,} interactions, "
             f"split {data.split} ({time.monotonic() - began:.1f} s)"
         )
-        for line in account(data):
+        for line in row_summary(data):
             self.say(f"           {line}")
         return data
 

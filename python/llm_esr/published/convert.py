@@ -19,11 +19,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.data.dataset import Dataset
-from llm_esr.data.prepare import prepare, refuse_foreign_folder
-from llm_esr.files import atomic_folder, checksum, key_of
+from llm_esr.data.folder import refuse_foreign_folder
+from llm_esr.data.prepare import prepare
+from llm_esr.files import FORMAT, atomic_folder, checksum, key_of
 from llm_esr.published.pickled_arrays import read_pickled_array
+from llm_esr.retrieval import nearest
+from llm_esr.retrieval.index import write_similar_items
+from llm_esr.semantics.vector_files import stored_checksum, write_vectors
 
-FORMAT = 1
 INTERACTIONS = ("inter.txt", "inter.txt.gz")
 PICKLES = {
     "item_embeddings": "itm_emb_np.pkl",
@@ -84,10 +87,6 @@ def convert(folder: str | Path, *, out: str | Path, progress: bool = True) -> Da
 
 
 def _write(data: Dataset, found: dict[str, Path], items: _Rows, users: _Rows, *, progress: bool) -> None:
-    # Here, because both packages are built on this one.
-    from llm_esr.retrieval import nearest  # noqa: PLC0415
-    from llm_esr.semantics.vector_files import stored_checksum, write_vectors  # noqa: PLC0415
-
     makers: dict[str, Callable[[Path], NDArray[Any]]] = {
         "item_embeddings": lambda path: _vectors(path, items),
         "user_embeddings": lambda path: _vectors(path, users),
@@ -99,7 +98,7 @@ def _write(data: Dataset, found: dict[str, Path], items: _Rows, users: _Rows, *,
         file = {"path": str(path.absolute()), "checksum": checksum(path)}
         about = {"key": _key(data, name, file["checksum"]), "encoder": f"the authors' {path.name}", "file": file}
         if name == "similar_users":
-            # Taken at their word: the vectors that stand beside them are those they were found with.
+            # Trusted: they were found with the vectors beside them.
             about = {**about, "engine": f"the authors' {path.name}", "made_from": made_from}
             del about["encoder"]
         write_vectors(data.folder, name, makers[name](path), about)
@@ -111,9 +110,7 @@ def _write(data: Dataset, found: dict[str, Path], items: _Rows, users: _Rows, *,
     rows, scores = nearest(vectors, _SIMILAR_ITEMS, progress="nearest items" if progress else None)
     source = {"item_embeddings": made_from["item_embeddings"]}
     about = {"key": _key(data, "similar_items", source["item_embeddings"]), "engine": "exact", "made_from": source}
-    # Row r of the item vectors is item r + 1; the fill stays -1.
-    write_vectors(data.folder, "similar_items", np.where(rows < 0, rows, rows + 1).astype(np.int32), about)
-    write_vectors(data.folder, "similar_items_scores", scores, about)
+    write_similar_items(data.folder, rows, scores, about)
 
 
 def _key(data: Dataset, name: str, source: str) -> str:
@@ -121,8 +118,8 @@ def _key(data: Dataset, name: str, source: str) -> str:
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
-    places = (where / name for where in (folder, folder / "handled") for name in names)
-    return next((place for place in places if place.is_file()), None)
+    paths = (where / name for where in (folder, folder / "handled") for name in names)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _rows_of(ids: list[str], what: str, path: Path) -> NDArray[np.int64]:

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from llm_esr.config import IndexConfig
 from llm_esr.data import Dataset
-from llm_esr.files import key_of, read_json
+from llm_esr.files import FORMAT, key_of, read_json
 from llm_esr.retrieval.neighbours import nearest
 from llm_esr.semantics.vector_files import is_fresh, stored_checksum, write_vectors
 
-FORMAT = 1
 _FILES = ("similar_users", "similar_items", "similar_items_scores")
 _SOURCES = ("user_embeddings", "item_embeddings")
 
@@ -58,11 +57,11 @@ def index_fresh(data: Dataset, config: IndexConfig | None = None, *, engine: str
 def neighbours_match(data: Dataset) -> bool:
     """Whether the stored neighbours were found with the vectors that the data folder holds now.
 
-    True too where nothing says what they were found with: somebody else's files are taken at their word.
+    True too where they lie beside no JSON: files of others are trusted.
     """
     for name in ("similar_users", "similar_items"):
         sidecar = data.folder / f"{name}.json"
-        made_from = read_json(sidecar).get("made_from", {}) if sidecar.exists() else {}
+        made_from = read_json(sidecar)["made_from"] if sidecar.exists() else {}
         for source, checksum in made_from.items():
             present = source in _SOURCES and (data.folder / f"{source}.npy").exists()
             if present and stored_checksum(data.folder, source) != checksum:
@@ -125,19 +124,26 @@ def index(
         engine=engine,
         progress="nearest items" if progress else None,
     )
-    # Row r of the item vectors is item r + 1; the fill stays -1.
-    write_vectors(data.folder, "similar_items", np.where(rows < 0, rows, rows + 1).astype(np.int32), about)
-    write_vectors(data.folder, "similar_items_scores", scores, about)
+    write_similar_items(data.folder, rows, scores, about)
     return data
+
+
+def write_similar_items(
+    folder: Path, rows: NDArray[np.int32], scores: NDArray[np.float32], about: dict[str, Any]
+) -> None:
+    """Write every item's nearest rows of the item vectors, [I, K] with -1 as fill, and their cosines."""
+    # Row r of the item vectors is item r + 1; the fill stays -1.
+    write_vectors(folder, "similar_items", np.where(rows < 0, rows, rows + 1).astype(np.int32), about)
+    write_vectors(folder, "similar_items_scores", scores, about)
 
 
 def _teachers(data: Dataset) -> NDArray[Any]:
     """User vectors with those of users without training items at zero: a teacher needs a sequence to be read."""
     vectors: NDArray[Any] = _present(data.user_embeddings, "user_embeddings", data.folder)
-    silent = np.flatnonzero(np.asarray(data.training_lengths) == 0)
-    if len(silent):
+    without_history = np.flatnonzero(np.asarray(data.training_lengths) == 0)
+    if len(without_history):
         vectors = np.array(vectors)
-        vectors[silent] = 0
+        vectors[without_history] = 0
     return vectors
 
 

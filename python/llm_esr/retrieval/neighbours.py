@@ -67,8 +67,8 @@ def nearest(
     scores = np.empty((count, k), dtype=np.float32)
     console = Console(stderr=True)
     hidden = progress is None or not console.is_terminal  # in a file a bar would leave blank lines
-    portions = range(0, count, QUERIES_AT_ONCE)
-    for start in track(portions, progress or "", console=console, disable=hidden, transient=True):
+    starts = range(0, count, QUERIES_AT_ONCE)
+    for start in track(starts, progress or "", console=console, disable=hidden, transient=True):
         stop = min(count, start + QUERIES_AT_ONCE)
         if queries is None:
             found = table.search_rows(start, stop, k)

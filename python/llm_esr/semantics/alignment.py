@@ -1,7 +1,7 @@
-"""Vectors from outside, brought into the order of a data set by what they say of themselves, never by chance.
+"""External vectors, brought into the order of a data set by their rows or ids.
 
 A misaligned matrix trains silently and badly. So a bare `.npy` must have a row for each row of the raw table, and is
-mapped by `source_row`; Parquet and safetensors are mapped by outside ids.
+mapped by `source_row`; Parquet and safetensors are mapped by external ids.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Vectors = NDArray[Any]
 
 @dataclass(frozen=True)
 class _Target:
-    """What the rows of the result stand for."""
+    """The items or users that the rows of the result belong to."""
 
     what: str  # 'item' or 'user'
-    ids: pl.Series  # outside ids, in the order of the result
+    ids: pl.Series  # external ids, in the order of the result
     source_rows: pl.Series
     n_source: int | None  # rows of the raw table; None: there is none
     source: str  # what the raw table is, for messages

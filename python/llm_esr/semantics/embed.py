@@ -1,4 +1,4 @@
-"""The stage `embed`: from item texts (or vectors from outside) to the vectors of items and users.
+"""The stage `embed`: from item texts (or external vectors) to the vectors of items and users.
 
 Writes `item_embeddings.npy` `[I, E]` (row = item id - 1) and `user_embeddings.npy` `[U, E']` (row = user) into the
 data folder, each with a JSON of the same stem. Item texts may come from the whole catalogue; users are described by
@@ -18,19 +18,18 @@ from rich.progress import Progress
 
 from llm_esr.config import EmbedConfig
 from llm_esr.data import Dataset
-from llm_esr.files import checksum, key_of
+from llm_esr.files import FORMAT, checksum, key_of
 from llm_esr.semantics.alignment import align_items, align_users
 from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
 from llm_esr.semantics.prompts import item_prompts, user_prompts
 from llm_esr.semantics.templates import ITEM_TEMPLATES, USER_TEMPLATES
 from llm_esr.semantics.vector_files import is_fresh, vector_file
 
-FORMAT = 1
 _TEXTS_AT_ONCE = 1024
 _NUMBERS_AT_ONCE = 1 << 24  # of gathered item vectors, 64 MB
 
 _FILES = ("item_embeddings", "user_embeddings")
-# Where a machine encodes and in what portions is no part of what it encodes.
+# The device and the chunks of encoding do not change the vectors.
 _NOT_IN_KEY = {"device", "batch_size"}
 
 
@@ -45,7 +44,7 @@ def embed_key(
 
     Raises:
         ValueError: an unknown encoder, or none given where the data set has no texts.
-        FileNotFoundError: files from outside that do not exist.
+        FileNotFoundError: files of external vectors that do not exist.
     """
     config = config or EmbedConfig()
     name = _encoder_name(data, encoder or config.encoder)
@@ -78,7 +77,7 @@ def embed(
         data: a data set or its folder.
         encoder: replaces `config.encoder`: `lsa` (TF-IDF and truncated SVD, no LLM),
             `sentence-transformers:NAME_OR_FOLDER`, or `file:PATH` (.npy, Parquet or safetensors). None in both: `lsa`.
-        user_embeddings: a file of user vectors from outside, instead of `config.user_vectors`.
+        user_embeddings: a file of external user vectors, instead of `config.user_vectors`.
         config: settings of this stage; default: `EmbedConfig()`.
         progress: whether to show progress bars.
 
@@ -213,7 +212,7 @@ def _write_users(
     bar = bars.add_task("user vectors", total=data.n_users)
     lengths = np.asarray(data.training_lengths)
     with vector_file(data.folder, "user_embeddings", (data.n_users, width), config.dtype, about) as writer:
-        for users in _portions(weights, at_once):
+        for users in _chunks(weights, at_once):
             vectors = np.zeros((len(users), width), dtype=np.float32)
             known = lengths[users] > 0
             if known.any():
@@ -230,7 +229,7 @@ def _copy(folder: Path, name: str, vectors: NDArray[Any], config: EmbedConfig, a
             writer.append(vectors[start : start + rows])
 
 
-def _portions(weights: NDArray[np.int64], at_once: int) -> Iterator[NDArray[np.int64]]:
+def _chunks(weights: NDArray[np.int64], at_once: int) -> Iterator[NDArray[np.int64]]:
     """Runs of rows whose weights sum to at most `at_once`; a heavier row comes alone."""
     ends = np.cumsum(weights)
     start = 0

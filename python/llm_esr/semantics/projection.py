@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from llm_esr.files import atomic_file
+from llm_esr.files import FORMAT, atomic_file
 
 _ROWS_AT_ONCE = 4096
 # A direction with a smaller share of the largest variance is rounding, and gets no component.
@@ -65,7 +65,7 @@ class Projection:
             "scale": np.array([self.scale], dtype=np.float64),
         }
         with atomic_file(path) as file:
-            file.write(save(tensors, metadata={"format": "1"}))
+            file.write(save(tensors, metadata={"format": str(FORMAT)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Projection:
@@ -88,7 +88,7 @@ class Projection:
 
 
 def fit_projection(vectors: NDArray[Any], width: int, mean_norm: float | None) -> Projection:
-    """Fit a PCA by the covariance, gathered in portions: memory is E x E numbers, whatever the number of items.
+    """Fit a PCA by the covariance, gathered in chunks: memory is E x E numbers, whatever the number of items.
 
     Args:
         vectors: `[I, E]`, any float type, memory-mapped or not.

@@ -1,4 +1,4 @@
-"""Arrays of a data folder, each beside a small JSON that says what it is and what it was made from."""
+"""Arrays of a data folder, each beside a small JSON with its shape, key and sources."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_esr.files import atomic_file, checksum, read_json, write_json
-
-FORMAT = 1
+from llm_esr.files import FORMAT, atomic_file, checksum, read_json, write_json
 
 
 class RowWriter:

@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.config import DataConfig
-from llm_esr.tables.readers import Chunk, Source
 from llm_esr.tables.row_report import RowReport
+from llm_esr.tables.source import Chunk, Source
 from llm_esr.tables.values import beyond_message, id_text, numbers, timestamps
 from llm_esr.tables.where import Where
 
@@ -93,7 +93,7 @@ class Cleaner:
         self.report.add(
             "malformed_record",
             len(chunk.malformed),
-            ((source.name, source.place, bad.line, f"{bad.text} ({bad.reason})") for bad in chunk.malformed),
+            ((source.name, source.line_kind, bad.line, f"{bad.text} ({bad.reason})") for bad in chunk.malformed),
         )
         users = _ids(frame[config.user_column], source, "--user-column")
         items = _ids(frame[config.item_column], source, "--item-column")
@@ -124,8 +124,8 @@ class Cleaner:
         beyond = times.beyond.to_numpy() & fates.kept
         if beyond.any():
             at = int(beyond.argmax())
-            place = f"{source.name} {source.place} {chunk.lines[at]}"
-            raise ValueError(beyond_message(column[at], unit, place))
+            source_line = f"{source.name} {source.line_kind} {chunk.lines[at]}"
+            raise ValueError(beyond_message(column[at], unit, source_line))
         fates.drop("bad_timestamp", times.nanoseconds.is_null(), column.__getitem__)
         return times.nanoseconds.fill_null(0).to_numpy()
 
@@ -187,7 +187,7 @@ class _Fates:
         rows = np.flatnonzero(bad.to_numpy() & self.kept)
         self.kept[rows] = False
         shown = rows[: self._report.room(kind)].tolist()
-        examples = ((self._source.name, self._source.place, int(self._lines[row]), value(row)) for row in shown)
+        examples = ((self._source.name, self._source.line_kind, int(self._lines[row]), value(row)) for row in shown)
         self._report.add(kind, len(rows), examples)
 
 

@@ -1,14 +1,46 @@
-"""Data frames of other libraries as polars frames, and a checksum of their contents."""
+"""Data frames of pandas, polars and Arrow, and a checksum of their contents."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
 
+from llm_esr.tables.source import TYPED_ROWS, Chunk, numbered
 from llm_esr.tables.values import number_text
+
+
+class FrameSource:
+    """A pandas, polars or Arrow table."""
+
+    format = "frame"
+    line_kind = "row"
+    typed = True
+
+    def __init__(self, table: Any, role: str) -> None:
+        self.name = f"the {role} frame"
+        self._frame = to_polars(table, role)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all columns."""
+        return self._frame.columns
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        """Hand out slices of `columns`."""
+        for start in range(0, self._frame.height, TYPED_ROWS):
+            yield numbered(self._frame.select(list(columns)).slice(start, TYPED_ROWS), start)
+
+    def provenance(self) -> dict[str, Any]:
+        """Shape and a checksum of the contents."""
+        return {
+            "format": self.format,
+            "shape": list(self._frame.shape),
+            "checksum": checksum_frame(self._frame),
+        }
 
 
 def is_frame(table: Any) -> bool:

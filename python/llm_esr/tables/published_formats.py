@@ -26,7 +26,7 @@ _QUOTED = re.compile(r"(?:\bu)?'([^']*)'")
 
 
 @dataclass(frozen=True)
-class Original:
+class PublishedFormat:
     """What the files of one publisher look like."""
 
     settings: dict[str, Any]  # of `DataConfig`, where nothing else was said
@@ -38,24 +38,24 @@ def resolved(config: DataConfig) -> DataConfig:
     """`config` with the columns of its `source` wherever none was named."""
     if config.source == "table":
         return config
-    own = ORIGINALS[config.source].settings
+    own = PUBLISHED_FORMATS[config.source].settings
     return DataConfig.model_validate({**own, **config.model_dump(exclude_unset=True)})
 
 
-def item_reader(source: str, id_column: str) -> Callable[[bytes], Any]:
-    """A function from an item's line to a flat record: the id, then every text column of the source (None: absent).
+def item_reader(publisher: str, id_column: str) -> Callable[[bytes], Any]:
+    """A function from an item's line to a flat record: the id, then every text column of the publisher (None: absent).
 
     It raises a `ValueError` for a line that is no record, and returns what is no object as it is.
     """
-    original = ORIGINALS[source]
-    parse = _json_or_literal if original.literals else parse_json
+    published = PUBLISHED_FORMATS[publisher]
+    parse = _json_or_literal if published.literals else parse_json
 
     def read(line: bytes) -> Any:
         record = parse(line)
         if not isinstance(record, dict):
             return record
         try:
-            flat: dict[str, Any] = {name: text(record) for name, text in original.texts.items()}
+            flat: dict[str, Any] = {name: text(record) for name, text in published.texts.items()}
         except RecursionError:
             raise ValueError("nested too deeply") from None
         return {id_column: _id(record.get(id_column)), **flat} if id_column in record else flat
@@ -143,8 +143,8 @@ def _attributes(value: Any) -> str | None:
     return _plain({key: part for key, part in unquoted.items() if part != "None"})
 
 
-ORIGINALS: dict[str, Original] = {
-    "yelp": Original(
+PUBLISHED_FORMATS: dict[str, PublishedFormat] = {
+    "yelp": PublishedFormat(
         {"user_column": "user_id", "item_column": "business_id", "timestamp_column": "date"},
         {
             "name": lambda record: _plain(record.get("name")),
@@ -155,7 +155,7 @@ ORIGINALS: dict[str, Original] = {
             "attributes": lambda record: _attributes(record.get("attributes")),
         },
     ),
-    "amazon": Original(
+    "amazon": PublishedFormat(
         {
             "user_column": "reviewerID",
             "item_column": "asin",

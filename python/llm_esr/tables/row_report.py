@@ -1,4 +1,4 @@
-"""What became of every row: counted by kind, the first few of each with file, place and value."""
+"""The fate of every row: counted by kind, the first few of each with source line and value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FATES = {
     "where": "filtered",
     "duplicate": "merged",
     "count_filter": "filtered",
-    "unmet": "filtered",
+    "unseen": "filtered",
 }
 
 WORDS = {
@@ -31,7 +31,7 @@ WORDS = {
     "where": "left out by --where",
     "duplicate": "duplicate",
     "count_filter": "count filter",
-    "unmet": "item without an interaction",
+    "unseen": "item without an interaction",
 }
 
 
@@ -51,10 +51,10 @@ class RowReport:
             return
         self.counts[kind] = self.counts.get(kind, 0) + count
         shown = self.examples.setdefault(kind, [])
-        for file, place, number, value in examples:
+        for file, line_kind, number, value in examples:
             if len(shown) >= EXAMPLES:
                 break
-            shown.append({"file": file, place: number, "value": None if value is None else str(value)[:120]})
+            shown.append({"file": file, line_kind: number, "value": None if value is None else str(value)[:120]})
 
     def room(self, kind: str) -> int:
         """How many more examples of a kind are wanted."""
@@ -88,12 +88,12 @@ def lines_of(report: dict[str, Any], name: str) -> list[str]:
         examples = report["examples"].get(kind, [])
         # What an option asked for needs a count only; what was not expected shows itself.
         if examples and FATES[kind] == "rejected":
-            line += ": " + "; ".join(place_of(example) for example in examples[:3])
+            line += ": " + "; ".join(example_text(example) for example in examples[:3])
         lines.append(line)
     return lines
 
 
-def place_of(example: dict[str, Any]) -> str:
-    """One example: file, line or row, value."""
-    place = f"line {example['line']}" if "line" in example else f"row {example['row']}"
-    return f"{Path(example['file']).name} {place} {example['value']!r}"
+def example_text(example: dict[str, Any]) -> str:
+    """One example: file, source line, value."""
+    source_line = f"line {example['line']}" if "line" in example else f"row {example['row']}"
+    return f"{Path(example['file']).name} {source_line} {example['value']!r}"

@@ -1,4 +1,4 @@
-"""Where in its file each kept row came from, at little memory."""
+"""The source line of each kept row, at little memory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_esr.tables.readers import Source
+from llm_esr.tables.source import Source
 
 
-class Places:
+class SourceLines:
     """Lines of kept rows, chunk by chunk: only the first where they follow one another, else 4 bytes a row."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""From a column as it came to ids, times, order and numbers; what cannot be read becomes a null, never a guess."""
+"""Ids, times, order values and numbers from a raw column; a value that cannot be read becomes a null, never a guess."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _ISO = (
 
 
 def number_text(value: float) -> str:
-    """A number as an outside id: an integral float loses its `.0`."""
+    """A number as an external id: an integral float loses its `.0`."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
 
 
 def id_text(column: pl.Series, *, typed: bool) -> pl.Series:
-    """Outside ids as text: blanks around them go, an integral float loses its `.0`, nothing and NaN become null.
+    """External ids as text: without outer blanks and the `.0` of an integral float; empty and NaN become null.
 
     `typed`: the column has a type of its own. In a text file `17850.0` is a float, too, as pandas writes an integer
     column with gaps; in a typed text column it stays what it is.
@@ -167,11 +167,11 @@ def one_timestamp(value: str | int, unit: str, option: str) -> int:
     return int(times.nanoseconds[0])
 
 
-def beyond_message(value: object, unit: str, place: str) -> str:
+def beyond_message(value: object, unit: str, source_line: str) -> str:
     """What to say of an integer timestamp beyond the year 2200."""
     number = float(str(value))
     return (
-        f"{place}: timestamp {value} lies beyond the year 2200 when read as {unit} (--timestamp-unit {unit}); "
+        f"{source_line}: timestamp {value} lies beyond the year 2200 when read as {unit} (--timestamp-unit {unit}); "
         f"{_unit_hint(number)}"
     )
 

@@ -27,7 +27,7 @@ class Where:
         """
         self.text = text
         try:
-            # In brackets, because some releases of polars read an expression and ignore what stands behind it.
+            # In brackets, because some releases of polars read an expression and ignore the text behind it.
             self._expression = pl.sql_expr(f"({text}\n)")
             many = self._expression.meta.has_multiple_outputs()
             self.columns = sorted(set(self._expression.meta.root_names()))

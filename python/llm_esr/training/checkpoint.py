@@ -16,9 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from llm_esr.files import atomic_path
+from llm_esr.files import FORMAT, atomic_path
 
-FORMAT = 1
 KEPT = 2
 
 

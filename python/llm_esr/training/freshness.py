@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_esr.config import STAGES, Config
-from llm_esr.files import key_of, read_json
-from llm_esr.models.storage import FORMAT
+from llm_esr.files import FORMAT, key_of, read_json
 from llm_esr.retrieval import neighbours_match
 from llm_esr.training.start_from import start_folder, weights_checksum
 

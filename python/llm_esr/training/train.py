@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llm_esr.config import Config, Section, dump_config, load_config, model_name
-from llm_esr.files import atomic_file, key_of, write_json
+from llm_esr.files import FORMAT, atomic_file, key_of, write_json
 from llm_esr.loading.staging import best_device
-from llm_esr.models.storage import FORMAT, load_model, save_weights
+from llm_esr.models.storage import load_model, save_weights
 from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
 from llm_esr.training.checkpoint import drop_checkpoints

@@ -29,7 +29,7 @@ def test_vectors_from_a_file_find_their_items(make_shop, tmp_path, kind):
     np.testing.assert_array_equal(data.item_embeddings, table[rows])
 
 
-def test_user_vectors_from_outside_are_taken_as_they_are(shop, tmp_path):
+def test_external_user_vectors_are_taken_as_they_are(shop, tmp_path):
     table = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     np.save(tmp_path / "users.npy", table)
     data = embed(shop, user_embeddings=tmp_path / "users.npy", config=EmbedConfig(dtype="float32"))

@@ -1,0 +1,75 @@
+"""The kept interactions of an input, numbered as they come, each with its source line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from llm_esr.data.items import TextVotes
+from llm_esr.data.numbering import Numbering
+from llm_esr.tables.cleaning import Cleaner
+from llm_esr.tables.row_report import RowReport, lines_of
+from llm_esr.tables.source_lines import SourceLines
+
+
+@dataclass
+class Interactions:
+    """Interactions of all chunks, in the order of the input, with numbers that are not final yet."""
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    timestamps: NDArray[np.int64] | None
+    order: NDArray[np.int64] | NDArray[np.float64] | None
+    user_numbers: Numbering
+    item_numbers: Numbering
+    source_lines: SourceLines
+
+
+def collect(cleaner: Cleaner, votes: TextVotes | None) -> Interactions:
+    """Read every chunk; texts of items go to `votes`.
+
+    Raises:
+        ValueError: no row is left.
+    """
+    user_numbers, item_numbers, source_lines = Numbering(), Numbering(), SourceLines()
+    users: list[NDArray[np.int32]] = []
+    items: list[NDArray[np.int32]] = []
+    times: list[NDArray[np.int64]] = []
+    order: list[Any] = []
+    for clean in cleaner.chunks():
+        kept = clean.kept
+        # Rows that are dropped for another reason than their ids number too: the numbers follow the raw table.
+        all_users, all_items = user_numbers.number(clean.users), item_numbers.number(clean.items)
+        users.append(all_users[kept])
+        items.append(all_items[kept])
+        if clean.timestamps is not None:
+            times.append(clean.timestamps[kept])
+        if clean.order is not None:
+            order.append(clean.order[kept])
+        source_lines.add(clean.source, clean.lines[kept])
+        if votes is not None and votes.columns:
+            votes.add(items[-1], clean.texts.filter(pl.Series(kept)))
+    if not any(len(part) for part in users):
+        _nothing_left(cleaner.report)
+    return Interactions(
+        _joined(users), _joined(items), _joined(times) if times else None, _joined(order) if order else None,
+        user_numbers, item_numbers, source_lines,
+    )  # fmt: skip
+
+
+def _joined(parts: list[Any]) -> Any:
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
+
+
+def _nothing_left(report: RowReport) -> None:
+    report.kept = report.read - sum(report.counts.values())
+    raise ValueError(
+        "no interaction is left; expected rows with a user, an item and, where there is such a column, a timestamp "
+        "(an integer in --timestamp-unit or ISO 8601)\n" + "\n".join(lines_of(report.as_dict(), "interactions"))
+    )

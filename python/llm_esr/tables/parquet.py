@@ -1,0 +1,54 @@
+"""Parquet files, read by polars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+from llm_esr.tables.source import TYPED_ROWS, Chunk, TableFile, file_provenance, numbered
+
+
+class ParquetSource:
+    """A Parquet file, read by row ranges."""
+
+    format = "parquet"
+    line_kind = "row"
+    typed = True
+
+    def __init__(self, file: TableFile) -> None:
+        """Read the schema and the number of rows.
+
+        Raises:
+            ValueError: not a readable Parquet file.
+        """
+        self.name = str(file.path)
+        self._path = file.path
+        try:
+            self._columns = pl.scan_parquet(file.path).collect_schema().names()
+            self._height = int(pl.scan_parquet(file.path).select(pl.len()).collect().item())
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> ValueError:
+        first = str(error).splitlines()[0]
+        return ValueError(f"{self.name} is not a readable Parquet file ({first}); write or fetch it again")
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all columns."""
+        return self._columns
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        """Read `columns`; only row groups that a range touches are decoded."""
+        for start in range(0, self._height, TYPED_ROWS):
+            try:
+                part = pl.scan_parquet(self._path).select(list(columns)).slice(start, TYPED_ROWS).collect()
+            except (pl.exceptions.PolarsError, OSError) as error:
+                raise self._unreadable(error) from None
+            yield numbered(part, start)
+
+    def provenance(self) -> dict[str, Any]:
+        """Path, size, checksum."""
+        return file_provenance(self._path, self.format)
