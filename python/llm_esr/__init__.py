@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Public name -> the module that holds it.
+# Public name -> the module that holds it; the types stand at the end of the file.
 _HOMES = {
     "BatchLoader": "llm_esr.loading",
     "Config": "llm_esr.config",
     "Dataset": "llm_esr.data",
+    "LoaderOptions": "llm_esr.loading",
     "Popularity": "llm_esr.scoring",
     "Recommender": "llm_esr.serving",
     "Report": "llm_esr.evaluation",
+    "Run": "llm_esr.pipeline",
     "convert": "llm_esr.published",
     "demo": "llm_esr.pipeline",
     "doctor": "llm_esr.pipeline",
@@ -50,3 +52,19 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from llm_esr.config import Config as Config
     from llm_esr.config import load_config as load_config
+    from llm_esr.data import Dataset as Dataset
+    from llm_esr.data.prepare import prepare as prepare
+    from llm_esr.evaluation import Report as Report
+    from llm_esr.loading import BatchLoader as BatchLoader
+    from llm_esr.loading import LoaderOptions as LoaderOptions
+    from llm_esr.pipeline import Run as Run
+    from llm_esr.pipeline import run as run
+    from llm_esr.pipeline.demo import demo as demo
+    from llm_esr.pipeline.doctor import doctor as doctor
+    from llm_esr.published.convert import convert as convert
+    from llm_esr.retrieval.index import index as index
+    from llm_esr.scoring import Popularity as Popularity
+    from llm_esr.semantics.embed import embed as embed
+    from llm_esr.serving import Recommender as Recommender
+    from llm_esr.simulation import simulate as simulate
+    from llm_esr.training.train import train as train

@@ -111,8 +111,8 @@ def test_quick_ndcg_against_candidates_is_that_of_plain_numpy(make_random_data, 
         rng.choice([i for i in range(1, data.n_items + 1) if i != targets[u]], 12, replace=False) for u in users
     ]).astype(np.int32)  # fmt: skip
     gains = []
-    for user, rivals in zip(users, candidates, strict=True):
-        mine, theirs = matrix[user, targets[user] - 1], matrix[user, rivals - 1]
+    for user, sampled in zip(users, candidates, strict=True):
+        mine, theirs = matrix[user, targets[user] - 1], matrix[user, sampled - 1]
         above, tied = (theirs > mine).sum(), (theirs == mine).sum() if ties == "expected" else 0
         gains.append(np.mean([(r <= 3) / np.log2(r + 1) for r in range(above + 1, above + tied + 2)]))
     made = fixed_scorer(data, "validation", matrix)

@@ -15,6 +15,7 @@ import torch
 
 from llm_esr.config import EvaluateConfig
 from llm_esr.evaluation import evaluate
+from llm_esr.evaluation.evaluate import popularity_baseline
 from llm_esr.evaluation.group_metrics import group_rows
 from llm_esr.evaluation.groups import Group
 from llm_esr.scoring import Popularity
@@ -108,7 +109,7 @@ def test_the_first_user_is_passed_over_in_item_groups_alone(name):
     assert means([0, 5], [0, 0], name, [True, True], skips_first=True)["hr"] == 0.5
 
 
-def test_tied_rivals_do_not_count_where_ties_are_strict():
+def test_tied_items_do_not_count_where_ties_are_strict():
     assert means([1], [3], "all", [True], ties="strict")["ndcg"] == pytest.approx(1 / np.log2(3))
     assert means([1], [3], "all", [True])["ndcg"] == pytest.approx(1 / np.log2(3) / 4)
 
@@ -156,7 +157,7 @@ def test_popularity_counts_the_inputs_under_the_papers_rule(small_data):
     nobody = np.zeros(2, np.int64)
 
     def counts(part, rule):
-        baseline, judged = Popularity.baseline(data, part, EvaluateConfig(group_rule=rule, ties="strict"))
+        baseline, judged = popularity_baseline(data, part, EvaluateConfig(group_rule=rule, ties="strict"))
         assert judged.ties == "expected"
         return baseline.scores(np.empty(0, np.int32), nobody).tolist()[0]
 

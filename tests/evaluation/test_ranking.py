@@ -7,14 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_esr.evaluation import ranking
-from llm_esr.evaluation.ranking import rank_targets, top_k
-from llm_esr.scoring import scorer
+from llm_esr.evaluation.ranking import rank_targets
+from llm_esr.scoring import lists, scorer
+from llm_esr.scoring.lists import top_k
 
 
 def oracle(scores: np.ndarray, target: int, seen: set[int], keep_seen: bool) -> tuple[int, int]:
-    """Ranks by sorting the rivals' scores, in plain NumPy."""
-    rivals = [i for i in range(1, len(scores) + 1) if i != target and (keep_seen or i not in seen)]
-    ordered = np.sort(scores[np.array(rivals) - 1])
+    """Ranks by sorting the competing items' scores, in plain NumPy."""
+    competing = [i for i in range(1, len(scores) + 1) if i != target and (keep_seen or i not in seen)]
+    ordered = np.sort(scores[np.array(competing) - 1])
     mine = scores[target - 1]
     reach = len(ordered) - np.searchsorted(ordered, mine, "left")
     above = len(ordered) - np.searchsorted(ordered, mine, "right")
@@ -26,6 +27,7 @@ def counted_by(request, monkeypatch):
     """Both ways of counting: the kernel of the CPU, and what other devices do."""
     if request.param == "torch":
         monkeypatch.setattr(ranking, "counts_natively", lambda scores: False)
+        monkeypatch.setattr(lists, "counts_natively", lambda scores: False)
 
 
 @pytest.mark.usefixtures("counted_by")
@@ -34,7 +36,7 @@ def counted_by(request, monkeypatch):
 def test_counting_gives_the_ranks_that_sorting_gives(make_random_data, fixed_scorer, monkeypatch, keep_seen, part):
     monkeypatch.setattr(scorer, "SCORE_BUDGET", 7 * 30)  # seven users a chunk
     monkeypatch.setattr(scorer, "FEWEST", 1)
-    monkeypatch.setattr(ranking, "_ITEM_BLOCK", 7)
+    monkeypatch.setattr(lists, "_ITEM_BLOCK", 7)
     for seed in range(4):
         data = make_random_data(seed)
         # Few distinct scores: ties everywhere.
@@ -64,7 +66,7 @@ def test_an_item_met_twice_is_taken_off_once(small_data, fixed_scorer):
     assert (ranks.above.tolist(), ranks.tied.tolist()) == ([1], [0])
 
 
-def test_candidates_are_the_only_rivals(small_data, fixed_scorer):
+def test_only_candidates_compete(small_data, fixed_scorer):
     data = small_data([[1, 1, 2]], 6)
     made = fixed_scorer(data, "test", [[9, 5, 8, 5, 1, 7]])
     candidates = np.array([[4, 5, 6]], np.int32)
@@ -111,7 +113,7 @@ def test_top_k_is_a_stable_sort_even_where_ties_cross_the_cut(data):
         st.lists(st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 2.0]), min_size=rows * width, max_size=rows * width)
     )
     scores = np.array(flat, np.float32).reshape(rows, width)
-    for best in (top_k, ranking._top_k_by_torch):
+    for best in (top_k, lists._top_k_by_torch):
         ids, values = best(torch.from_numpy(scores), k)
         for row in range(rows):
             order = np.argsort(-scores[row], kind="stable")

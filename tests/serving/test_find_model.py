@@ -52,7 +52,7 @@ def test_where_no_model_is_the_message_says_what_to_do(tmp_path):
 
 def test_a_model_is_not_served_with_data_it_does_not_know(tmp_path):
     data = SimpleNamespace(n_items=5, fingerprint="abc", folder=tmp_path)
-    record = {"n_items": 5, "made_from": {"data": "abc", "item_embeddings": "v1"}}
+    record = {"n_items": 5, "made_from": {"data": "abc", "item_embeddings": "v1", "model": {"views": ["semantic"]}}}
     _check_data(tmp_path, record, data)
     write_json(tmp_path / "item_embeddings.json", {"checksum": "v1"})
     _check_data(tmp_path, record, data)

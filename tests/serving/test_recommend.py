@@ -8,7 +8,7 @@ import pytest
 
 from llm_esr.scoring import Popularity, scorer
 from llm_esr.serving import Recommender, read_user_ids, recommend
-from llm_esr.serving.ids import near_ids, outside_id
+from llm_esr.serving.ids import external_id, near_ids
 
 
 def listed(frame, owner, column="user_id"):
@@ -169,9 +169,9 @@ def test_user_ids_come_from_text_csv_and_parquet(tmp_path):
 
 
 def test_ids_are_text_and_whole_numbers_lose_their_fraction():
-    assert [outside_id(x) for x in ("007", 7, 7.0, np.int64(7))] == ["007", "7", "7", "7"]
+    assert [external_id(x) for x in ("007", 7, 7.0, np.int64(7))] == ["007", "7", "7", "7"]
     with pytest.raises(ValueError, match=r"got 7\.5"):
-        outside_id(7.5)
+        external_id(7.5)
 
 
 def test_near_ids_are_found_among_many():

@@ -42,7 +42,8 @@ def run(tmp_path: Path, data: Dataset) -> Path:
     save_weights(model, folder)
     (folder / "config.yaml").write_text(dump_config(config))
     record = {"format": FORMAT, "name": "sasrec", "seed": 7, "n_items": data.n_items, "data": str(data.folder)}
-    write_json(folder / "model.json", record | {"made_from": {"data": data.fingerprint}, "finished": True})
+    made_from = {"data": data.fingerprint, "model": config.model.model_dump(mode="json")}
+    write_json(folder / "model.json", record | {"made_from": made_from, "finished": True})
     primary = {"name": "sasrec", "seed": 7}
     write_json(tmp_path / "run.json", {"format": FORMAT, "primary": primary, "settings": {}, "evaluated": {}})
     return tmp_path

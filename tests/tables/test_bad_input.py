@@ -61,7 +61,7 @@ ITEMS = pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["A", "B", "C"]})
         (GOOD.head(0), {}, r"no interaction is left(.|\n)*read 0"),
         ([], {}, r"got an empty list; expected a path"),
         (42, {}, r"got int; expected a path, a list of paths, or a pandas, polars or Arrow table"),
-        (GOOD, {"min_users": 3}, r"no option 'min_users'; did you mean 'min_user_count'\?"),
+        (GOOD, {"min_users": 3}, r"no setting 'min_users'; did you mean 'min_user_count'\?"),
         (GOOD, {"split": "random"}, r"split: .*'leave-one-out', 'temporal' or 'none' \(got 'random'\)"),
         (GOOD, {"min_user_count": -1}, r"min_user_count: .*greater than or equal to 0 \(got -1\)"),
     ],

@@ -119,3 +119,8 @@ def _data_option(name: str) -> inspect.Parameter:
     )
     annotation = Annotated[kind | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def one_or_many(paths: list[Path] | None) -> Any:
+    """One path by itself, several as a list; None where nothing was given."""
+    return None if not paths else paths[0] if len(paths) == 1 else paths

@@ -13,11 +13,12 @@ from llm_esr.cli.options import (
     SetOption,
     names,
     numbers,
+    one_or_many,
     run_settings,
     settings_from,
     with_data_options,
 )
-from llm_esr.cli.stages import ItemFiles, _one_or_many
+from llm_esr.cli.stages import ItemFiles
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="The run folder.")]
 
@@ -72,14 +73,14 @@ def run(
     if encoder is not None:
         settings["embed"] = {**settings.get("embed", {}), "encoder": encoder}
     done = whole_run(
-        _one_or_many(interactions),
-        items=_one_or_many(items),
+        one_or_many(interactions),
+        items=one_or_many(items),
         out=out,
         models=names(models),
         seeds=numbers(seeds, "--seeds") or [],
         item_embeddings=item_embeddings,
         user_embeddings=user_embeddings,
-        settings=settings,
+        config=settings,
         overrides=set_ or [],
         epochs=epochs,
         primary=primary,

@@ -14,6 +14,7 @@ from llm_esr.cli.options import (
     QuietOption,
     SetOption,
     data_folder,
+    one_or_many,
     settings_from,
     stage_config,
     with_data_options,
@@ -45,7 +46,7 @@ def prepare(
     from llm_esr.data import prepare as make  # noqa: PLC0415 (brings polars)
     from llm_esr.data.row_summary import row_summary  # noqa: PLC0415
 
-    made = make(_one_or_many(interactions), items=_one_or_many(items), out=out, config=settings.data)
+    made = make(one_or_many(interactions), items=one_or_many(items), out=out, config=settings.data)
     typer.echo(
         f"{made.n_users:,} users, {made.n_items:,} items, {made.n_interactions:,} interactions, split {made.split} "
         f"-> {out}"
@@ -149,7 +150,3 @@ def train(
         progress=not quiet,
     )
     typer.echo(f"-> {model.folder}")
-
-
-def _one_or_many(paths: list[Path] | None) -> Any:
-    return None if not paths else paths[0] if len(paths) == 1 else paths

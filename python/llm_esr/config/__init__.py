@@ -7,6 +7,7 @@ from llm_esr.config.sections.evaluate import EvaluateConfig
 from llm_esr.config.sections.model import ModelConfig
 from llm_esr.config.sections.section import Section
 from llm_esr.config.sections.training import AugmentationConfig, Layout
+from llm_esr.config.single import config_with, section_with
 
 __all__ = [
     "STAGES",
@@ -20,9 +21,11 @@ __all__ = [
     "ModelConfig",
     "Section",
     "choices",
+    "config_with",
     "describe_errors",
     "dump_config",
     "load_config",
     "model_name",
     "preset_names",
+    "section_with",
 ]

@@ -9,13 +9,10 @@ while sorting; the table itself is never in memory as a whole.
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from llm_esr.config import DataConfig
+from llm_esr.config import DataConfig, section_with
 from llm_esr.data.arranging import arrange
 from llm_esr.data.dataset import Dataset
 from llm_esr.data.filtering import filter_interactions
@@ -36,7 +33,7 @@ def prepare(
     items: Any = None,
     out: str | Path,
     config: DataConfig | None = None,
-    **options: Any,
+    **settings: Any,
 ) -> Dataset:
     """Clean, order, number and split interactions; write a data set folder.
 
@@ -45,36 +42,36 @@ def prepare(
             or a pandas, polars or Arrow table.
         items: the items' texts, likewise; None: no texts, or those that `text_columns` names in the interactions.
         out: the folder to write; a data set that is already there is replaced as a whole.
-        config: settings; None: the defaults.
-        options: single settings by name (see `DataConfig`), on top of `config`.
+        config: settings of this stage; default: `DataConfig()`.
+        settings: single settings by their plain name, such as `split="temporal"`, on top of `config`.
 
     Raises:
         FileNotFoundError: an input that does not exist.
         ValueError: a setting, a column or a value that does not fit; nothing is left to train on.
     """
-    settings = resolved(data_config(config, options))
+    chosen = resolved(section_with(DataConfig, config, settings, "prepare"))
     target = Path(out).expanduser()
     target = target if target.name else target.resolve()
     refuse_foreign_folder(target)
-    sources, item_sources = _open(interactions, items, settings)
-    votes = TextVotes(settings) if not item_sources else None
-    cleaner = Cleaner(sources, settings, votes.columns if votes else [])
-    texts = read_items(item_sources, settings) if item_sources else None
+    sources, item_sources = _open(interactions, items, chosen)
+    votes = TextVotes(chosen) if not item_sources else None
+    cleaner = Cleaner(sources, chosen, votes.columns if votes else [])
+    texts = read_items(item_sources, chosen) if item_sources else None
     events = collect(cleaner, votes)
-    if settings.duplicates == "exact" and events.timestamps is None and events.order is None:
+    if chosen.duplicates == "exact" and events.timestamps is None and events.order is None:
         raise ValueError(
             "--duplicates exact compares user, item and timestamp, and the interactions have no timestamp; name its "
             "column with --timestamp-column (or --order-column), or use --duplicates first"
         )
-    keep = filter_interactions(events, cleaner.report, settings)
+    keep = filter_interactions(events, cleaner.report, chosen)
     if texts is None:
         assert votes is not None
         texts = votes.texts(events.item_numbers.ids)
-    arranged = arrange(events, keep, texts, settings, cleaner)
-    splits = split(arranged.offsets, arranged.timestamps, settings)
+    arranged = arrange(events, keep, texts, chosen, cleaner)
+    splits = split(arranged.offsets, arranged.timestamps, chosen)
     provenance = _provenance(sources, item_sources)
     with atomic_folder(target) as folder:
-        write_dataset(folder, arranged, splits, settings, provenance)
+        write_dataset(folder, arranged, splits, chosen, provenance)
         carry_over(target, folder)
     return Dataset.open(target)
 
@@ -84,26 +81,6 @@ def prepare_key(interactions: Any, items: Any, config: DataConfig) -> str:
     settings = resolved(config)
     sources, item_sources = _open(interactions, items, settings)
     return dataset_key(_provenance(sources, item_sources), settings)
-
-
-def data_config(config: DataConfig | None, options: dict[str, Any]) -> DataConfig:
-    """`config` with single settings on top.
-
-    Raises:
-        ValueError: an unknown name (the nearest is suggested) or a value that does not fit.
-    """
-    for name in options:
-        if name not in DataConfig.model_fields:
-            near = difflib.get_close_matches(name, DataConfig.model_fields, n=1, cutoff=0.5)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(DataConfig.model_fields)}"
-            raise ValueError(f"prepare has no option '{name}'{hint}")
-    # Only what was set: whether a column was named or is a default decides what its absence means.
-    values = config.model_dump(exclude_unset=True) if config is not None else {}
-    try:
-        return DataConfig.model_validate({**values, **options})
-    except ValidationError as error:
-        parts = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e.get('input')!r})" for e in error.errors()]
-        raise ValueError("; ".join(parts)) from None
 
 
 def _open(interactions: Any, items: Any, config: DataConfig) -> tuple[list[Source], list[Source]]:

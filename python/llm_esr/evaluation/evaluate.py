@@ -17,8 +17,8 @@ from llm_esr.evaluation.metrics import expected_metrics
 from llm_esr.evaluation.ranking import HeldOut, Ranks, rank_targets
 from llm_esr.evaluation.report import Report, Row
 from llm_esr.loading import sample_candidates
-from llm_esr.scoring.popularity import Popularity
-from llm_esr.scoring.scorer import Scorer, refresh
+from llm_esr.scoring import Scorer, build_untrained
+from llm_esr.scoring.scorer import refresh
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -105,9 +105,20 @@ def evaluate_popularity(
     part: HeldOut = "test",
     users: NDArray[np.int64] | None = None,
 ) -> Report:
-    """The figures of the popularity baseline that belong to an evaluation; see `Popularity.baseline`."""
-    baseline, settings = Popularity.baseline(data, part, config or EvaluateConfig())
+    """The figures of the popularity baseline that belong to an evaluation; see `popularity_baseline`."""
+    baseline, settings = popularity_baseline(data, part, config or EvaluateConfig())
     return evaluate(baseline, data, part=part, config=settings, users=users)
+
+
+def popularity_baseline(data: Dataset, part: HeldOut, config: EvaluateConfig) -> tuple[Scorer, EvaluateConfig]:
+    """The baseline that belongs to an evaluation, and how it is judged there.
+
+    It counts the training parts. Under `group_rule=paper` it counts every input of that evaluation, as the published
+    figures of the most popular items do. Half its scores are ties, which must not all fall in its favour: they are
+    always settled by expectation.
+    """
+    baseline = build_untrained("popularity", data, part if config.group_rule == "paper" else "train")
+    return baseline, config.model_copy(update={"ties": "expected"})
 
 
 def quick_ndcg(
@@ -128,7 +139,7 @@ def quick_ndcg(
         part: `validation` or `test`.
         k: the cut-off.
         users: int64 [U]; those without target or input are passed over. None: `early_stopping_users`.
-        candidates: int32 [U, N], the only rivals of each user, as `early_stopping_candidates` draws them once for a
+        candidates: int32 [U, N], the only items that compete, as `early_stopping_candidates` draws them once for a
             whole training. None: the whole catalogue.
         ties: as `evaluate.ties`.
 
@@ -158,7 +169,7 @@ def early_stopping_users(data: Dataset, part: HeldOut = "validation", limit: int
 def early_stopping_candidates(
     data: Dataset, users: NDArray[np.int64], count: int, part: HeldOut = "validation"
 ) -> NDArray[np.int32]:
-    """The rivals of each of `users` in early stopping, int32 [U, count]: those that `evaluate` draws, too.
+    """The candidates of each of `users` in early stopping, int32 [U, count]: those that `evaluate` draws, too.
 
     Raises:
         ValueError: a user who met so much that fewer items are left.

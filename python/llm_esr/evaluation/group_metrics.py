@@ -35,11 +35,11 @@ def group_rows(
     """HR, NDCG and MRR of each group.
 
     Args:
-        above: int64 [U], rivals with a higher score than the user's target.
-        tied: int64 [U], rivals with the same score.
+        above: int64 [U], competing items with a higher score than the user's target.
+        tied: int64 [U], competing items with the same score.
         groups: whom to average over.
         ks: rising cut-offs, each at least 1.
-        ties: `expected`: means over every order of the tied items; `strict`: tied rivals do not count.
+        ties: `expected`: means over every order of the tied items; `strict`: tied items do not count.
         skips_first: the authors' slip (PAPER.md, section 5): in the groups of tail and head items the first of all
             ranked users is no hit, wherever the target stands, but is counted in the group that it belongs to.
         empty: the value of a group without users.

@@ -13,12 +13,12 @@ def expected_metrics(
 ) -> dict[tuple[str, int], NDArray[np.float64]]:
     """Each user's metrics at each cut-off.
 
-    With `a` rivals above and `e` tied, the target takes each of the ranks a+1 .. a+e+1 with the same chance.
+    With `a` competing items above and `e` tied, the target takes each of the ranks a+1 .. a+e+1 with the same chance.
     A rank r <= k is worth 1 (HR), 1 / log2(r + 1) (NDCG, one relevant item) or 1 / r (MRR); a later one nothing.
 
     Args:
-        above: int64 [n], rivals with a higher score.
-        tied: int64 [n], rivals with the same score.
+        above: int64 [n], competing items with a higher score.
+        tied: int64 [n], competing items with the same score.
         ks: the cut-offs, each at least 1.
 
     Returns:

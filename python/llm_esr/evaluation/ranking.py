@@ -1,4 +1,4 @@
-"""The rank of each user's target in the whole catalogue, by counting; and top-k lists.
+"""The rank of each user's target in the whole catalogue, by counting.
 
 Nothing is sorted to find a rank: it is one more than the number of items with a higher score. On the CPU a Rust kernel
 reads each score once, for the rank and the list alike; on other devices torch does the same in blocks. Users come in
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from llm_esr import _native
 from llm_esr.data.counts import distinct_pairs
+from llm_esr.scoring.lists import count_above, counts_natively, top_k
 from llm_esr.scoring.scorer import Scorer, chunks, refuse_nan, scores_of
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 HeldOut = Literal["validation", "test"]
 
-_ITEM_BLOCK = 1 << 16  # items compared at once where torch compares
-_TIE_BLOCK = 256  # rows with a tie for the last place that are settled at once
 NEVER = np.iinfo(np.int32).max  # the best place of an item that is in no list
 
 
@@ -38,8 +37,8 @@ class Ranks:
     Attributes:
         users: int64 [U].
         targets: int32 [U], ids.
-        above: int64 [U], rivals with a higher score.
-        tied: int64 [U], rivals with the same score (the target itself is no rival).
+        above: int64 [U], competing items with a higher score.
+        tied: int64 [U], competing items with the same score.
         repeat: bool [U], whether the target is among the user's earlier items.
         best_place: int32 [I], the best place (1 is the top) that an item takes in any user's list; `NEVER`: in none.
             None where no lists were asked for.
@@ -70,8 +69,8 @@ def rank_targets(
         data: histories and targets.
         part: `validation` or `test`.
         users: int64 [U], each with a target and a non-empty input.
-        keep_seen: let the user's earlier items be rivals. A target that is among them is ranked in any case.
-        candidates: int32 [U, N], the only rivals; none of them the target. None: the whole catalogue.
+        keep_seen: let the user's earlier items compete. A target that is among them is ranked in any case.
+        candidates: int32 [U, N], the only items that compete; none of them the target. None: the whole catalogue.
         list_length: length of the lists behind `Ranks.best_place` (earlier items left out unless `keep_seen`);
             0: none.
 
@@ -109,11 +108,6 @@ def rank_targets(
     return Ranks(users, targets_U, above_U, tied_U, repeat_U, best_I)
 
 
-def counts_natively(scores_BI: Tensor) -> bool:
-    """Whether the Rust kernel reads these scores."""
-    return scores_BI.device.type == "cpu" and scores_BI.dtype == torch.float32
-
-
 def _native_ranks(
     scorer: Scorer,
     scores_BI: Tensor,
@@ -129,61 +123,6 @@ def _native_ranks(
     return above_B, tied_B, ids_BK, values_BK
 
 
-def top_k(
-    scores_BI: Tensor, k: int, seen: tuple[NDArray[np.int32], NDArray[np.int64]] | None = None
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k best items of each row, best first; equal scores by id, the lower one first.
-
-    Args:
-        scores_BI: without NaN.
-        k: length of the lists.
-        seen: (items, offsets) of histories, one a row, whose items are in no list.
-
-    Returns:
-        ids int32 [B, k] (0 where a row has no further item above -inf) and scores float32 [B, k].
-
-    """
-    if counts_natively(scores_BI):
-        scores = scores_BI.detach().contiguous().numpy()
-        _, _, ids_BK, values_BK, _ = _native.rank_rows(scores, None, seen, k, torch.get_num_threads())
-        return ids_BK, values_BK
-    if seen is not None:
-        scores_BI = _without(scores_BI, *distinct_pairs(*seen, scores_BI.shape[1]))
-    return _top_k_by_torch(scores_BI, k)
-
-
-def _without(scores_BI: Tensor, rows: NDArray[np.int64], ids: NDArray[np.int64]) -> Tensor:
-    """A copy of the scores in which the items `ids` of `rows` are -inf, so that no list holds them."""
-    masked_BI = scores_BI.clone()
-    device = scores_BI.device
-    masked_BI[torch.from_numpy(rows).to(device), torch.from_numpy(ids - 1).to(device)] = -torch.inf
-    return masked_BI
-
-
-def _top_k_by_torch(scores_BI: Tensor, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    k_here = min(k, scores_BI.shape[1])
-    values_BK, index_BK = torch.topk(scores_BI, k_here, dim=1)
-    last_B1 = values_BK[:, -1:]
-    # torch.topk takes any of the items that tie for the last place: those rows are chosen again, lower ids first.
-    _, reach_B = _counts(scores_BI, last_B1)
-    unsure = torch.from_numpy(np.flatnonzero(reach_B > k_here)).to(scores_BI.device)
-    for rows in torch.split(unsure, _TIE_BLOCK):
-        higher = scores_BI[rows] > last_B1[rows]
-        equal = scores_BI[rows] == last_B1[rows]
-        room = k_here - higher.sum(dim=1, keepdim=True)
-        chosen = higher | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= room))
-        index_BK[rows] = chosen.nonzero()[:, 1].view(len(rows), k_here)
-    index_BK = index_BK.sort(dim=1).values
-    values_BK, order_BK = scores_BI.gather(1, index_BK).sort(dim=1, descending=True, stable=True)
-    ids_BK = index_BK.gather(1, order_BK) + 1
-    ids_BK = ids_BK.masked_fill(values_BK == -torch.inf, 0)
-    ids = np.zeros((len(scores_BI), k), np.int32)
-    values = np.full((len(scores_BI), k), -np.inf, np.float32)
-    ids[:, :k_here] = ids_BK.cpu().numpy()
-    values[:, :k_here] = values_BK.cpu().numpy()
-    return ids, values
-
-
 def _target_scores(scores_BI: Tensor, target_B: NDArray[np.int32]) -> Tensor:
     index_B1 = torch.from_numpy(target_B.astype(np.int64) - 1)[:, None]
     return scores_BI.gather(1, index_B1.to(scores_BI.device))
@@ -191,18 +130,8 @@ def _target_scores(scores_BI: Tensor, target_B: NDArray[np.int32]) -> Tensor:
 
 def _count_all(scores_BI: Tensor, target_B: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     mine_B1 = _target_scores(scores_BI, target_B)
-    above_B, reach_B = _counts(scores_BI, mine_B1)
+    above_B, reach_B = count_above(scores_BI, mine_B1)
     return above_B, reach_B - above_B - 1
-
-
-def _counts(scores_BI: Tensor, mark_B1: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many scores of each row are above its mark, and how many reach it."""
-    above_B = torch.zeros(len(scores_BI), dtype=torch.int64, device=scores_BI.device)
-    reach_B = torch.zeros_like(above_B)
-    for block_BI in torch.split(scores_BI, _ITEM_BLOCK, dim=1):
-        above_B += (block_BI > mark_B1).sum(dim=1)
-        reach_B += (block_BI >= mark_B1).sum(dim=1)
-    return above_B.cpu().numpy(), reach_B.cpu().numpy()
 
 
 def _take_off_seen(
@@ -215,13 +144,13 @@ def _take_off_seen(
 ) -> None:
     # Earlier items are taken off the counts instead of masked in the scores: a scorer's tensor is not ours to change.
     rows, seen = distinct_pairs(items, offsets, scores_BI.shape[1])
-    rivals = seen != target_B[rows]
-    rows, seen = rows[rivals], seen[rivals]
+    competes = seen != target_B[rows]
+    rows, seen = rows[competes], seen[competes]
     rows_P = torch.from_numpy(rows).to(scores_BI.device)
-    rival_P = scores_BI[rows_P, torch.from_numpy(seen - 1).to(scores_BI.device)]
+    other_P = scores_BI[rows_P, torch.from_numpy(seen - 1).to(scores_BI.device)]
     mine_P = _target_scores(scores_BI, target_B).squeeze(1)[rows_P]
-    above -= np.bincount(rows[(rival_P > mine_P).cpu().numpy()], minlength=len(above))
-    tied -= np.bincount(rows[(rival_P == mine_P).cpu().numpy()], minlength=len(tied))
+    above -= np.bincount(rows[(other_P > mine_P).cpu().numpy()], minlength=len(above))
+    tied -= np.bincount(rows[(other_P == mine_P).cpu().numpy()], minlength=len(tied))
 
 
 def _count_candidates(
@@ -229,9 +158,9 @@ def _count_candidates(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     mine_B1 = _target_scores(scores_BI, target_B)
     index_BN = torch.from_numpy(candidates_BN.astype(np.int64) - 1).to(scores_BI.device)
-    rivals_BN = scores_BI.gather(1, index_BN)
-    above_B = (rivals_BN > mine_B1).sum(dim=1)
-    return above_B.cpu().numpy(), (rivals_BN == mine_B1).sum(dim=1).cpu().numpy()
+    scores_BN = scores_BI.gather(1, index_BN)
+    above_B = (scores_BN > mine_B1).sum(dim=1)
+    return above_B.cpu().numpy(), (scores_BN == mine_B1).sum(dim=1).cpu().numpy()
 
 
 def _note_places(ids_BK: NDArray[np.int32], best_I: NDArray[np.int32]) -> None:

@@ -118,11 +118,7 @@ def _moved(old: list[Row], new: list[Row], group: str, setting: str) -> bool:
         next((row["value"] for row in rows if (row["group"], row["metric"]) == (group, setting)), None)
         for rows in (old, new)
     )
-    if now is None:
-        return False
-    if before is None:  # a file from before the setting was there
-        return bool(now) and setting != "below"
-    return bool(before != now)
+    return now is not None and bool(before != now)
 
 
 def read_rows(path: str | Path) -> list[Row]:

@@ -276,12 +276,12 @@ def _group_title(group: str) -> str:
 
 def _in_words(protocol: str) -> str:
     kind, _, rest = protocol.partition("-")
-    rivals = kind if kind == "full" else rest.partition("-")[0]
-    if rivals == "full":
+    competing = kind if kind == "full" else rest.partition("-")[0]
+    if competing == "full":
         seen = "earlier items kept" if "keep-seen" in rest else "the user's earlier items left out"
         words = f"full catalogue, {seen}"
     else:
-        words = f"target against {rivals} sampled items that the user never met"
+        words = f"target against {competing} sampled items that the user never met"
     known = ", targets known from training only" if rest.endswith("known") else ""
     groups = ", groups as in the paper" if kind == "paper" else ""
     return f"{words}{known}{groups} ({protocol})"

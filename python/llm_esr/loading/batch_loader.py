@@ -14,14 +14,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from llm_esr import _native
 from llm_esr._native import Batch, Batches
-from llm_esr.files import checksum, key_of, read_json
+from llm_esr.files import FORMAT, checksum, key_of, read_json
 from llm_esr.loading.options import LoaderOptions, LoaderSettings
 from llm_esr.loading.sequences import at_least
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
-
-_FORMAT = 2
 
 
 class BatchLoader(IterableDataset[Batch]):
@@ -127,7 +125,7 @@ class BatchLoader(IterableDataset[Batch]):
     def state_dict(self) -> dict[str, Any]:
         """Where the iteration stands, as JSON values; batches that wait in threads are not counted."""
         return {
-            "format": _FORMAT,
+            "format": FORMAT,
             "seed": self.options.seed,
             "epoch": self._epoch,
             "steps": self._yielded,

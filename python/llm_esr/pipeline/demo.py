@@ -52,7 +52,7 @@ def demo(
         out=out,
         models=[BASELINE, LLM_ESR],
         seeds=seeds,
-        settings={"embed": {"encoder": "lsa"}, "train": _TRAINING},
+        config={"embed": {"encoder": "lsa"}, "train": _TRAINING},
         overrides=overrides,
         overwrite=overwrite,
         progress=progress,

@@ -34,14 +34,14 @@ def as_overrides(settings: Settings) -> list[str]:
 
 
 def all_overrides(
-    settings: Settings | None,
-    options: Mapping[str, Any],
+    config: Settings | None,
+    settings: Mapping[str, Any],
     epochs: int | None,
     item_embeddings: str | Path | None,
     overrides: Sequence[str],
 ) -> list[str]:
     """What is laid over every model's preset, lowest first."""
-    layers = as_overrides(settings or {}) + as_overrides({"data": options})
+    layers = as_overrides(config or {}) + as_overrides({"data": settings})
     if epochs is not None:
         layers.append(f"train.epochs={epochs}")
     if item_embeddings is not None:

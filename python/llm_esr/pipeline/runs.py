@@ -75,7 +75,7 @@ def run(
     seeds: Sequence[int] = (42,),
     item_embeddings: str | Path | None = None,
     user_embeddings: str | Path | None = None,
-    settings: Settings | None = None,
+    config: Settings | None = None,
     overrides: Sequence[str] = (),
     epochs: int | None = None,
     primary: str | None = None,
@@ -83,7 +83,7 @@ def run(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
     say: Say | None = None,
-    **options: Any,
+    **settings: Any,
 ) -> Run:
     """Prepare, embed, index, train and evaluate; skip what is fresh.
 
@@ -95,15 +95,15 @@ def run(
         seeds: each model is trained once with each.
         item_embeddings: a file of item vectors, in place of an encoder.
         user_embeddings: a file of user vectors.
-        settings: sections laid over every model's preset, such as `{"train": {"epochs": 20}}`.
-        overrides: `section.key=value` strings, on top of all.
+        config: sections laid over every model's preset, such as `{"train": {"epochs": 20}}`.
+        overrides: `section.key=value` strings, on top of all, as the command line has them.
         epochs: short for `train.epochs`; required with `split="none"`, where nothing can stop the training early.
         primary: the model that `Recommender.load(out)` opens; default: `llm-esr`, else the last one.
         overwrite: replace trained models that were made with other settings or data.
         callbacks: passed to every training.
         progress: show bars and a line for each stage.
         say: takes the lines in place of the terminal.
-        options: fields of `DataConfig`, such as `split="temporal"`.
+        settings: single settings of the data by their plain name, such as `split="temporal"`, on top of `config`.
 
     Raises:
         ValueError: settings that do not fit, a model that needs vectors where there are none, or a trained model
@@ -111,7 +111,7 @@ def run(
         FileNotFoundError: an input that does not exist.
     """
     folder = RunFolder(Path(out))
-    overrides = all_overrides(settings, options, epochs, item_embeddings, overrides)
+    overrides = all_overrides(config, settings, epochs, item_embeddings, overrides)
     shared = shared_config(models, overrides)
     if shared.data.split == "none" and not says_epochs(overrides, models):
         raise ValueError(
@@ -132,13 +132,13 @@ def run(
     chosen = primary_model(primary, cells, list(folder.finished()))
     judged = data.split != "none" and bool((data.targets("test") > 0).any())
     configs = {cell: _with_seed(grid[cell.name], cell.seed) for cell in cells}
-    for cell, config in configs.items():
+    for cell, own in configs.items():
         # A refusal comes before the first training, not after hours of it.
-        is_finished(data, config, folder.model(cell), overwrite=overwrite)
-    for cell, config in configs.items():
-        model = stages.train(data, cell, config, callbacks)
+        is_finished(data, own, folder.model(cell), overwrite=overwrite)
+    for cell, own in configs.items():
+        model = stages.train(data, cell, own, callbacks)
         if judged:
-            stages.evaluate(data, cell, model, config)
+            stages.evaluate(data, cell, model, own)
     if not judged:
         why = "split none keeps nothing to judge by" if data.split == "none" else "no user has a test item"
         stages.say(f"evaluate   nothing: {why}")

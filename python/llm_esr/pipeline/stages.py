@@ -49,7 +49,7 @@ class Stages:
             return Dataset.open(folder.data)
         if present:
             data = Dataset.open(folder.data)
-            if data.metadata.get("key") == prepare_key(interactions, items, config.data):
+            if data.metadata["key"] == prepare_key(interactions, items, config.data):
                 self.say("prepare    fresh")
                 return data
             self._refuse_to_outdate("data", config.data, list(folder.finished()))
@@ -91,7 +91,7 @@ class Stages:
         self.folder.remember("embed", config.embed)
         vectors = data.item_embeddings
         assert vectors is not None
-        encoder = read_json(data.folder / "item_embeddings.json").get("encoder", "a file")
+        encoder = read_json(data.folder / "item_embeddings.json")["encoder"]
         self.say(
             f"embed      {vectors.shape[0]:,} item vectors, {vectors.shape[1]} wide, by {encoder} "
             f"({time.monotonic() - began:.1f} s)"

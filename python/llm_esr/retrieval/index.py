@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_esr.config import IndexConfig
+from llm_esr.config import IndexConfig, section_with
 from llm_esr.data import Dataset
 from llm_esr.files import FORMAT, key_of, read_json
 from llm_esr.retrieval.neighbours import nearest
@@ -77,6 +77,7 @@ def index(
     threads: int = 0,
     engine: str = "exact",
     progress: bool = True,
+    **settings: Any,
 ) -> Dataset:
     """Find every user's similar users and every item's nearest items, by cosine, and store them in the data folder.
 
@@ -90,6 +91,7 @@ def index(
         threads: 0 for all cores; the result does not depend on it.
         engine: how to search; `exact`.
         progress: whether to show progress bars.
+        settings: single settings by their plain name, such as `similar_items=20`, on top of `config`.
 
     Returns:
         The data set, which now has its neighbours.
@@ -99,7 +101,7 @@ def index(
         ValueError: damaged vectors (NaN), an unknown engine.
     """
     data = data if isinstance(data, Dataset) else Dataset.open(data)
-    config = config or IndexConfig()
+    config = section_with(IndexConfig, config, settings, "index")
     if k is not None:
         if k < 1:
             raise ValueError(f"k is {k}; at least 1 similar user is asked for")

@@ -12,10 +12,8 @@ from torch import Tensor
 from llm_esr.data.counts import input_counts
 
 if TYPE_CHECKING:
-    from llm_esr.config import EvaluateConfig
     from llm_esr.data import Dataset
     from llm_esr.data.dataset import Part
-    from llm_esr.evaluation.ranking import HeldOut
 
 
 class Popularity:
@@ -31,17 +29,6 @@ class Popularity:
 
     def __init__(self, data: Dataset, part: Part = "train") -> None:
         self._counts_I = torch.from_numpy(np.asarray(input_counts(data, part)[1:], dtype=np.float32))
-
-    @classmethod
-    def baseline(cls, data: Dataset, part: HeldOut, config: EvaluateConfig) -> tuple[Popularity, EvaluateConfig]:
-        """The baseline that belongs to an evaluation, and how it is judged there.
-
-        It counts the training parts. Under `group_rule=paper` it counts every input of that evaluation, as the
-        published figures of the most popular items do. Half its scores are ties, which must not all fall in its
-        favour: they are always settled by expectation.
-        """
-        scorer = cls(data, part if config.group_rule == "paper" else "train")
-        return scorer, config.model_copy(update={"ties": "expected"})
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`; the histories do not matter, and may be empty."""

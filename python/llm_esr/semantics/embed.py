@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from llm_esr.config import EmbedConfig
+from llm_esr.config import EmbedConfig, section_with
 from llm_esr.data import Dataset
 from llm_esr.files import FORMAT, checksum, key_of
 from llm_esr.semantics.alignment import align_items, align_users
@@ -70,6 +70,7 @@ def embed(
     user_embeddings: str | Path | None = None,
     config: EmbedConfig | None = None,
     progress: bool = True,
+    **settings: Any,
 ) -> Dataset:
     """Make item and user vectors and store them in the data folder; nothing is done where they are fresh.
 
@@ -80,6 +81,7 @@ def embed(
         user_embeddings: a file of external user vectors, instead of `config.user_vectors`.
         config: settings of this stage; default: `EmbedConfig()`.
         progress: whether to show progress bars.
+        settings: single settings by their plain name, such as `dtype="float32"`, on top of `config`.
 
     Returns:
         The data set, which now has its vectors.
@@ -92,7 +94,7 @@ def embed(
         ConnectionError: a hub that cannot be reached.
     """
     data = data if isinstance(data, Dataset) else Dataset.open(data)
-    config = config or EmbedConfig()
+    config = section_with(EmbedConfig, config, settings, "embed")
     name = _encoder_name(data, encoder or config.encoder)
     from_file = name.startswith(FILE_PREFIX)
     if from_file and user_embeddings is None and config.user_vectors == "prompt":

@@ -1,4 +1,4 @@
-"""Outside ids: what callers say, turned into the numbers of a data set, with a helping hand where one is unknown."""
+"""External ids: what callers say, turned into the numbers of a data set, with a helping hand where one is unknown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 5  # unknown ids that a message names
 _COMPARED = 20_000  # ids that are compared letter by letter to find a near one
 
 
-def outside_id(value: Any) -> str:
+def external_id(value: Any) -> str:
     """An id as the data set writes it: text; a whole number without a fraction.
 
     Raises:
@@ -30,11 +30,11 @@ def outside_id(value: Any) -> str:
     raise ValueError(f"an id is text or a whole number, got {value!r} ({type(value).__name__})")
 
 
-def outside_ids(values: Any) -> list[str]:
+def external_ids(values: Any) -> list[str]:
     """One id or several."""
     if isinstance(values, (str, int, float, np.number)):
-        return [outside_id(values)]
-    return [outside_id(value) for value in values]
+        return [external_id(values)]
+    return [external_id(value) for value in values]
 
 
 def unknown_message(kind: str, unknown: Sequence[str], known: Mapping[str, int]) -> str:
@@ -79,7 +79,7 @@ def read_user_ids(path: str | Path, column: str = "user_id") -> list[str]:
             table = pl.read_csv(path, separator="\t" if kind == ".tsv" else ",", infer_schema=False)
         if column not in table.columns:
             raise ValueError(f"{path} has no column '{column}' (it has: {', '.join(table.columns)})")
-        ids = outside_ids(table[column].drop_nulls().to_list())
+        ids = external_ids(table[column].drop_nulls().to_list())
     else:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         ids = [line.strip() for line in lines if line.strip()]

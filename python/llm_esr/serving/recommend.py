@@ -17,10 +17,10 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from llm_esr.evaluation.ranking import top_k
 from llm_esr.files import atomic_path
+from llm_esr.scoring.lists import top_k
 from llm_esr.scoring.scorer import Scorer, chunks, refuse_nan, scores_of
-from llm_esr.serving.ids import outside_id, outside_ids, unknown_message
+from llm_esr.serving.ids import external_id, external_ids, unknown_message
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -30,7 +30,7 @@ _NAMED = 5  # rows or ids that a warning names
 
 
 @dataclass(frozen=True)
-class Wish:
+class RecommendationFilter:
     """What a list may hold.
 
     Attributes:
@@ -44,7 +44,9 @@ class Wish:
     keep_seen: bool = False
 
 
-def make_wish(data: Dataset, k: int, include: Any, exclude: Any, keep_seen: bool, skip_unknown: bool) -> Wish:
+def make_filter(
+    data: Dataset, k: int, include: Any, exclude: Any, keep_seen: bool, skip_unknown: bool
+) -> RecommendationFilter:
     """Check and translate the options of a request.
 
     Raises:
@@ -53,7 +55,7 @@ def make_wish(data: Dataset, k: int, include: Any, exclude: Any, keep_seen: bool
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise ValueError(f"k: expected a whole number of at least 1, got {k!r}")
     if include is None and exclude is None:
-        return Wish(int(k), None, keep_seen)
+        return RecommendationFilter(int(k), None, keep_seen)
     allowed_I = np.full(data.n_items, include is None)
     if include is not None:
         allowed_I[_item_numbers(data, include, "include", skip_unknown) - 1] = True
@@ -61,7 +63,7 @@ def make_wish(data: Dataset, k: int, include: Any, exclude: Any, keep_seen: bool
         allowed_I[_item_numbers(data, exclude, "exclude", skip_unknown) - 1] = False
     if not allowed_I.any():
         raise ValueError("include and exclude leave no item to recommend")
-    return Wish(int(k), allowed_I, keep_seen)
+    return RecommendationFilter(int(k), allowed_I, keep_seen)
 
 
 def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int64]:
@@ -70,7 +72,7 @@ def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int
     Raises:
         ValueError: an unknown user, unless `skip_unknown`, which passes over it with a warning.
     """
-    ids, index = outside_ids(users), data.user_index
+    ids, index = external_ids(users), data.user_index
     unknown = [name for name in ids if name not in index]
     if unknown:
         message = unknown_message("user", unknown, index)
@@ -84,7 +86,7 @@ def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int
 
 
 def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Histories of outside ids as (items int32 [T], offsets int64 [S + 1]); drops unknown items, warns.
+    """Histories of external ids as (items int32 [T], offsets int64 [S + 1]); drops unknown items, warns.
 
     Raises:
         ValueError: not a list of lists of ids.
@@ -98,7 +100,7 @@ def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArr
     rows: list[list[int]] = []
     unknown: list[str] = []
     for history in histories:
-        ids = [outside_id(value) for value in history]
+        ids = [external_id(value) for value in history]
         rows.append([index[name] for name in ids if name in index])
         unknown += [name for name in ids if name not in index]
     if unknown:
@@ -115,24 +117,28 @@ def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArr
     return np.array([item for row in rows for item in row], dtype=np.int32), offsets
 
 
-def user_frames(scorer: Scorer, data: Dataset, users: NDArray[np.int64], wish: Wish) -> Iterator[pl.DataFrame]:
+def user_frames(
+    scorer: Scorer, data: Dataset, users: NDArray[np.int64], wanted: RecommendationFilter
+) -> Iterator[pl.DataFrame]:
     """Lists of known users, a frame for each chunk; what they read is everything a user did."""
     names = pl.Series("user_id", data.user_ids, dtype=pl.String)
     catalogue = _Catalogue(data)
     for chunk in chunks(users, data.n_items):
         items, offsets = data.histories(users[chunk], "serving")
-        yield _frame(scorer, catalogue, items, offsets, wish, names.gather(users[chunk]))
+        yield _frame(scorer, catalogue, items, offsets, wanted, names.gather(users[chunk]))
 
 
 def history_frames(
-    scorer: Scorer, data: Dataset, items: NDArray[np.int32], offsets: NDArray[np.int64], wish: Wish
+    scorer: Scorer, data: Dataset, items: NDArray[np.int32], offsets: NDArray[np.int64], wanted: RecommendationFilter
 ) -> Iterator[pl.DataFrame]:
     """Lists for histories; the column `history` is the history's place, from 0."""
     rows = np.arange(len(offsets) - 1)
     catalogue = _Catalogue(data)
     for chunk in chunks(rows, data.n_items):
         cut = offsets[chunk.start : chunk.stop + 1]
-        yield _frame(scorer, catalogue, items[cut[0] : cut[-1]], cut - cut[0], wish, pl.Series("history", rows[chunk]))
+        yield _frame(
+            scorer, catalogue, items[cut[0] : cut[-1]], cut - cut[0], wanted, pl.Series("history", rows[chunk])
+        )
 
 
 def gather_frames(frames: Iterator[pl.DataFrame], data: Dataset, first: str) -> pl.DataFrame:
@@ -190,14 +196,14 @@ def _frame(
     catalogue: _Catalogue,
     items: NDArray[np.int32],
     offsets: NDArray[np.int64],
-    wish: Wish,
+    wanted: RecommendationFilter,
     owners: pl.Series,
 ) -> pl.DataFrame:
     scores_BI = scores_of(scorer, items, offsets, catalogue.n_items)
     refuse_nan(scorer, scores_BI)
-    if wish.allowed is not None:
-        scores_BI = scores_BI.masked_fill(~torch.from_numpy(wish.allowed).to(scores_BI.device), -torch.inf)
-    ids_BK, values_BK = top_k(scores_BI, wish.k, None if wish.keep_seen else (items, offsets))
+    if wanted.allowed is not None:
+        scores_BI = scores_BI.masked_fill(~torch.from_numpy(wanted.allowed).to(scores_BI.device), -torch.inf)
+    ids_BK, values_BK = top_k(scores_BI, wanted.k, None if wanted.keep_seen else (items, offsets))
     row, place = np.nonzero(ids_BK)
     index_N = ids_BK[row, place].astype(np.int64) - 1
     columns = {
@@ -212,7 +218,7 @@ def _frame(
 
 
 def _item_numbers(data: Dataset, items: Any, option: str, skip_unknown: bool) -> NDArray[np.int64]:
-    ids = outside_ids(items)
+    ids = external_ids(items)
     index: Mapping[str, int] = data.item_index
     unknown = [name for name in ids if name not in index]
     if unknown:

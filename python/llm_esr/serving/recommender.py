@@ -12,19 +12,19 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from llm_esr.config import Config, EvaluateConfig, load_config
+from llm_esr.config.parts import VIEWS
 from llm_esr.evaluation import Report, evaluate, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
 from llm_esr.files import read_json
 from llm_esr.loading.staging import best_device
-from llm_esr.scoring import ModelScorer, Popularity
-from llm_esr.scoring.scorer import SequenceModel
+from llm_esr.scoring import NetworkScorer, Popularity, SequenceModel
 from llm_esr.serving.recommend import (
     empty_frame,
     gather_frames,
     history_frames,
     known_items,
     known_users,
-    make_wish,
+    make_filter,
     user_frames,
     write_frames,
 )
@@ -60,7 +60,7 @@ class Recommender:
         self.seed = seed
         self.config = config
         self.folder = None if folder is None else Path(folder)
-        self._scorer = ModelScorer(model, name, fallback=Popularity(data))
+        self._scorer = NetworkScorer(model, name, fallback=Popularity(data))
 
     def __repr__(self) -> str:
         return f"Recommender({self.name}, seed {self.seed}, {self.data.n_users:,} users, {self.data.n_items:,} items)"
@@ -128,7 +128,7 @@ class Recommender:
             data: other users of the same catalogue; default: the data of the training.
             part: what was held out.
             k: one or several cut-offs.
-            keep_seen: let the user's earlier items be rivals of the target.
+            keep_seen: let the user's earlier items compete with the target.
             targets: `known` leaves out users whose target training never met.
             candidates: rank against so many sampled items; 0: the whole catalogue.
             resamples: bootstrap resamples; 0: no intervals.
@@ -140,7 +140,7 @@ class Recommender:
             tail_item_skips_first: as the authors' code, let the first user be no hit in tail and head items.
             length_groups: lower ends of the ranges of sequence length; `[]`: none.
             popularity_groups: lower ends of the ranges of the target's popularity; `[]`: none.
-            users: only these, by outside id.
+            users: only these, by external id.
             popularity: evaluate the baseline too.
 
         What is None is as in the model's configuration.
@@ -154,29 +154,22 @@ class Recommender:
                 f"{data.folder} has another catalogue than {self.data.folder}, on which {self.name} was trained; a "
                 "model knows no items but its own"
             )
-        if keep_seen and candidates is None:
-            candidates = 0  # only a ranking of the whole catalogue can leave earlier items out
-        given = {
-            "k": [k] if isinstance(k, int) else k,
-            "keep_seen": keep_seen,
-            "targets": targets,
-            "candidates": candidates,
-            "resamples": resamples,
-            "tail_item_below": tail_item_below,
-            "tail_user_below": tail_user_below,
-            "group_rule": group_rule,
-            "ties": ties,
-            "tail_item_skips_first": tail_item_skips_first,
-            "length_groups": length_groups,
-            "popularity_groups": popularity_groups,
-        }
-        values = self.config.evaluate.model_dump() | {key: value for key, value in given.items() if value is not None}
-        try:
-            config = EvaluateConfig.model_validate(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            raise ValueError(f"evaluate: {name}: {first['msg']} (got {first['input']!r})") from None
+        config = _evaluate_config(
+            self.config.evaluate,
+            k=[k] if isinstance(k, int) else k,
+            keep_seen=keep_seen,
+            targets=targets,
+            # Only a ranking of the whole catalogue can leave earlier items out.
+            candidates=0 if keep_seen and candidates is None else candidates,
+            resamples=resamples,
+            tail_item_below=tail_item_below,
+            tail_user_below=tail_user_below,
+            group_rule=group_rule,
+            ties=ties,
+            tail_item_skips_first=tail_item_skips_first,
+            length_groups=length_groups,
+            popularity_groups=popularity_groups,
+        )
         chosen = None if users is None else known_users(data, users, skip_unknown=False)
         report = Report([])
         if popularity:
@@ -198,8 +191,8 @@ class Recommender:
         """The best items for known users, or for histories of people who need not be known.
 
         Args:
-            users: outside ids, one or several. Everything a user did is read, held-out items too.
-            histories: lists of outside item ids, oldest first. Unknown items are left out with a warning; a history
+            users: external ids, one or several. Everything a user did is read, held-out items too.
+            histories: lists of external item ids, oldest first. Unknown items are left out with a warning; a history
                 without a known item gets the most popular ones, scored by their count in training.
             k: items a list; fewer where fewer are allowed.
             include: only these items.
@@ -217,12 +210,12 @@ class Recommender:
         if (users is None) == (histories is None):
             came = "neither" if users is None else "both"
             raise ValueError(f"recommend: give users (known ones) or histories (lists of item ids), got {came}")
-        wish = make_wish(self.data, k, include, exclude, keep_seen, skip_unknown)
+        wanted = make_filter(self.data, k, include, exclude, keep_seen, skip_unknown)
         if users is not None:
             numbers = known_users(self.data, users, skip_unknown)
-            return gather_frames(user_frames(self, self.data, numbers, wish), self.data, "user_id")
+            return gather_frames(user_frames(self, self.data, numbers, wanted), self.data, "user_id")
         items, offsets = known_items(self.data, histories)
-        return gather_frames(history_frames(self, self.data, items, offsets, wish), self.data, "history")
+        return gather_frames(history_frames(self, self.data, items, offsets, wanted), self.data, "history")
 
     def recommend_to(
         self,
@@ -239,7 +232,7 @@ class Recommender:
 
         Args:
             path: ends in `.parquet`; columns as of `recommend`.
-            users: `"all"`, or a list of outside ids (see `llm_esr.serving.read_user_ids` for files).
+            users: `"all"`, or a list of external ids (see `llm_esr.serving.read_user_ids` for files).
             k: as of `recommend`, like the rest.
             include: only these items.
             exclude: none of these.
@@ -255,12 +248,12 @@ class Recommender:
         path = Path(path)
         if path.suffix.lower() != ".parquet":
             raise ValueError(f"{path}: recommendations are written as Parquet; name a file that ends in .parquet")
-        wish = make_wish(self.data, k, include, exclude, keep_seen, skip_unknown)
+        wanted = make_filter(self.data, k, include, exclude, keep_seen, skip_unknown)
         if isinstance(users, str) and users == "all":
             numbers = np.arange(self.data.n_users)
         else:
             numbers = known_users(self.data, users, skip_unknown)
-        frames = user_frames(self, self.data, numbers, wish)
+        frames = user_frames(self, self.data, numbers, wanted)
         return write_frames(path, frames, empty_frame(self.data, "user_id"))
 
 
@@ -291,14 +284,25 @@ def find_model(path: Path) -> Path:
     return found[0]
 
 
+def _evaluate_config(base: EvaluateConfig, **changes: Any) -> EvaluateConfig:
+    """`base` with what is not None on top."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return EvaluateConfig.model_validate({**base.model_dump(), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"evaluate: {name}: {first['msg']} (got {first['input']!r})") from None
+
+
 def _check_data(folder: Path, record: dict[str, Any], data: Dataset) -> None:
-    made_from = record.get("made_from", {})
-    if record["n_items"] != data.n_items or made_from.get("data", data.fingerprint) != data.fingerprint:
+    made_from = record["made_from"]
+    if record["n_items"] != data.n_items or made_from["data"] != data.fingerprint:
         raise ValueError(
             f"{folder} was trained on other data than {data.folder} holds now ({record['n_items']:,} items then, "
             f"{data.n_items:,} now): item numbers would mean other items. Train it again, or give the data it knows"
         )
-    if "semantic" not in made_from.get("model", {}).get("views", ["semantic"]):
+    if not any(VIEWS[view].reads_vectors for view in made_from["model"]["views"]):
         return  # texts were read in training at most; what is served does not read them
     vectors = data.folder / "item_embeddings.json"
     then = made_from.get("item_embeddings")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llm_esr.config import Config, Section, dump_config, load_config, model_name
+from llm_esr.config import Config, config_with, dump_config, load_config, model_name
 from llm_esr.files import FORMAT, atomic_file, key_of, write_json
 from llm_esr.loading.staging import best_device
 from llm_esr.models.storage import load_model, save_weights
@@ -27,6 +26,8 @@ from llm_esr.training.validation import build_validation
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
     from llm_esr.serving import Recommender
+
+_PLAIN = ("train", "model", "distill", "runtime")  # sections whose settings `train` takes by their plain name
 
 
 def train(
@@ -56,7 +57,8 @@ def train(
         overwrite: replace a finished model that was made with other settings.
         resume: go on from a checkpoint.
         progress: show a bar and a line an epoch.
-        settings: single settings by their plain name, such as `epochs=20`, `backbone="sasrec"`, `width=128`.
+        settings: single settings by their plain name, such as `epochs=20`, `backbone="sasrec"`, `width=128`, on top of
+            `config`.
 
     Returns:
         The trained model, ready for `evaluate` and `recommend`.
@@ -71,7 +73,8 @@ def train(
 
     data = data if isinstance(data, Dataset) else Dataset.open(data)
     name = name or ("llm-esr" if config is None or isinstance(config, Config) else model_name(config))
-    config = _with_settings(config if isinstance(config, Config) else load_config(config), settings)
+    config = config if isinstance(config, Config) else load_config(config)
+    config = config_with(config, settings, _PLAIN)
     folder = Path(out) if out is not None else default_folder(data, name, config.train.seed)
     made_from = made_from_of(data, config)
     if not is_fresh(folder, made_from, overwrite):
@@ -159,16 +162,3 @@ def _device(config: Config) -> str:
             f"runtime.device {wanted}: torch finds no CUDA device here; use --set runtime.device=cpu or auto"
         )
     return wanted
-
-
-def _with_settings(config: Config, settings: dict[str, Any]) -> Config:
-    sections: dict[str, type[Section]] = {s: type(getattr(config, s)) for s in ("train", "model", "distill", "runtime")}
-    values = config.model_dump()
-    for key, value in settings.items():
-        section = next((s for s, kind in sections.items() if key in kind.model_fields), None)
-        if section is None:
-            known = [n for kind in sections.values() for n in kind.model_fields]
-            near = difflib.get_close_matches(key, known, n=1)
-            raise ValueError(f"unknown setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""))
-        values[section][key] = value
-    return Config.model_validate(values)

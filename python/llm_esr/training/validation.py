@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llm_esr.config import Config
 from llm_esr.evaluation import early_stopping_candidates, early_stopping_users, quick_ndcg
 from llm_esr.models import SequentialEncoder
-from llm_esr.scoring import ModelScorer
+from llm_esr.scoring import NetworkScorer
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -33,7 +33,7 @@ def build_validation(data: Dataset, config: Config) -> Validate | None:
         raise ValueError(f"train.validation_candidates: {error}") from None
 
     def validate(model: SequentialEncoder) -> float:
-        scorer = ModelScorer(model, "validation", str(model.device))
+        scorer = NetworkScorer(model, "validation", str(model.device))
         ties = config.train.validation_ties
         return quick_ndcg(scorer, data, "validation", 10, users, candidates=candidates, ties=ties)
 
