@@ -109,8 +109,8 @@ class Oracle:
         read = history[:-1] if self.without_last else history
         first = max(len(read) - self.max_len, 0)
         window = history[first:]
-        shown, window = self.augmented(epoch, user, window, len(window) - (len(history) - len(read)))
-        tokens = [(i, p, t) for p, (i, t) in enumerate(zip(shown, [*window[1:], 0], strict=False), 1)]
+        items, window = self.augmented(epoch, user, window, len(window) - (len(history) - len(read)))
+        tokens = [(i, p, t) for p, (i, t) in enumerate(zip(items, [*window[1:], 0], strict=False), 1)]
         if self.last_alone:
             newest = max((p for _, p, target in tokens if target), default=0)
             tokens = [(item, p, target if p == newest else 0) for item, p, target in tokens]
@@ -119,24 +119,24 @@ class Oracle:
             tokens[-1] = (0, 0, self.smooth(epoch, user, 0, history[-1]))
         return tokens
 
-    def augmented(self, epoch: int, user: int, window: list[int], n_shown: int) -> tuple[list[int], list[int]]:
-        """What is shown of a window, and the window itself, the last target included."""
+    def augmented(self, epoch: int, user: int, window: list[int], n_read: int) -> tuple[list[int], list[int]]:
+        """The items read of a window, and the window itself, the last target included."""
         how, key = self.options.get("augmentation"), (epoch, user, AUGMENTATION)
-        n, behind = len(window), len(window) - n_shown
+        n, behind = len(window), len(window) - n_read
         ways = [] if how is None else [way for way in ("crop", "mask", "reorder") if getattr(how, way) > 0]
         if not ways or self.word(*key, 0) >= how.probability * 2**32:
-            return window[:n_shown], window
+            return window[:n_read], window
         way = ways[self.below(len(ways), *key, 1)]
         ratio = getattr(how, way)
         if way == "mask":
-            shown, left = list(window[:n_shown]), int(ratio * n_shown)
-            for place in range(n_shown):
-                if self.below(n_shown - place, *key, 4 + place) < left:
-                    shown[place], left = self.mask_token, left - 1
-            return shown, window
+            items, left = list(window[:n_read]), int(ratio * n_read)
+            for place in range(n_read):
+                if self.below(n_read - place, *key, 4 + place) < left:
+                    items[place], left = self.mask_token, left - 1
+            return items, window
         length = max(int(ratio * n), 2 if way == "crop" else 0)
         if n < 2 or length < 2:
-            return window[:n_shown], window
+            return window[:n_read], window
         start = self.below(n - length + 1, *key, 2)
         part = window[start : start + length]
         if way == "crop":
@@ -145,7 +145,7 @@ class Oracle:
             other = self.below(place + 1, *key, 4 + place)
             part[place], part[other] = part[other], part[place]
         window = window[:start] + part + window[start + length :]
-        return window[:n_shown], window
+        return window[:n_read], window
 
     def window(self, history: list[int], append: bool) -> list[tuple[int, int]]:
         """Items and positions; where a mask token is to follow in a full window, the oldest goes."""
@@ -165,12 +165,12 @@ class Oracle:
         if self.word(epoch, user, MASKING, coin) >= self.options["mask_probability"] * 2**32:
             return item, position, 0
         word = self.word(epoch, user, MASKING, kind)
-        shown = item
+        replacement = item
         if word < 8 * 2**32 // 10:
-            shown = self.mask_token
+            replacement = self.mask_token
         elif word < 9 * 2**32 // 10:
-            shown = self.below(self.data.n_items, epoch, user, MASKING, other) + 1
-        return shown, position, self.smooth(epoch, user, position - 1, item)
+            replacement = self.below(self.data.n_items, epoch, user, MASKING, other) + 1
+        return replacement, position, self.smooth(epoch, user, position - 1, item)
 
     def last_masked(self, epoch: int, user: int) -> list[Token]:
         *before, (item, p) = self.window(self.data.training[user], append=False)

@@ -12,7 +12,7 @@ from llm_esr.loading import Augmentation, BatchLoader
 HISTORY = list(range(1, 21))
 
 
-def shown(make_folder: Any, augmentation: Augmentation | None, **options: Any) -> list[tuple[list[int], list[int]]]:
+def students(make_folder: Any, augmentation: Augmentation | None, **options: Any) -> list[tuple[list[int], list[int]]]:
     """Items and targets of 400 users with one and the same history."""
     data = make_folder([HISTORY] * 400, 20)
     (batch,) = BatchLoader(data, batch_size=400, shuffle=False, augmentation=augmentation, **options)
@@ -21,7 +21,7 @@ def shown(make_folder: Any, augmentation: Augmentation | None, **options: Any) -
 
 
 def test_a_crop_is_a_part_that_lies_together_wherever_it_starts(make_folder: Any) -> None:
-    found = shown(make_folder, Augmentation(1.0, crop=0.6))
+    found = students(make_folder, Augmentation(1.0, crop=0.6))
     starts = [items[0] for items, _ in found]
     assert set(starts) == set(range(1, 10))
     for items, targets in found:
@@ -30,7 +30,7 @@ def test_a_crop_is_a_part_that_lies_together_wherever_it_starts(make_folder: Any
 
 
 def test_a_mask_hides_its_share_of_the_items_and_no_target(make_folder: Any) -> None:
-    found = shown(make_folder, Augmentation(1.0, mask=0.3))
+    found = students(make_folder, Augmentation(1.0, mask=0.3))
     hidden = np.array([[item == 21 for item in items] for items, _ in found])
     assert (hidden.sum(1) == 6).all()
     assert (abs(hidden.mean(0) - 0.3) < 0.1).all()
@@ -40,7 +40,7 @@ def test_a_mask_hides_its_share_of_the_items_and_no_target(make_folder: Any) -> 
 
 
 def test_a_reordered_part_keeps_its_items_and_predicts_what_follows_now(make_folder: Any) -> None:
-    for items, targets in shown(make_folder, Augmentation(1.0, reorder=0.5)):
+    for items, targets in students(make_folder, Augmentation(1.0, reorder=0.5)):
         assert sorted(items) == HISTORY
         assert targets == [*items[1:], 0]
         moved = [p for p, item in enumerate(items) if item != p + 1]
@@ -48,7 +48,7 @@ def test_a_reordered_part_keeps_its_items_and_predicts_what_follows_now(make_fol
 
 
 def test_without_the_last_the_last_target_is_part_of_what_is_changed(make_folder: Any) -> None:
-    for items, targets in shown(make_folder, Augmentation(1.0, crop=0.5), sequence="without-last"):
+    for items, targets in students(make_folder, Augmentation(1.0, crop=0.5), sequence="without-last"):
         assert len(items) == 9
         assert targets == list(range(items[0] + 1, items[0] + 10))
 
@@ -57,7 +57,7 @@ def test_without_the_last_the_last_target_is_part_of_what_is_changed(make_folder
 def test_a_student_is_changed_with_the_probability_in_one_of_the_ways_that_are_on(
     make_folder: Any, probability: float
 ) -> None:
-    found = shown(make_folder, Augmentation(probability, crop=0.5, mask=0.5))
+    found = students(make_folder, Augmentation(probability, crop=0.5, mask=0.5))
     cropped = np.mean([len(items) == 10 for items, _ in found])
     masked = np.mean([21 in items for items, _ in found])
     assert abs(cropped - probability / 2) < 0.08

@@ -32,7 +32,7 @@ def test_the_code_of_the_page_runs_from_top_to_bottom(
     losses = names["history"]
     assert len(losses) == 3 * steps
     assert np.mean(losses[-steps:]) < np.mean(losses[:steps])
-    assert names["shown"].slots.shape == (2, 20)
+    assert names["sequences"].slots.shape == (2, 20)
 
 
 def test_the_drawn_batch_is_what_the_loader_gives(make_folder: Any) -> None:
