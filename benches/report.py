@@ -1,6 +1,6 @@
 """`make bench`: measure everything beside its peers; write docs/benchmarks.md, docs/benchmarks.json and docs/plots.
 
-`--only SECTION` (may be repeated) measures some sections, `--render` none; the page is made of what each section found
+`--only SECTION,SECTION` measures some sections, `--render` none; the page is made of what each section found
 last. `--small` tries everything in seconds and writes to runs/bench-small; its figures mean nothing.
 """
 
@@ -26,14 +26,17 @@ ROW_KEYS = ("name", "ours", "peer", "peer_name", "ratio", "unit", "threads")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is asked for and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", choices=list(SECTIONS), help="may be repeated")
+    parser.add_argument("--only", action="append", help=f"sections, comma-separated: {', '.join(SECTIONS)}")
     parser.add_argument("--render", action="store_true", help="measure nothing; write the page from what is there")
     parser.add_argument("--small", action="store_true", help="a trial in seconds, into runs/bench-small")
     given = parser.parse_args(arguments)
     if given.small:
         os.environ["LLM_ESR_BENCH_SMALL"] = "1"  # for processes that are started from here
     size = Size.from_environment()
-    for name in () if given.render else given.only or USUAL:
+    asked = [name for names in given.only or [] for name in names.split(",")]
+    if unknown := [name for name in asked if name not in SECTIONS]:
+        parser.error(f"--only {unknown[0]}: expected {', '.join(SECTIONS)}")
+    for name in () if given.render else asked or USUAL:
         print(f"== {name}", file=sys.stderr)
         save(size, name, SECTIONS[name].measure(size))
     write(size)

@@ -75,7 +75,7 @@ def rooms() -> list[str]:
     """The rooms of docs/architecture.md, the lowest first."""
     block = re.search(r"^```rooms\n(.*?)^```", ARCHITECTURE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert block, "docs/architecture.md has no block that starts with ```rooms; write one line a room: `name/  what`"
-    names = [line.split()[0].rstrip("/") for line in block[1].splitlines() if line.strip()]
+    names = [line.split()[0].rstrip("/").removesuffix(".py") for line in block[1].splitlines() if line.strip()]
     assert len(names) == len(set(names)), f"docs/architecture.md lists a room twice: {', '.join(names)}"
     return names
 
