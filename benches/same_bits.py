@@ -56,6 +56,13 @@ class DifferenceError(Exception):
     """What differs first."""
 
 
+# What no preset does: stored teachers, lazy updates, augmentation, the items' regularisation.
+FILES = [
+    str(ROOT / "benches" / "quality" / f"{name}.yaml")
+    for name in ("llm-esr-stored-teachers", "sasrec-lazy-table", "sasrec-augmented", "ablations/item-regularisation")
+]
+
+
 @dataclass(frozen=True)
 class Tree:
     """A checkout, the Python that runs it, and the folder for what it makes."""
@@ -105,18 +112,18 @@ class Tree:
         start = f"import sys; from {module} import {function} as main; sys.argv[0] = 'llm-esr'; sys.exit(main())"
         tables_given = ("run", tables / "events.parquet", "--items", tables / "items.parquet", "--out", self.run)
         settings = ("--encoder", "lsa", "--models", preset, "--epochs", str(EPOCHS), "--seeds", str(SEED))
-        self.call("-c", start, *tables_given, *settings, log=f"run {preset}")
+        self.call("-c", start, *tables_given, *settings, log=f"run {name_of(preset)}")
 
     def digest(self, preset: str) -> list[dict[str, str]]:
         """Digests of each array of each batch that the preset's loader gives."""
         own = Path(__file__).resolve()
         digests: list[dict[str, str]] = json.loads(
-            self.call(own, "--digest", preset, self.run / "data", log=f"batches {preset}").splitlines()[-1]
+            self.call(own, "--digest", preset, self.run / "data", log=f"batches {name_of(preset)}").splitlines()[-1]
         )
         return digests
 
     def model(self, preset: str) -> Path:
-        return self.run / "models" / preset / str(SEED)
+        return self.run / "models" / name_of(preset) / str(SEED)
 
     def check(self) -> None:
         """That the package is this tree's, and its extension no older than the Rust code."""
@@ -148,24 +155,25 @@ def main() -> None:
         if unknown := set(wanted) - set(presets):
             raise SystemExit(f"no preset {', '.join(sorted(unknown))}; there are: {', '.join(presets)}")
         presets = wanted
+    files = [str(Path(file).resolve()) for file in given.files.split(",") if file]
     same = failures = 0
     compared = False
-    for preset in presets:
-        if preset not in before.presets:
+    for preset in [*presets, *files]:
+        if preset not in before.presets and preset not in files:
             print(f"new      {preset:<15} the tree before has no such preset; nothing to compare")
             continue
         try:
-            if preset not in now.presets:
+            if preset not in now.presets and preset not in files:
                 raise DifferenceError("the tree now has no such preset")
             both(lambda tree, preset=preset: tree.train(preset, tables), before, now)
             if not compared:
                 compared = True
                 failures += report("data", lambda: compare_data(before, now))
-            print_same(preset, compare_preset(preset, before, now))
+            print_same(name_of(preset), compare_preset(preset, before, now))
             same += 1
         except DifferenceError as difference:
             failures += 1
-            print(f"DIFFERS  {preset:<15} {difference}", flush=True)
+            print(f"DIFFERS  {name_of(preset):<15} {difference}", flush=True)
     if compared:
         failures += report("popularity", lambda: [f"metrics {compare_rows('popularity', before, now)} rows"])
     print(f"{same} presets the same, {failures} differences; {time.monotonic() - began:.0f} s")
@@ -180,6 +188,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--python-before", type=Path, metavar="FILE", help="default: its .venv/bin/python")
     parser.add_argument("--python-now", type=Path, metavar="FILE", help="default: its .venv/bin/python")
     parser.add_argument("--presets", help="comma-separated; default: all that either tree has")
+    parser.add_argument("--files", default=",".join(FILES), help="YAML files that both trees train, comma-separated")
     # The demo's 3,000 users and 2,000 items take three times as long and show nothing more.
     parser.add_argument("--users", type=int, default=1000, help="users of the simulated shop (default: %(default)s)")
     parser.add_argument("--items", type=int, default=800, help="items of its catalogue (default: %(default)s)")
@@ -188,6 +197,11 @@ def arguments() -> argparse.Namespace:
     if not given.digest and (given.before is None) == (given.before_tree is None):
         parser.error("name the commit to compare with (make sameness BEFORE=<commit>), or --before-tree DIR")
     return given
+
+
+def name_of(preset: str) -> str:
+    """Under which a preset or a YAML file trains."""
+    return Path(preset).stem if preset.endswith(".yaml") else preset
 
 
 def checkout(commit: str) -> Path:

@@ -2,7 +2,7 @@
 
 The size of PEERS, section 1: 50,000 users of mean length 10.55, 30,000 items, 200 items a sequence at most, 128
 students a batch, 10 similar users each. `SMALL` is for trials, `--small` or `LLM_ESR_BENCH_SMALL=1`; its figures mean
-nothing. A folder is written in portions, so that 100 million interactions need little memory, and kept in
+nothing. A folder is written in chunks, so that 100 million interactions need little memory, and kept in
 `runs/bench/data` (or `LLM_ESR_BENCH_CACHE`).
 """
 
@@ -24,7 +24,7 @@ from llm_esr.files import checksum
 
 ROOT = Path(__file__).resolve().parent.parent
 _FORMAT = 2
-_PORTION = 500_000  # users that are drawn at once
+_CHUNK = 500_000  # users that are drawn at once
 _LONGEST = 400
 
 
@@ -109,7 +109,7 @@ def _write(folder: Path, n_users: int, n_items: int, mean_length: float, similar
     chances /= chances[-1]
     ids = (rng.permutation(n_items) + 1).astype(np.int32)
     lengths = np.empty(n_users, np.int64)
-    for users in _portions(n_users):
+    for users in _chunks(n_users):
         n = users.stop - users.start
         lengths[users] = full or np.minimum(1 + rng.geometric(1 / (mean_length - 1), n), _LONGEST)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -118,7 +118,7 @@ def _write(folder: Path, n_users: int, n_items: int, mean_length: float, similar
     # Written from front to back, as `prepare` and `index` write: through a map the system keeps them in small pieces.
     with _array_file(folder / "items.npy", (int(offsets[-1]),)) as items, \
             _array_file(folder / "similar_users.npy", (n_users, similar_users)) as similar:  # fmt: skip
-        for users in _portions(n_users):
+        for users in _chunks(n_users):
             n = users.stop - users.start
             count = int(offsets[users.stop] - offsets[users.start])
             items.write(ids[np.searchsorted(chances, rng.random(count))])
@@ -141,9 +141,9 @@ def _array_file(path: Path, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
         os.fsync(file.fileno())
 
 
-def _portions(n_users: int) -> Iterator[slice]:
-    for first in range(0, n_users, _PORTION):
-        yield slice(first, min(first + _PORTION, n_users))
+def _chunks(n_users: int) -> Iterator[slice]:
+    for first in range(0, n_users, _CHUNK):
+        yield slice(first, min(first + _CHUNK, n_users))
 
 
 def usual(size: Size) -> Workload:

@@ -14,7 +14,7 @@ from sections.processes import run_script
 SECTION = "gpu"
 TITLE = "On a GPU"
 OURS = {"paper": "ours-paper", "corrected": "ours-corrected"}
-WAYS = {"torch's kernels for any length": "jagged", "rows with a mask": "rows"}
+BACKENDS = {"torch's kernels for any length": "jagged", "rows with a mask": "rows"}
 
 
 def about(size: Size) -> str:
@@ -40,12 +40,12 @@ def measure(size: Size) -> Results:
 
 
 def _compare(size: Size, label: str, full: list[str]) -> list[Row]:
-    found: dict[str, list[dict[str, Any]]] = {who: [] for who in ("authors", *OURS.values(), *WAYS)}
+    found: dict[str, list[dict[str, Any]]] = {who: [] for who in ("authors", *OURS.values(), *BACKENDS)}
     for _ in range(max(size.repeats - 2, 1)):
         for who in ("authors", *OURS.values()):
             found[who].append(run(who, ["--steps", "5" if who == "authors" else "30", "--warm-up", "5", *full]))
-        for name, way in WAYS.items():
-            steps = ["--steps", "30", "--warm-up", "5", "--attention", way]
+        for name, backend in BACKENDS.items():
+            steps = ["--steps", "30", "--warm-up", "5", "--attention", backend]
             found[name].append(run(OURS["corrected"], [*steps, *full]))
     seconds = {who: [statistics.median(r["seconds"]) for r in runs] for who, runs in found.items()}
     peaks = {who: [r["peak_device"] / 1e9 for r in runs] for who, runs in found.items()}
@@ -56,10 +56,10 @@ def _compare(size: Size, label: str, full: list[str]) -> list[Row]:
                 Row(SECTION, f"{mode}{label}{what}", statistics.median(by[who]), unit, 1, "authors' step",
                     statistics.median(by["authors"]), median_ratio(by["authors"], by[who]))
             )  # fmt: skip
-    kernel, masked = (seconds[name] for name in WAYS)
+    kernel, masked = (seconds[name] for name in BACKENDS)
     device = torch.cuda.get_device_name()
     rows.append(
-        Row(SECTION, f"corrected{label}, {next(iter(WAYS))}", statistics.median(kernel), "s", 1, list(WAYS)[1],
+        Row(SECTION, f"corrected{label}, {next(iter(BACKENDS))}", statistics.median(kernel), "s", 1, list(BACKENDS)[1],
             statistics.median(masked), median_ratio(masked, kernel), note=device)
     )  # fmt: skip
     return rows

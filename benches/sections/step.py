@@ -85,13 +85,13 @@ def _kernel(size: Size) -> list[Row]:
     """Attention by our kernel beside the same in torch, over rows by length."""
     rows = []
     for name, full in (("", []), (f", full rows of {size.max_len}", ["--full-rows"])):
-        ways: dict[str, list[dict[str, Any]]] = {"flat": [], "by-length": []}
+        backends: dict[str, list[dict[str, Any]]] = {"flat": [], "by-length": []}
         for _ in range(max(size.repeats - 2, 1)):
-            for way, runs in ways.items():
+            for backend, runs in backends.items():
                 steps = ["--steps", "2" if full else "12", "--warm-up", "1" if full else "3"]
-                runs.append(run(OURS["paper"], {}, [*steps, *full, "--attention", way]))
-        seconds = {way: [statistics.median(r["seconds"]) for r in runs] for way, runs in ways.items()}
-        peaks = {way: [r["peak"] / 1e9 for r in runs] for way, runs in ways.items()}
+                runs.append(run(OURS["paper"], {}, [*steps, *full, "--attention", backend]))
+        seconds = {backend: [statistics.median(r["seconds"]) for r in runs] for backend, runs in backends.items()}
+        peaks = {backend: [r["peak"] / 1e9 for r in runs] for backend, runs in backends.items()}
         for what, unit, found in (("", UNIT, seconds), (", peak memory", "GB", peaks)):
             flat, torchs = found["flat"], found["by-length"]
             rows.append(

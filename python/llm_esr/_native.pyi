@@ -137,7 +137,7 @@ class Batch:
 
     @property
     def teachers(self) -> Sequences | None:
-        """The distinct similar users' sequences, by rising user number."""
+        """The unique similar users' sequences, by rising user number."""
 
     @property
     def teacher_index(self) -> NDArray[np.int64] | None:

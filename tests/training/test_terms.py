@@ -13,6 +13,7 @@ from step_losses import step_losses
 import llm_esr
 from llm_esr.config import Config, load_config
 from llm_esr.training import Callback, EpochReport, Term, TermData, Trainer, build_loader, build_model, build_terms
+from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.forward import Forward
 from llm_esr.training.step import compute_losses, total_loss
 
@@ -106,6 +107,36 @@ def test_a_term_without_a_value_counts_nothing(tiny_folder: Path) -> None:
     model = build_model(data, config)[0]
     losses = compute_losses(model, next(iter(build_loader(data, config))), terms)
     assert list(losses) == ["ranking"] and total_loss(losses, terms) is losses["ranking"]
+
+
+def test_terms_of_one_name_or_of_the_logs_own_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    data, config = llm_esr.Dataset.open(tiny_folder), small()
+
+    class Loss(Length):
+        name = "loss"
+
+    for terms in ([Length(), Length()], [Loss()], []):
+        with pytest.raises(ValueError, match="terms: expected one or more of different names"):
+            trainer_of(data, config, tmp_path, list(terms))
+
+
+def test_a_step_without_any_loss_says_so(tiny_folder: Path, tmp_path: Path) -> None:
+    data, config = llm_esr.Dataset.open(tiny_folder), small()
+    with pytest.raises(ValueError, match="no loss term has a value in this step"):
+        trainer_of(data, config, tmp_path, [Length(from_epoch=5)]).fit()
+
+
+def test_the_evaluated_model_is_brought_up_to_date_only_for_a_term_that_asks(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bringing lazily averaged rows up to date rounds anew and passes over the whole table."""
+    data = llm_esr.Dataset.open(tiny_folder)
+    trainer = trainer_of(data, small("train.table_updates=lazy", "train.averaging=0.9"), tmp_path)
+    asked: list[int] = []
+    usual = AveragedModel.model.fget
+    monkeypatch.setattr(AveragedModel, "model", property(lambda self: asked.append(trainer.step) or usual(self)))
+    trainer.fit()
+    assert asked == [trainer.step], "at the end alone, never in a step"
 
 
 def test_a_diverging_term_is_named(tiny_folder: Path, tmp_path: Path) -> None:

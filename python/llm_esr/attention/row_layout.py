@@ -80,7 +80,7 @@ class Rows:
         self._masks: dict[tuple[Any, ...], list[Tensor]] = {}
 
     def spread(self, x_VTD: Tensor) -> list[Tensor]:
-        """[V, T, D] -> [V x R, W, D] for each group. What stands in an empty slot means nothing."""
+        """[V, T, D] -> [V x R, W, D] for each group. The content of an empty slot means nothing."""
         n_views, n_tokens, width = x_VTD.shape
         source_M, place_P, _ = self._index(n_views)
         x_MD: Tensor = _Spread.apply(x_VTD.reshape(n_views * n_tokens, width), source_M, place_P)

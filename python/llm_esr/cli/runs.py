@@ -117,9 +117,9 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what is installed and found here, and whether a folder's files are whole."""
-    from llm_esr.pipeline.doctor import doctor as diagnose  # noqa: PLC0415
+    from llm_esr.pipeline.doctor import doctor as examine  # noqa: PLC0415
 
-    findings = diagnose(folder)
+    findings = examine(folder)
     for finding in findings:
         typer.echo(str(finding))
     if any(finding.bad for finding in findings):

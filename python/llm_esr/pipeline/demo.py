@@ -12,7 +12,7 @@ from llm_esr.pipeline.runs import Run, run
 from llm_esr.pipeline.stages import Say
 
 DATA_SEED = 42
-# The same for both models. A small catalogue bears larger steps, and a demonstration should not take a coffee break.
+# The same for both models. A small catalogue bears larger steps, and a demo should take minutes.
 _TRAINING = {"learning_rate": 0.002, "epochs": 60, "patience": 4}
 _SHOWN_USERS = 3
 _SHOWN_ITEMS = 5

@@ -18,7 +18,7 @@ _EXTRAS = {"sentence-transformers": "text", "tensorboard": "tensorboard"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a diagnosis."""
+    """One line of what the doctor found."""
 
     name: str
     said: str

@@ -42,7 +42,7 @@ class Chunk:
     """Some rows of one input: the columns asked for, and each row's source line."""
 
     frame: pl.DataFrame
-    lines: NDArray[np.int64]  # [rows of frame]: physical line (text) or row (Parquet, frame), from 1
+    lines: NDArray[np.int64]  # [rows of frame]: source line (text) or row (Parquet, frame), from 1
     rows: NDArray[np.int64]  # [rows of frame]: 0-based record number in the file, malformed records counted
     malformed: list[Malformed] = field(default_factory=list)
 

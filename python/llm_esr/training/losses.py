@@ -88,7 +88,7 @@ def mean_teacher(states_ZC: Tensor, teacher_index_SK: NDArray[np.int64]) -> tupl
     """The mean state of each student's similar users.
 
     Args:
-        states_ZC: `u_last` of each distinct teacher.
+        states_ZC: `u_last` of each unique teacher.
         teacher_index_SK: rows of `states_ZC`; -1 where there is none.
 
     Returns:

@@ -24,7 +24,7 @@ def kept_memory(*, wanted: bool = True) -> Iterator[bool]:
     """Keep freed memory until the end of the block; yields whether that is done.
 
     Does nothing where it is not wanted, without glibc, and where the environment sets `MALLOC_...` or glibc's tunables:
-    whoever did that has decided.
+    who set them has decided.
     """
     libc = _glibc() if wanted and not _decided() else None
     if libc is None:

@@ -23,12 +23,20 @@ def compute_losses(model: SequentialEncoder, batch: Batch, terms: Sequence[Term]
 
 
 def total_loss(losses: dict[str, Tensor], terms: Sequence[Term]) -> Tensor:
-    """The weighted sum of a step's losses, which is what the step minimises."""
+    """The weighted sum of a step's losses, which is what the step minimises.
+
+    Raises:
+        ValueError: no term has a value.
+
+    """
     weighted = [
         losses[term.name] if term.weight == 1 else term.weight * losses[term.name]
         for term in terms
         if term.name in losses
     ]
+    if not weighted:
+        names = ", ".join(term.name for term in terms) or "none"
+        raise ValueError(f"no loss term has a value in this step (there are: {names}); nothing can be minimised")
     total = weighted[0]
     for loss in weighted[1:]:
         total = total + loss

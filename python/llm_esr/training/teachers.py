@@ -8,6 +8,7 @@ all users a refresh in place of K sequences a student a step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -40,8 +41,8 @@ class Teachers(Protocol):
 
     in_batch: bool
 
-    def before_step(self, model: SequentialEncoder, batch: Batch) -> None:
-        """Called before each step's forward pass with the model that is evaluated."""
+    def before_step(self, batch: Batch, evaluated: Callable[[], SequentialEncoder]) -> None:
+        """Called before each step's forward pass; `evaluated` gives the model that is evaluated."""
         ...
 
     def mean_of(self, forward: Forward) -> MeanTeachers | None:
@@ -58,7 +59,7 @@ class Teachers(Protocol):
 
 
 class LiveTeachers:
-    """Similar users that come with the batch; each distinct one is encoded once, without gradients.
+    """Similar users that come with the batch; each unique one is encoded once, without gradients.
 
     Args:
         dropout: whether teachers have dropout in training, as in the authors' code.
@@ -70,7 +71,7 @@ class LiveTeachers:
     def __init__(self, *, dropout: bool) -> None:
         self.dropout = dropout
 
-    def before_step(self, model: SequentialEncoder, batch: Batch) -> None:
+    def before_step(self, batch: Batch, evaluated: Callable[[], SequentialEncoder]) -> None:
         """Nothing: they are encoded within the step."""
 
     def mean_of(self, forward: Forward) -> MeanTeachers | None:
@@ -119,10 +120,10 @@ class StoredTeachers:
         self.has_items_U = np.asarray(data.training_lengths) > 0
         self.states_UC: Tensor | None = None
 
-    def before_step(self, model: SequentialEncoder, batch: Batch) -> None:
+    def before_step(self, batch: Batch, evaluated: Callable[[], SequentialEncoder]) -> None:
         """Refresh at the start of an epoch, or every `distill.refresh_steps` steps of it."""
         if batch.step == 0 if self.every is None else batch.step % self.every == 0:
-            self.refresh(model)
+            self.refresh(evaluated())
 
     @torch.no_grad()
     def refresh(self, model: SequentialEncoder) -> None:

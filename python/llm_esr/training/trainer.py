@@ -37,7 +37,7 @@ from llm_esr.training.memory import kept_memory
 from llm_esr.training.metrics_log import MetricsLog
 from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_table
 from llm_esr.training.step import compute_losses, total_loss
-from llm_esr.training.terms import Term
+from llm_esr.training.terms import Term, checked
 from llm_esr.training.validation import Validate
 
 
@@ -102,7 +102,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.model, self.loader, self.config, self.folder, self.name = model, loader, config, folder, name
-        self.terms = list(terms)
+        self.terms = checked(terms)
         self.validate = validate
         self.callbacks = list(callbacks)
         table, decay = lazy_table(model, config), config.train.averaging
@@ -180,7 +180,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch, terms: list[Term]) -> None:
         for term in terms:
-            term.before_step(self._evaluated, batch)
+            term.before_step(batch, lambda: self._evaluated)
         with self._autocast():
             losses = compute_losses(self.model, batch, terms)
             total = total_loss(losses, terms)

@@ -1,4 +1,4 @@
-//! Sequences that are changed on the way to a student: cropped, masked in part, or reordered in part.
+//! Sequences that are changed on the operator to a student: cropped, masked in part, or reordered in part.
 //!
 //! Xie et al., "Contrastive learning for sequential recommendation" (2022), section 3.2, here for training itself.
 
@@ -28,14 +28,14 @@ pub struct Ratios {
 #[derive(Debug, Clone)]
 pub struct Augmentation {
     chance: u64,
-    ways: Vec<Way>,
+    operators: Vec<Operator>,
     which: Bound,
     token: i32,
 }
 
-/// One way to change a window, with its ratio.
+/// One operator to change a window, with its ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Way {
+pub enum Operator {
     /// A part that lies together is kept.
     Crop(f64),
     /// Some of the shown items show the mask token; targets stay.
@@ -60,40 +60,40 @@ impl Augmentation {
             let message = format!("{name} is {ratio}; expected a number from 0 to 1");
             return Err(Error::argument("augmentation", message));
         }
-        let ways: Vec<Way> = [
-            (ratios.crop, Way::Crop(ratios.crop)),
-            (ratios.mask, Way::Mask(ratios.mask)),
-            (ratios.reorder, Way::Reorder(ratios.reorder)),
+        let operators: Vec<Operator> = [
+            (ratios.crop, Operator::Crop(ratios.crop)),
+            (ratios.mask, Operator::Mask(ratios.mask)),
+            (ratios.reorder, Operator::Reorder(ratios.reorder)),
         ]
         .into_iter()
-        .filter_map(|(ratio, way)| (ratio > 0.0).then_some(way))
+        .filter_map(|(ratio, operator)| (ratio > 0.0).then_some(operator))
         .collect();
-        if ways.is_empty() || ratios.probability == 0.0 {
+        if operators.is_empty() || ratios.probability == 0.0 {
             return Ok(None);
         }
         Ok(Some(Self {
             chance: (ratios.probability * 4_294_967_296.0).round() as u64,
-            which: Bound::new(ways.len() as u32),
-            ways,
+            which: Bound::new(operators.len() as u32),
+            operators,
             token: n_items as i32 + 1,
         }))
     }
 
-    /// How a student is changed in this masking pass, if it is: one of the ways that are on, all alike.
+    /// How a student is changed in this masking pass, if it is: one of the operators that are on, all alike.
     #[must_use]
-    pub fn choose(&self, draws: &Draws) -> Option<Way> {
+    pub fn choose(&self, draws: &Draws) -> Option<Operator> {
         (u64::from(draws.word(COIN, 0)) < self.chance)
-            .then(|| self.ways[draws.below(WHICH, self.which, 0) as usize])
+            .then(|| self.operators[draws.below(WHICH, self.which, 0) as usize])
     }
 
     /// Crops or reorders a window of items, the last target included; what has fewer than two stays.
-    pub fn change(way: Way, draws: &Draws, window: &mut Vec<i32>) {
+    pub fn change(operator: Operator, draws: &Draws, window: &mut Vec<i32>) {
         let n = window.len();
-        let (ratio, least) = match way {
-            Way::Mask(_) => return,
+        let (ratio, least) = match operator {
+            Operator::Mask(_) => return,
             // An item and its target are left.
-            Way::Crop(ratio) => (ratio, 2),
-            Way::Reorder(ratio) => (ratio, 0),
+            Operator::Crop(ratio) => (ratio, 2),
+            Operator::Reorder(ratio) => (ratio, 0),
         };
         let length = share(ratio, n).max(least);
         if n < 2 || length < 2 {
@@ -101,7 +101,7 @@ impl Augmentation {
         }
         let start = draws.below(START, Bound::new((n - length + 1) as u32), 0) as usize;
         let part = start..start + length;
-        if let Way::Crop(_) = way {
+        if let Operator::Crop(_) = operator {
             window.copy_within(part, 0);
             window.truncate(length);
         } else {

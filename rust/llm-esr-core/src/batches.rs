@@ -107,7 +107,7 @@ impl BatchBuilder {
         fill_collision(histories, batch, scratch);
     }
 
-    /// Each distinct similar user once, by rising number; a user without a training item teaches nobody.
+    /// Each unique similar user once, by rising number; a user without a training item teaches nobody.
     fn find_teachers(
         &self,
         histories: Histories<'_>,
@@ -273,7 +273,7 @@ pub struct Batch {
     pub masking_passes: Vec<i8>,
     /// The students' sequences, in the order of `users`.
     pub students: Sequences,
-    /// The distinct similar users' sequences, by rising user number.
+    /// The unique similar users' sequences, by rising user number.
     pub teachers: Sequences,
     /// Places in `teachers`, -1 for none, `[B, K]`.
     pub teacher_index: Vec<i64>,

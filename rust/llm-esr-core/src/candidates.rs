@@ -76,7 +76,7 @@ fn draw_distinct(
             .find_map(|attempt| catalogue.pick(draws.word(draw, attempt)).filter(fits))
             .unwrap_or_else(|| {
                 let gone = [history, &out[first..]].concat();
-                catalogue.draw_unmet(draws, draw, &catalogue.ranks(&gone), 0)
+                catalogue.draw_unseen(draws, draw, &catalogue.ranks(&gone), 0)
             });
         met.mark_one(item);
         out.push(item);
@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn candidates_are_distinct_and_unmet(
+        fn candidates_are_distinct_and_unseen(
             history in proptest::collection::vec(1_i32..=60, 0..50), n in 0_usize..40
         ) {
             let catalogue = Catalogue::all(60);

@@ -149,7 +149,7 @@ impl Dropout {
         workers.run(parts.len(), &|number| {
             let mut part = crate::pool::lock(&parts[number]);
             let (from, to) = &mut *part;
-            arch.dispatch(Portion {
+            arch.dispatch(Chunk {
                 dropout: self,
                 first: number * (TASK / GROUP),
                 from,
@@ -161,14 +161,14 @@ impl Dropout {
 }
 
 /// Entries from the group `first` on.
-struct Portion<'a> {
+struct Chunk<'a> {
     dropout: Dropout,
     first: usize,
     from: &'a [f32],
     to: &'a mut [f32],
 }
 
-impl WithSimd for Portion<'_> {
+impl WithSimd for Chunk<'_> {
     type Output = ();
 
     #[inline(always)]

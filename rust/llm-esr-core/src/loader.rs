@@ -154,7 +154,7 @@ impl Job {
     }
 }
 
-/// What waiting for a batch came to.
+/// What waiting for a batch gave.
 #[derive(Debug)]
 pub enum Waited {
     /// The next batch.

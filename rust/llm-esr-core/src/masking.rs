@@ -1,4 +1,4 @@
-//! Masked items: which tokens a bidirectional model has to tell, and what stands in their place.
+//! Masked items: which tokens a bidirectional model has to tell, and what replaces them.
 
 use crate::rng::{Bound, Draws, Words};
 use crate::{Error, Result};

@@ -199,7 +199,7 @@ impl Catalogue {
                     })
                     .unwrap_or_else(|| {
                         let met = met.get_or_insert_with(|| self.ranks(history));
-                        self.draw_unmet(draws, draw, met, target)
+                        self.draw_unseen(draws, draw, met, target)
                     });
                 out.push(item);
             }
@@ -216,7 +216,7 @@ impl Catalogue {
 
     /// One draw from the catalogue without the ranks `met` and without `target`, by weight.
     #[cold]
-    pub(crate) fn draw_unmet(&self, draws: &Draws, draw: u64, met: &[u32], target: i32) -> i32 {
+    pub(crate) fn draw_unseen(&self, draws: &Draws, draw: u64, met: &[u32], target: i32) -> i32 {
         let mut without = met.to_vec();
         if let Some(rank) = (target > 0).then(|| self.rank(target)).flatten()
             && let Err(at) = without.binary_search(&rank)

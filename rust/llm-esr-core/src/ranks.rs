@@ -95,7 +95,7 @@ impl Question<'_> {
         let arch = Arch::new();
         let tasks: Vec<_> = tasks.into_iter().map(Mutex::new).collect();
         workers.run(tasks.len(), &|number| {
-            arch.dispatch(Portion {
+            arch.dispatch(Chunk {
                 question: self,
                 task: &mut lock(&tasks[number]),
             });
@@ -171,12 +171,12 @@ struct Task<'a> {
     unknown: &'a mut [bool],
 }
 
-struct Portion<'a, 'b> {
+struct Chunk<'a, 'b> {
     question: &'a Question<'a>,
     task: &'a mut Task<'b>,
 }
 
-impl WithSimd for Portion<'_, '_> {
+impl WithSimd for Chunk<'_, '_> {
     type Output = ();
 
     #[inline(always)]

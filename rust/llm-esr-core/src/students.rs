@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::augmentation::{Augmentation, Way};
+use crate::augmentation::{Augmentation, Operator};
 use crate::batch_builder::BatchBuilder;
 use crate::batches::{Batch, Scratch};
 use crate::histories::Histories;
@@ -98,12 +98,12 @@ impl BatchBuilder {
             window.extend_from_slice(
                 &histories.items()[span.start..span.start + span.length + behind],
             );
-            let way = augmentation.choose(&changes);
-            if let Some(way) = way {
-                Augmentation::change(way, &changes, window);
+            let operator = augmentation.choose(&changes);
+            if let Some(operator) = operator {
+                Augmentation::change(operator, &changes, window);
             }
             let tokens = students.push(&window[..window.len() - behind], self.reading.window);
-            if let Some(Way::Mask(ratio)) = way {
+            if let Some(Operator::Mask(ratio)) = operator {
                 augmentation.mask(ratio, &changes, &mut students.items[tokens.clone()]);
             }
             self.aim_pushed(&draws, window, tokens, students);

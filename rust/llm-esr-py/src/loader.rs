@@ -90,15 +90,19 @@ impl PyBatches {
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<PyBatch>> {
         loop {
             // One consumer: a second thread that asks at the same time is told so rather than kept waiting.
-            let waited = py.detach(|| match self.0.try_lock() {
-                Ok(mut batches) => Some(batches.wait(PATIENCE)),
-                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner().wait(PATIENCE)),
-                Err(TryLockError::WouldBlock) => None,
-            });
+            let waited = without_gil(py, || {
+                Ok(match self.0.try_lock() {
+                    Ok(mut batches) => Some(batches.wait(PATIENCE)),
+                    Err(TryLockError::Poisoned(poisoned)) => {
+                        Some(poisoned.into_inner().wait(PATIENCE))
+                    }
+                    Err(TryLockError::WouldBlock) => None,
+                })
+            })?;
             match waited {
                 Some(Waited::Ready(batch)) => return Ok(Some(PyBatch(Arc::new(batch)))),
                 Some(Waited::End) => return Ok(None),
-                Some(Waited::Pending) => py.check_signals()?,
+                Some(Waited::Pending) => {}
                 None => {
                     return Err(PyRuntimeError::new_err(
                         "two threads ask one iterator for batches at once; give each its own loader or take turns",
@@ -145,7 +149,7 @@ impl PyBatch {
         PySequences::students(Arc::clone(&self.0))
     }
 
-    /// The distinct similar users' sequences; None without similar users.
+    /// The unique similar users' sequences; None without similar users.
     #[getter]
     fn teachers(&self) -> Option<PySequences> {
         (self.0.similar_users > 0).then(|| PySequences::teachers(Arc::clone(&self.0)))

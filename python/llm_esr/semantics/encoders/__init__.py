@@ -50,7 +50,7 @@ def encoder_identity(name: str) -> dict[str, str]:
 
 
 def _kind_of(name: str) -> tuple[EncoderKind, str]:
-    """The kind of an encoder, and what stands behind the colon of its name."""
+    """The kind of an encoder, and what follows the colon of its name."""
     start, colon, argument = name.partition(":")
     for kind in ENCODERS:
         own, own_colon, _ = kind.usage.partition(":")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llm_esr.config import Config
 from llm_esr.training.terms import distillation, item_regularisation, ranking
@@ -21,4 +21,22 @@ def build_terms(config: Config, given: TermData) -> list[Term]:
     return [term for build in TERMS if (term := build(config, given)) is not None]
 
 
-__all__ = ["TERMS", "Term", "TermData", "build_terms"]
+def checked(terms: Sequence[Term]) -> list[Term]:
+    """Terms whose names can stand in one log.
+
+    Raises:
+        ValueError: no term, a name twice, or one that the log has for something else.
+
+    """
+    names = [term.name for term in terms]
+    bad = [name for name in names if names.count(name) > 1 or name in _TAKEN]
+    if bad or not names:
+        taken = ", ".join(sorted(_TAKEN))
+        raise ValueError(f"terms: expected one or more of different names, none of {taken}; got {names}")
+    return list(terms)
+
+
+# Other entries of a line of metrics.jsonl.
+_TAKEN = {"epoch", "step", "loss", "learning_rate", "steps_per_second", "validation_ndcg_10"}
+
+__all__ = ["TERMS", "Term", "TermData", "build_terms", "checked"]

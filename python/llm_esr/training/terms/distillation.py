@@ -9,11 +9,10 @@ from torch import Tensor
 
 from llm_esr.config import Config
 from llm_esr.loading import Batch
-from llm_esr.models import SequentialEncoder
 from llm_esr.training.forward import Forward
 from llm_esr.training.losses import distillation
 from llm_esr.training.teachers import Teachers, build_teachers
-from llm_esr.training.terms.term import Term, TermData
+from llm_esr.training.terms.term import Evaluated, Term, TermData
 
 
 class Distillation(Term):
@@ -35,9 +34,9 @@ class Distillation(Term):
         self.teachers = teachers
         self.encodes_teachers = teachers.in_batch
 
-    def before_step(self, model: SequentialEncoder, batch: Batch) -> None:
+    def before_step(self, batch: Batch, evaluated: Evaluated) -> None:
         """Let the teachers be refreshed where they are due."""
-        self.teachers.before_step(model, batch)
+        self.teachers.before_step(batch, evaluated)
 
     def __call__(self, forward: Forward) -> Tensor | None:
         """Mean over the students that have a teacher; None where the step has no teachers at all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from llm_esr.data import Dataset
     from llm_esr.loading import Batch, BatchLoader
     from llm_esr.training.start_from import StartModel
+
+
+# Gives the model that is evaluated: the averaged one, where there is one. Bringing it up to date is not free.
+Evaluated = Callable[[], SequentialEncoder]
 
 
 class Term(ABC):
@@ -38,8 +43,8 @@ class Term(ABC):
     def __call__(self, forward: Forward) -> Tensor | None:
         """The loss of a step, a scalar with gradients; None where the step has nothing to compute it from."""
 
-    def before_step(self, model: SequentialEncoder, batch: Batch) -> None:  # noqa: B027 (few terms need it)
-        """Called before the forward pass with the model that is evaluated (the averaged one, where there is one)."""
+    def before_step(self, batch: Batch, evaluated: Evaluated) -> None:  # noqa: B027 (few terms need it)
+        """Called before the forward pass; `evaluated` gives the model that is evaluated, at the price of averaging."""
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps of the term."""
