@@ -313,7 +313,7 @@ def compare_preset(preset: str, before: Tree, now: Tree) -> list[str]:
     if files[0].exists():
         compare_tensors(*files)
     weights = compare_tensors(*(tree.model(preset) / "model.safetensors" for tree in (before, now)))
-    rows = compare_rows(preset, before, now)
+    rows = compare_rows(name_of(preset), before, now)
     return [weights, f"metrics {rows} rows", f"losses {losses}", f"batches {batches}"]
 
 
