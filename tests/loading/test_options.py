@@ -43,6 +43,7 @@ def test_every_preset_has_options(preset: str) -> None:
 def test_options_and_keyword_arguments_make_the_same_loader(shop: Any) -> None:
     one = BatchLoader(shop, LoaderOptions(max_len=7, seed=3), negatives="own")
     other = BatchLoader(shop, max_len=7, seed=3, negatives="own")
+    assert (one.seed, one.batch_size) == (3, 80)
     assert one.options == other.options and one.state_dict() == other.state_dict()
 
 

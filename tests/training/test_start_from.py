@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import llm_esr
 from llm_esr.config import Config, load_config
+from llm_esr.files import read_json, write_json
 from llm_esr.training import build_model, train
 from llm_esr.training.start_from import open_start, take_weights
 
@@ -64,6 +65,29 @@ def test_a_model_of_other_data_is_refused(tiny_folder: Path, sasrec: Path, tmp_p
     other = llm_esr.prepare(interactions, items=items, out=tmp_path / "other")
     with pytest.raises(ValueError, match=r"train\.start_from: .* was trained on other data"):
         train(other, config=small("sasrec", f"train.start_from={sasrec}"), out=tmp_path / "m", progress=False)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_model_is_not_replaced_by_what_starts_from_it(tiny_folder: Path, sasrec: Path) -> None:
+    before = {path.name: path.read_bytes() for path in sasrec.iterdir() if path.is_file()}
+    config = small("sasrec", f"train.start_from={sasrec}")
+    with pytest.raises(ValueError, match=r"train\.start_from: .* is where this training goes; .*another name"):
+        train(tiny_folder, config=config, out=sasrec, overwrite=True, progress=False)
+    assert {path.name: path.read_bytes() for path in sasrec.iterdir() if path.is_file()} == before
+
+
+def test_an_unfinished_start_and_one_without_weights_are_refused(
+    tiny_folder: Path, sasrec: Path, tmp_path: Path
+) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(sasrec, start)
+    config = small("sasrec", f"train.start_from={start}")
+    (start / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"train\.start_from: .*model\.safetensors is gone"):
+        train(tiny_folder, config=config, out=tmp_path / "m", progress=False)
+    write_json(start / "model.json", read_json(start / "model.json") | {"finished": False})
+    with pytest.raises(ValueError, match=r"train\.start_from: the training in .* is not finished"):
+        train(tiny_folder, config=config, out=tmp_path / "m", progress=False)
     assert not (tmp_path / "m").exists()
 
 

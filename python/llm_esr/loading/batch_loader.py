@@ -86,6 +86,16 @@ class BatchLoader(IterableDataset[Batch]):
         return self._native.steps
 
     @property
+    def seed(self) -> int:
+        """The seed of all random streams."""
+        return self.options.seed
+
+    @property
+    def batch_size(self) -> int:
+        """Students of a step, over all ranks."""
+        return self.options.batch_size
+
+    @property
     def epoch(self) -> int:
         """The epoch that the next iteration gives."""
         return self._epoch

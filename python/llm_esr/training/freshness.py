@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llm_esr.config import STAGES, Config
 from llm_esr.files import FORMAT, key_of, read_json
 from llm_esr.retrieval import neighbours_match
-from llm_esr.training.start_from import start_folder, weights_checksum
+from llm_esr.training.start_from import refuse_own_folder, start_folder, weights_checksum
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -51,6 +51,7 @@ def is_finished(data: Dataset, config: Config, folder: Path, *, overwrite: bool 
         ValueError: it holds a finished model of other settings, and `overwrite` is not given.
         FileNotFoundError: files that the settings need.
     """
+    refuse_own_folder(config, folder)
     return is_fresh(folder, made_from_of(data, config), overwrite)
 
 

@@ -33,8 +33,37 @@ class StartModel:
 
 
 def start_folder(config: Config) -> Path | None:
-    """The model folder that `train.start_from` names: itself, or a run's primary model; None where it is not set."""
-    return None if config.train.start_from is None else find_model(Path(config.train.start_from))
+    """The model folder that `train.start_from` names: itself, or a run's primary model; None where it is not set.
+
+    Raises:
+        FileNotFoundError: no model there, or its weights are gone.
+        ValueError: its training is not finished.
+
+    """
+    if config.train.start_from is None:
+        return None
+    folder = find_model(Path(config.train.start_from))
+    if not read_model_json(folder)["finished"]:
+        raise ValueError(
+            f"train.start_from: the training in {folder} is not finished; finish it first, or name another"
+        )
+    if not (folder / "model.safetensors").exists():
+        raise FileNotFoundError(f"train.start_from: {folder}/model.safetensors is gone; train that model again")
+    return folder
+
+
+def refuse_own_folder(config: Config, folder: Path) -> None:
+    """A training that replaced the model it starts from could be neither resumed nor repeated.
+
+    Raises:
+        ValueError: `train.start_from` names `folder`, where the training would go.
+
+    """
+    start = config.train.start_from
+    if start is not None and folder.exists() and find_model(Path(start)).resolve() == folder.resolve():
+        raise ValueError(
+            f"train.start_from: {folder} is where this training goes; give the new model another name or folder"
+        )
 
 
 def weights_checksum(folder: Path) -> str:

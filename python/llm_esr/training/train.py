@@ -18,7 +18,7 @@ from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
 from llm_esr.training.checkpoint import drop_checkpoints
 from llm_esr.training.environment import describe
 from llm_esr.training.freshness import is_fresh, made_from_of
-from llm_esr.training.start_from import open_start, take_weights
+from llm_esr.training.start_from import open_start, refuse_own_folder, take_weights
 from llm_esr.training.terms import TermData, build_terms
 from llm_esr.training.trainer import Trainer
 from llm_esr.training.validation import build_validation
@@ -76,6 +76,7 @@ def train(
     config = config if isinstance(config, Config) else load_config(config)
     config = config_with(config, settings, _PLAIN)
     folder = Path(out) if out is not None else default_folder(data, name, config.train.seed)
+    refuse_own_folder(config, folder)
     made_from = made_from_of(data, config)
     if not is_fresh(folder, made_from, overwrite):
         _train(data, config, name, folder, made_from, _callbacks(config, folder, callbacks, progress), resume)
