@@ -13,7 +13,9 @@ from llm_esr.attention import Tokens
 from llm_esr.config import Config, ModelConfig, load_config
 from llm_esr.loading import Sequences, build_sequences
 from llm_esr.models import ModelData, SequentialEncoder
+from llm_esr.models.text_profile import centred_texts
 from llm_esr.models.views import semantic
+from llm_esr.models.views.borrowing import BorrowedRows
 
 N_ITEMS, TEXT_WIDTH = 40, 12
 
@@ -25,8 +27,16 @@ def config_of(**values: object) -> ModelConfig:
 
 def model_of(config: ModelConfig, seed: int = 0) -> SequentialEncoder:
     torch.manual_seed(seed)
-    data = ModelData(N_ITEMS, torch.randn(N_ITEMS, TEXT_WIDTH), torch.randn(N_ITEMS, config.width))
+    data = ModelData(N_ITEMS, torch.randn(N_ITEMS, TEXT_WIDTH), torch.randn(N_ITEMS, config.width), borrowed_rows())
     return SequentialEncoder(config, data).eval()
+
+
+def borrowed_rows() -> BorrowedRows:
+    rng = np.random.default_rng(1)
+    neighbours = rng.integers(1, N_ITEMS + 1, (N_ITEMS, 3)).astype(np.int32)
+    neighbours[4] = -1
+    cosines = rng.random((N_ITEMS, 3)).astype(np.float32)
+    return BorrowedRows.from_neighbours(neighbours, cosines, rng.integers(0, 9, N_ITEMS), 5.0, 0.1)
 
 
 def histories(lengths: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -46,6 +56,11 @@ VARIANTS = {
     "separate backbones": {"share_backbone": False},
     "sasrec": {"views": ["collaborative"]},
     "semantic alone": {"views": ["semantic"], "adapter": "mlp"},
+    "summed": {"fusion": "sum"},
+    "borrowed rows": {"fusion": "sum", "borrow": 5.0},
+    "text profile": {"fusion": "sum", "borrow": 5.0, "text_profile": 1.0, "dropout": 0.0},
+    "text profile, ids alone": {"views": ["collaborative"], "text_profile": 1.0, "text_profile_metric": False},
+    "text profile, gru4rec": {"backbone": "gru4rec", "text_profile": 1.0, "fusion": "sum"},
     "trained table": {"train_semantic_table": True, "adapter": "linear"},
 }
 
@@ -94,7 +109,7 @@ def test_the_user_vector_is_the_state_of_the_newest_token(variant: str) -> None:
     model = model_of(config_of(**VARIANTS[variant]))
     batch = sequences([4, 9, 1])
     tokens = Tokens(batch)
-    assert torch.allclose(model.encode(batch), model(tokens)[tokens.last_S], atol=1e-5)
+    assert torch.allclose(model.last_states(batch), model(tokens)[tokens.last_S], atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["default", "corrected"])
@@ -242,3 +257,55 @@ def test_attention_of_the_paper_block_matches_the_formula() -> None:
     y = F.layer_norm(q + attention.output(weights @ attention.value(x)), (8,), eps=1e-8)
     expected = y + block.contract(torch.relu(block.expand(y)))
     assert torch.allclose(block(x[None], tokens)[0], expected, atol=1e-5)
+
+
+def test_borrowed_rows_are_the_formula() -> None:
+    model, mixture = model_of(config_of(views=["collaborative"], borrow=5.0)), borrowed_rows()
+    view = model.views["collaborative"]
+    table = view.table.weight.detach()
+    mixed = model.item_vectors(torch.arange(N_ITEMS + 2))
+    rng = np.random.default_rng(1)
+    neighbours = rng.integers(1, N_ITEMS + 1, (N_ITEMS, 3))
+    cosines, counts = rng.random((N_ITEMS, 3)).astype(np.float32), rng.integers(0, 9, N_ITEMS)
+    for item in (1, 17, N_ITEMS):
+        lent = 5.0 / (5.0 + counts[item - 1])
+        weights = torch.softmax(torch.from_numpy(cosines[item - 1]) / 0.1, 0)
+        expected = (1 - lent) * table[item] + lent * (weights @ table[torch.from_numpy(neighbours[item - 1])])
+        torch.testing.assert_close(mixed[item], expected)
+    torch.testing.assert_close(mixed[5], table[5])  # no lenders
+    torch.testing.assert_close(mixture.shares.sum(dim=1), torch.ones(N_ITEMS + 2))
+
+
+def test_a_text_profile_is_the_decayed_sum_of_the_texts_read_so_far() -> None:
+    model = model_of(config_of(text_profile=2.0, text_profile_decay=0.6, max_len=9))
+    assert model.profile is not None and model.profile.metric is not None
+    with torch.no_grad():
+        model.profile.metric.copy_(0.1 * torch.randn(TEXT_WIDTH, TEXT_WIDTH))
+    items, offsets = histories([9, 1, 4])
+    tokens = Tokens(build_sequences(items, offsets, max_len=9, layout="packed"))
+    texts = model.profile.texts
+    expected = []
+    for start, stop in zip(tokens.offsets, tokens.offsets[1:], strict=False):
+        total = torch.zeros(TEXT_WIDTH)
+        for item in tokens.items[start:stop]:
+            total = 0.6 * (total + texts[int(item)])
+            expected.append(2.0 * (total + total @ model.profile.metric))
+    torch.testing.assert_close(model.profile(tokens), torch.stack(expected))
+
+
+def test_scores_with_a_profile_are_one_dot_product() -> None:
+    model = model_of(config_of(fusion="sum", text_profile=2.0))
+    own = sequences([3, 5])
+    users, items = model.encode(own), model.item_matrix()
+    assert users.shape[1] == items.shape[1] == 8 + TEXT_WIDTH
+    assert model.profile is not None
+    tokens = Tokens(own)
+    apart = model.last_states(own) @ items[:, :8].T + model.profile(tokens, tokens.last_S) @ items[:, 8:].T
+    torch.testing.assert_close(users @ items.T, apart)
+
+
+def test_wide_texts_keep_their_first_components() -> None:
+    torch.manual_seed(0)
+    texts = centred_texts(torch.randn(500, 400))
+    assert texts.shape == (500, 384)
+    torch.testing.assert_close(texts.norm(dim=1), torch.ones(500))

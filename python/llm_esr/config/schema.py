@@ -88,6 +88,8 @@ class Config(Section):
     def _regularised_views_are_there(self) -> Config:
         if self.train.item_regularisation and not {"semantic", "collaborative"} <= set(self.model.views):
             raise ValueError(f"train.item_regularisation needs both views, got model.views {self.model.views}")
+        if self.train.item_regularisation and self.model.fusion == "sum":
+            raise ValueError("train.item_regularisation compares views side by side; model.fusion is sum")
         return self
 
     @property
@@ -101,6 +103,7 @@ class Config(Section):
         return (
             self.model.reads_vectors
             or self.model.starts_from_vectors
+            or self.model.borrow > 0
             or self.smoothing.probability > 0
             or self.distill.weight > 0
         )

@@ -153,7 +153,7 @@ class LoaderOptions:
             append_mask=masks and train.sequence == "whole",
             augmentation=Augmentation(**config.augmentation.model_dump()),
             similar_users=config.distill.similar_users if live_teachers else 0,
-            negatives=negatives.kind,
+            negatives=None if train.loss == "softmax" else negatives.kind,
             n_negatives=negatives.count,
             distribution=negatives.distribution,
             exponent=negatives.exponent,

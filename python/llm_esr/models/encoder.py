@@ -24,6 +24,7 @@ from llm_esr.config import ModelConfig
 from llm_esr.loading import build_sequences
 from llm_esr.models.backbones import Backbone
 from llm_esr.models.builders import build_backbone, build_interaction, build_view
+from llm_esr.models.text_profile import TextProfile
 from llm_esr.models.views import ModelData, View
 
 if TYPE_CHECKING:
@@ -49,12 +50,18 @@ class SequentialEncoder(nn.Module):
         self.positions = nn.Embedding(config.position_rows or config.positions, config.width)
         self.dropout = Dropout(config.dropout)
         self.interaction = build_interaction(config)
-        n_backbones = 1 if config.share_backbone else len(config.views)
+        n_backbones = 1 if config.share_backbone else self.n_views
         self.backbones = nn.ModuleList(build_backbone(config) for _ in range(n_backbones))
+        self.profile: TextProfile | None = None
+        if config.text_profile:
+            assert data.item_vectors is not None, "the caller gives the texts' vectors"
+            self.profile = TextProfile(config, data.item_vectors)
         self._initialise()
 
     def _initialise(self) -> None:
         drawn = {id(parameter) for view in self._views() for parameter in view.drawn()}
+        if self.profile is not None:
+            drawn |= {id(parameter) for parameter in self.profile.drawn()}
         for parameter in self.parameters():
             if parameter.dim() > 1 and id(parameter) not in drawn:
                 nn.init.xavier_normal_(parameter)
@@ -79,12 +86,15 @@ class SequentialEncoder(nn.Module):
 
     @property
     def n_views(self) -> int:
-        """V."""
-        return len(self.views)
+        """V, the sequences that are read side by side: one where the views are summed."""
+        return 1 if self.config.fusion == "sum" else len(self.views)
 
     def item_vectors(self, items_n: Tensor) -> Tensor:
-        """Ids [n] -> the views' raw vectors side by side, [n, C]."""
-        return torch.cat([view(items_n) for view in self.views.values()], dim=1)
+        """Ids [n] -> the views' raw vectors, side by side or summed, [n, C]."""
+        vectors = [view(items_n) for view in self.views.values()]
+        if self.config.fusion == "sum":
+            return torch.stack(vectors).sum(dim=0) if len(vectors) > 1 else vectors[0]
+        return torch.cat(vectors, dim=1)
 
     def hidden(self, vectors_TC: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
         """Each token's item vector, [T, C] -> each token's state, [T, C], or that of the newest tokens, [S, C]."""
@@ -119,8 +129,14 @@ class SequentialEncoder(nn.Module):
         unique_n, inverse_T = tokens.unique()
         return self.hidden(nn.functional.embedding(inverse_T, self.item_vectors(unique_n)), tokens, last_only)
 
-    def encode(self, sequences: Sequences, vectors_TC: Tensor | None = None) -> Tensor:
-        """Each sequence's user vector `u_last`, [S, C]: the state of its newest token.
+    def encode(self, sequences: Sequences) -> Tensor:
+        """Each sequence's user vector, [S, C]: the state of its newest token, with a profile [S, C + E] behind it."""
+        tokens = Tokens(sequences, self.device)
+        users_SC = self.user_vectors(self(tokens, last_only=True), tokens)
+        return users_SC if self.profile is None else torch.cat([users_SC, self._last_profiles(tokens)], dim=1)
+
+    def last_states(self, sequences: Sequences, vectors_TC: Tensor | None = None) -> Tensor:
+        """The state of each sequence's newest token, [S, C]: `u_last` of the paper, without the text profile.
 
         Args:
             sequences: S sequences of T tokens.
@@ -131,6 +147,14 @@ class SequentialEncoder(nn.Module):
         if vectors_TC is None:
             return self.user_vectors(self(tokens, last_only=True), tokens)
         return self.user_vectors(self.hidden(vectors_TC, tokens, last_only=True), tokens)
+
+    def _last_profiles(self, tokens: Tokens) -> Tensor:
+        """The profile of each sequence, [S, E]; zeros for an empty one."""
+        assert self.profile is not None
+        if len(tokens) == 0:
+            return torch.zeros(len(tokens.last_S), self.profile.width, device=self.device)
+        profiles_SE: Tensor = self.profile(tokens, tokens.last_S)
+        return profiles_SE if tokens.empty_S is None else profiles_SE * ~tokens.empty_S[:, None]
 
     def sequences(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Sequences:
         """Histories as this model reads them: cut to its length, with a mask token or padding where it wants them.
@@ -149,6 +173,10 @@ class SequentialEncoder(nn.Module):
         return build_sequences(items, offsets, max_len=config.max_len, **extras)
 
     def item_matrix(self) -> Tensor:
-        """All items' vectors, [I, C], row = id - 1; the score of an item is its dot product with `u_last`."""
+        """All items' vectors, [I, C], row = id - 1; the score of an item is its dot product with what `encode` gives.
+
+        With a text profile the items' texts stand behind them, [I, C + E].
+        """
         ids = torch.arange(1, self.n_items + 1, device=self.device)
-        return torch.cat([self.item_vectors(chunk) for chunk in torch.split(ids, _CHUNK)])
+        vectors_IC = torch.cat([self.item_vectors(chunk) for chunk in torch.split(ids, _CHUNK)])
+        return vectors_IC if self.profile is None else torch.cat([vectors_IC, self.profile.texts[1:-1]], dim=1)

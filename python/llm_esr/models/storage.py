@@ -15,6 +15,7 @@ from llm_esr.config import Config, load_config
 from llm_esr.files import FORMAT, atomic_path, read_json
 from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.views import ModelData
+from llm_esr.models.views.borrowing import BorrowedRows
 
 
 def item_vectors(folder: Path) -> Tensor:
@@ -72,9 +73,13 @@ def load_model(folder: str | Path, data_folder: Path | None = None, device: str 
             raise FileNotFoundError(f"{data_folder}/item_embeddings.npy is gone; make it again with `llm-esr embed`")
         table = item_vectors(data_folder)
     initial = torch.zeros(record["n_items"], config.model.width)
-    model = SequentialEncoder(config.model, ModelData(record["n_items"], table, initial))
     try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (SafetensorError, RuntimeError) as error:
+        weights = load_file(folder / "model.safetensors")
+        borrowed = None
+        if config.model.borrow:
+            borrowed = BorrowedRows.empty(*weights["views.collaborative.borrowed_rows"].shape)
+        model = SequentialEncoder(config.model, ModelData(record["n_items"], table, initial, borrowed))
+        model.load_state_dict(weights)
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}/model.safetensors does not fit its configuration: {error}") from None
     return model.to(device).eval()

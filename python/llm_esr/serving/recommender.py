@@ -302,7 +302,8 @@ def _check_data(folder: Path, record: dict[str, Any], data: Dataset) -> None:
             f"{folder} was trained on other data than {data.folder} holds now ({record['n_items']:,} items then, "
             f"{data.n_items:,} now): item numbers would mean other items. Train it again, or give the data it knows"
         )
-    if not any(VIEWS[view].reads_vectors for view in made_from["model"]["views"]):
+    network = made_from["model"]
+    if not network.get("text_profile") and not any(VIEWS[view].reads_vectors for view in network["views"]):
         return  # texts were read in training at most; what is served does not read them
     vectors = data.folder / "item_embeddings.json"
     then = made_from.get("item_embeddings")

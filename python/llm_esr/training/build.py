@@ -12,6 +12,7 @@ from llm_esr.config import Config
 from llm_esr.loading import BatchLoader, LoaderOptions
 from llm_esr.models import ModelData, SequentialEncoder
 from llm_esr.models.storage import item_vectors
+from llm_esr.models.views.borrowing import BorrowedRows
 from llm_esr.semantics.projection import Projection, fit_projection
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def build_model(data: Dataset, config: Config) -> tuple[SequentialEncoder, Proje
         initial = torch.from_numpy(np.ascontiguousarray(projection.transform(vectors)))
     torch.manual_seed(config.train.seed)
     table = item_vectors(data.folder) if config.model.reads_vectors else None
-    model_data = ModelData(data.n_items, table, initial, mask_tokens=config.shows_mask_tokens)
+    borrowed = _borrowed_rows(data, config)
+    model_data = ModelData(data.n_items, table, initial, borrowed, mask_tokens=config.shows_mask_tokens)
     return SequentialEncoder(config.model, model_data), projection
 
 
@@ -47,6 +49,22 @@ def build_loader(data: Dataset, config: Config) -> BatchLoader:
         raise ValueError("one shared negative for a whole step teaches nothing; set negatives.kind to own or raise "
                          "negatives.count")  # fmt: skip
     return BatchLoader(data, LoaderOptions.from_config(config), threads=config.runtime.loader_threads)
+
+
+def _borrowed_rows(data: Dataset, config: Config) -> BorrowedRows | None:
+    """What `model.borrow` mixes each item's row from."""
+    if not config.model.borrow:
+        return None
+    neighbours, cosines = data.similar_items, data.similar_items_scores
+    if neighbours is None or cosines is None:
+        raise FileNotFoundError(
+            f"{data.folder} has no similar_items.npy, whose items model.borrow lets a rare item borrow from; run "
+            "`llm-esr index` first, or set model.borrow to 0"
+        )
+    counts = np.asarray(data.training_counts)[1:]
+    return BorrowedRows.from_neighbours(
+        np.asarray(neighbours), np.asarray(cosines), counts, config.model.borrow, config.model.borrow_temperature
+    )
 
 
 def _stored_table(data: Dataset, width: int) -> Tensor:

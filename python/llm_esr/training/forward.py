@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.attention.tokens import Tokens
@@ -28,6 +30,7 @@ class Forward:
         model: what is trained.
         batch: one step's inputs.
         teachers: whether a term encodes the batch's teachers; their items are then found with the others.
+        whole_catalogue: whether a term reads the vectors of all items; `vectors_nC` then starts with them, by id.
 
     Attributes:
         model: the model.
@@ -40,10 +43,15 @@ class Forward:
 
     """
 
-    def __init__(self, model: SequentialEncoder, batch: Batch, *, teachers: bool = False) -> None:
+    def __init__(
+        self, model: SequentialEncoder, batch: Batch, *, teachers: bool = False, whole_catalogue: bool = False
+    ) -> None:
         self.model, self.batch = model, batch
         self.tokens = Tokens(batch.students, model.device)
-        self.items = UniqueItems.of(batch, teachers=teachers, device=model.device)
+        if whole_catalogue:
+            self.items = UniqueItems.whole(batch, model.n_items, teachers=teachers, device=model.device)
+        else:
+            self.items = UniqueItems.of(batch, teachers=teachers, device=model.device)
         self.vectors_nC = model.item_vectors(self.items.students_n)
         self.vectors_TC = F.embedding(self.items.inverse_T, self.vectors_nC)
         self.hidden_TC = model.hidden(self.vectors_TC, self.tokens)
@@ -60,13 +68,26 @@ class Forward:
         """Item vectors of the negatives, [N, C] shared by the step or [M, N, C] own ones."""
         return F.embedding(self.items.inverse_N, self.vectors_nC)
 
+    def catalogue_vectors(self) -> Tensor:
+        """Item vectors of all items, [I, C], where the step has them."""
+        return self.vectors_nC[: self.model.n_items]
+
+    def target_profiles(self) -> Tensor | None:
+        """The text profile at the tokens with a target, [M, E]; None where the model has none."""
+        profile = self.model.profile
+        return None if profile is None else profile(self.tokens, self.items.targeted_M)
+
+    def students_of_targets(self) -> NDArray[np.int64]:
+        """The student that each target belongs to, [M]."""
+        return self.tokens.sequence[self.tokens.targets > 0]
+
     def masked_negatives(self) -> Tensor:
         """Negatives that do not count, bool [M, N]: the target itself and, where they are shared, what the user met."""
         equal_MN = self.items.targets_M[:, None] == self.items.negatives_N
         if self.batch.collision is None:
             return equal_MN
         collision_BN = to_device(self.batch.collision, equal_MN.device)
-        student_M = to_device(self.tokens.sequence[self.tokens.targets > 0], equal_MN.device)
+        student_M = to_device(self.students_of_targets(), equal_MN.device)
         return equal_MN | collision_BN.index_select(0, student_M)
 
     def user_vectors(self, *, second_pass: bool = False) -> Tensor:

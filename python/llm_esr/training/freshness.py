@@ -28,7 +28,8 @@ def made_from_of(data: Dataset, config: Config) -> dict[str, Any]:
         made["item_embeddings"] = _checksum(data, "item_embeddings", "embed")
     if config.model.starts_from_vectors and config.model.collaborative_init == "stored":
         made["pca_items"] = _checksum(data, "pca_items", "convert")
-    if (config.distill.weight or config.smoothing.probability) and not neighbours_match(data):
+    reads_items = config.smoothing.probability > 0 or config.model.borrow > 0
+    if (config.distill.weight or reads_items) and not neighbours_match(data):
         raise ValueError(
             f"the similar users and items of {data.folder} were found with other vectors than it holds now; "
             "run `llm-esr index` again"
@@ -39,7 +40,7 @@ def made_from_of(data: Dataset, config: Config) -> dict[str, Any]:
         made["train"]["start_from"] = weights_checksum(start)
     if config.distill.weight:
         made["similar_users"] = _checksum(data, "similar_users", "index")
-    if config.smoothing.probability:
+    if reads_items:
         made["similar_items"] = _checksum(data, "similar_items", "index")
     return made
 

@@ -43,6 +43,7 @@ def ranking(
     n_views: int,
     view_weight: float,
     log_counts: Tensor | None = None,
+    profile_scores: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """The ranking loss of all views together, plus `view_weight` times that of each view alone.
 
@@ -62,6 +63,7 @@ def ranking(
             may be drawn (Bengio and Senecal 2008), and the sampled softmax tends to that over all items as N grows.
             The target is there for certain, not by the sampler's chance, so its score stays: taking its own chance
             from it too, as is often done, leaves a bias that no N removes.
+        profile_scores: what the text profile adds to each target's score, [M], and each negative's, [M, N].
 
     """
     if len(hidden_MC) == 0:
@@ -74,10 +76,13 @@ def ranking(
     else:
         negative_VMND = negative.view(*negative.shape[:2], n_views, width).permute(2, 0, 1, 3)
         negative_VMN = (negative_VMND @ hidden_VMD[..., None]).squeeze(-1)
-    together_MN = negative_VMN.sum(0)
+    together_M, together_MN = positive_VM.sum(0), negative_VMN.sum(0)
+    if profile_scores is not None:
+        together_M, together_MN = together_M + profile_scores[0], together_MN + profile_scores[1]
+        positive_VM, negative_VMN = positive_VM + profile_scores[0], negative_VMN + profile_scores[1]
     if log_counts is not None:
         together_MN, negative_VMN = together_MN - log_counts, negative_VMN - log_counts
-    total = loss(positive_VM.sum(0), together_MN, masked_MN)
+    total = loss(together_M, together_MN, masked_MN)
     if view_weight and n_views > 1:
         for positive_M, negative_MN in zip(positive_VM, negative_VMN, strict=True):
             total = total + view_weight * loss(positive_M, negative_MN, masked_MN)

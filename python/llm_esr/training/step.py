@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 def compute_losses(model: SequentialEncoder, batch: Batch, terms: Sequence[Term]) -> dict[str, Tensor]:
     """The loss of each term that has one in this step, by name, not weighted; scalars with gradients."""
-    forward = Forward(model, batch, teachers=any(term.encodes_teachers for term in terms))
+    forward = Forward(
+        model,
+        batch,
+        teachers=any(term.encodes_teachers for term in terms),
+        whole_catalogue=any(term.reads_catalogue for term in terms),
+    )
     losses = ((term.name, term(forward)) for term in terms)
     return {name: loss for name, loss in losses if loss is not None}
 

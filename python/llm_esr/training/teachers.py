@@ -85,7 +85,7 @@ class LiveTeachers:
         assert batch.teachers is not None and batch.teacher_index is not None
         was_training = model.training
         model.train(was_training and self.dropout)
-        states_SC = model.encode(batch.teachers, vectors_ZC)
+        states_SC = model.last_states(batch.teachers, vectors_ZC)
         model.train(was_training)
         return mean_teacher(states_SC, batch.teacher_index)
 
@@ -133,7 +133,7 @@ class StoredTeachers:
         parts = []
         for start in range(0, self.data.n_users, _CHUNK):
             users = np.arange(start, min(start + _CHUNK, self.data.n_users))
-            parts.append(model.encode(model.sequences(*self._histories(users))).float())
+            parts.append(model.last_states(model.sequences(*self._histories(users))).float())
         model.train(was_training)
         self.states_UC = torch.cat(parts)
 

@@ -77,6 +77,41 @@ class UniqueItems:
             inverse_Z=to_device(inverse_Z[0], device) if inverse_Z else None,
         )
 
+    @staticmethod
+    def whole(batch: Batch, n_items: int, *, teachers: bool, device: torch.device) -> UniqueItems:
+        """All items of the catalogue in place of those of the step, by id; padding and mask tokens where they occur.
+
+        Args:
+            batch: one step's inputs; its negatives are not read.
+            n_items: I.
+            teachers: whether the batch's teachers are encoded in this step.
+            device: the model's.
+
+        """
+        students = batch.students
+        targeted = np.flatnonzero(students.targets)
+        inverses = [students.items]
+        if teachers and batch.teachers is not None and len(batch.teachers):
+            inverses.append(batch.teachers.items)
+        ids = np.arange(1, n_items + 1, dtype=np.int64)
+        # What is no item goes behind the items: they keep their places, id - 1.
+        others = np.unique(np.concatenate([part[(part < 1) | (part > n_items)] for part in inverses])).astype(np.int64)
+        place = np.concatenate([np.zeros(1, np.int64), np.arange(n_items + 1)])
+        place[others] = n_items + np.arange(len(others))
+        nothing = torch.empty(0, dtype=torch.int64, device=device)
+        targets = to_device(students.targets[targeted].astype(np.int64), device)
+        return UniqueItems(
+            students_n=to_device(np.concatenate([ids, others]), device),
+            teachers_m=nothing,
+            targeted_M=to_device(targeted, device),
+            targets_M=targets,
+            negatives_N=nothing,
+            inverse_T=to_device(place[students.items], device),
+            inverse_M=targets - 1,
+            inverse_N=nothing,
+            inverse_Z=to_device(place[inverses[1]], device) if len(inverses) > 1 else None,
+        )
+
     @torch.no_grad()
     def teacher_vectors(self, model: SequentialEncoder, vectors_nC: Tensor) -> Tensor:
         """Item vectors of the teachers' tokens, [Z, C], without gradients."""

@@ -18,7 +18,12 @@ class ModelConfig(Section):
     )
     views: list[Annotated[str, AfterValidator(known_in(VIEWS))]] = Field(
         ["semantic", "collaborative"],
-        description="What an item is to the model; the views' vectors stand side by side.",
+        description="What an item is to the model.",
+    )
+    fusion: Literal["side-by-side", "sum"] = Field(
+        "side-by-side",
+        description="side-by-side: each view is read as a sequence of its own, and the scores add up. sum: an item's "
+        "vectors are added before anything reads them.",
     )
     interaction: Annotated[str, AfterValidator(known_in(INTERACTIONS, NO_INTERACTION))] = Field(
         NO_INTERACTION, description="How the views look at each other before the backbone."
@@ -44,6 +49,23 @@ class ModelConfig(Section):
     )
     embedding_norm: float | None = Field(
         0.16, gt=0, description="Mean norm of the rows of a PCA table; null: as PCA gives them."
+    )
+    borrow: float = Field(
+        0.0,
+        ge=0,
+        description="Borrowed rows: an item met n times in training takes the share borrow / (borrow + n) of its "
+        "collaborative vector from the rows of its nearest items by text; 0: none.",
+    )
+    borrow_temperature: float = Field(0.1, gt=0, description="Lenders weigh by softmax(cosine / temperature).")
+    text_profile: float = Field(
+        0.0,
+        ge=0,
+        description="Scale that the text profile starts from: the decayed sum of the texts of a history, compared with "
+        "each item's text; the scale is trained. 0: no profile.",
+    )
+    text_profile_decay: float = Field(0.7, gt=0, le=1, description="What an item weighs less than the next newer one.")
+    text_profile_metric: bool = Field(
+        True, description="Whether the metric in which the profile is compared with the texts is trained."
     )
     train_semantic_table: bool = Field(False, description="Whether the text vectors are trained too.")
     share_backbone: bool = Field(True, description="One backbone for all views, or one each.")
@@ -99,9 +121,17 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _lenders_have_rows(self) -> ModelConfig:
+        if self.borrow and not any(VIEWS[view].has_item_table for view in self.views):
+            raise ValueError(f"model.borrow needs the collaborative view, got model.views {self.views}")
+        return self
+
+    @model_validator(mode="after")
     def _interaction_fits(self) -> ModelConfig:
         if self.interaction == NO_INTERACTION:
             return self
+        if self.fusion == "sum":
+            raise ValueError(f"model.interaction {self.interaction} needs views side by side; model.fusion is sum")
         wanted = INTERACTIONS[self.interaction].n_views
         if len(self.views) != wanted:
             raise ValueError(f"model.interaction {self.interaction} needs {wanted} views, got {self.views}")
@@ -118,8 +148,8 @@ class ModelConfig(Section):
 
     @property
     def reads_vectors(self) -> bool:
-        """Whether a view reads the items' vectors."""
-        return any(VIEWS[view].reads_vectors for view in self.views)
+        """Whether a view or the text profile reads the items' vectors."""
+        return self.text_profile > 0 or any(VIEWS[view].reads_vectors for view in self.views)
 
     @property
     def starts_from_vectors(self) -> bool:

@@ -90,7 +90,11 @@ class TrainConfig(Section):
     )
     epochs: int = Field(100, ge=1, description="Epochs at most.")
     batch_size: int = Field(80, ge=1, description="Students of a step.")
-    loss: Literal["sampled-softmax", "bce"] = Field("sampled-softmax", description="The ranking loss.")
+    loss: Literal["sampled-softmax", "softmax", "bce"] = Field(
+        "sampled-softmax",
+        description="The ranking loss. softmax: over the whole catalogue, what the user met in training left out; "
+        "the section `negatives` does not matter then.",
+    )
     view_loss: float = Field(0.0, ge=0, description="Weight of the ranking loss of each view alone.")
     item_regularisation: float = Field(
         0.0, ge=0, description="Weight of the contrastive loss between an item's two views."

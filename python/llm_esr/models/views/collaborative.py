@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_esr.config import ModelConfig
+from llm_esr.models.views.borrowing import mixed_rows
 from llm_esr.models.views.interface import ModelData, View
 
 
@@ -17,6 +18,9 @@ class CollaborativeView(View):
 
     Rows are ids: 0 pads (read where padding is tokens), 1..I are items, I + 1 is the mask token.
     """
+
+    borrowed_rows: Tensor
+    borrowed_shares: Tensor
 
     def __init__(self, config: ModelConfig, data: ModelData) -> None:
         super().__init__(config, data)
@@ -34,9 +38,15 @@ class CollaborativeView(View):
                 nn.init.normal_(self.table.weight, std=0.02)
             if config.padding_row != "drawn":
                 self.table.weight[0] = 0
+        self.borrows = config.borrow > 0
+        if self.borrows:
+            assert data.borrowed is not None, "the caller looks the lenders up"
+            data.borrowed.keep_in(self)
 
     def forward(self, items_n: Tensor) -> Tensor:
         """Ids [n] -> vectors [n, D]."""
+        if self.borrows:
+            return mixed_rows(items_n, self.table, self.borrowed_rows, self.borrowed_shares)
         vectors_nD: Tensor = self.table(items_n)
         return vectors_nD
 

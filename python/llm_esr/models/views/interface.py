@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from llm_esr.config import ModelConfig
+from llm_esr.models.views.borrowing import BorrowedRows
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class ModelData:
         n_items: I.
         item_vectors: [I, E], row = id - 1; for views that read vectors.
         initial_table: [I, D], what an item table starts from with `collaborative_init: pca` or `stored`.
+        borrowed: what `model.borrow` mixes each item's row from (see `borrowing.py`).
         mask_tokens: the model reads mask tokens though its backbone does not ask for them (augmentation.mask).
 
     """
@@ -27,6 +29,7 @@ class ModelData:
     n_items: int
     item_vectors: Tensor | None = None
     initial_table: Tensor | None = None
+    borrowed: BorrowedRows | None = None
     mask_tokens: bool = False
 
 

@@ -1,17 +1,21 @@
-"""The ranking term: the target against negatives, for all views together and, where asked, for each alone."""
+"""The ranking term: the target against negatives or the catalogue, for all views together and perhaps each alone."""
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from llm_esr.config import Config
+from llm_esr.training.catalogue_softmax import MetItems, catalogue_softmax
 from llm_esr.training.forward import Forward
 from llm_esr.training.losses import RANKING_LOSSES, ranking
 from llm_esr.training.terms.term import Term, TermData
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
 
 
 class Ranking(Term):
@@ -42,7 +46,59 @@ class Ranking(Term):
             forward.model.n_views,
             self.view_weight,
             None if self.log_q_I is None else log_counts(self.log_q_I, forward.items.negatives_N),
+            self._profile_scores(forward),
         )
+
+    @staticmethod
+    def _profile_scores(forward: Forward) -> tuple[Tensor, Tensor] | None:
+        """What the text profile adds to the scores of targets [M] and negatives [M, N]; None without one."""
+        profiles_ME = forward.target_profiles()
+        if profiles_ME is None:
+            return None
+        assert forward.model.profile is not None
+        texts = forward.model.profile.texts
+        items = forward.items
+        negative = texts[items.negatives_N]
+        negative_MN = profiles_ME @ negative.T if negative.dim() == 2 else (negative @ profiles_ME[..., None])[..., 0]
+        return (profiles_ME * texts[items.targets_M]).sum(dim=1), negative_MN
+
+
+class CatalogueRanking(Term):
+    """`catalogue_softmax` of the tokens with a target: what a student met in training is in no denominator.
+
+    Args:
+        view_weight: weight of each view's own loss.
+        data: whose training sequences are left out.
+
+    """
+
+    name: ClassVar[str] = "ranking"
+    reads_catalogue = True
+
+    def __init__(self, view_weight: float, data: Dataset) -> None:
+        self.view_weight = view_weight
+        self.data = data
+
+    def __call__(self, forward: Forward) -> Tensor:
+        """Mean over the tokens with a target."""
+        states_MC, vectors_IC = forward.target_states(), forward.catalogue_vectors()
+        if len(states_MC) == 0:
+            return states_MC.sum() * 0.0
+        model = forward.model
+        profiles_ME = forward.target_profiles()
+        texts_IE = None if model.profile is None else model.profile.texts[1:-1]
+        seen = self.data.histories(forward.batch.users, "train")
+        met = MetItems.of(*seen, forward.students_of_targets(), states_MC.device)
+
+        def loss(states: Tensor, vectors: Tensor) -> Tensor:
+            return catalogue_softmax(states, vectors, forward.items.inverse_M, met, profiles_ME, texts_IE)
+
+        total = loss(states_MC, vectors_IC)
+        if self.view_weight and model.n_views > 1:
+            views = zip(states_MC.chunk(model.n_views, dim=1), vectors_IC.chunk(model.n_views, dim=1), strict=True)
+            for states_MD, vectors_ID in views:
+                total = total + self.view_weight * loss(states_MD, vectors_ID)
+        return total
 
 
 def log_counts(log_q_I: Tensor, negatives: Tensor) -> Tensor:
@@ -50,8 +106,17 @@ def log_counts(log_q_I: Tensor, negatives: Tensor) -> Tensor:
     return log_q_I[negatives] + math.log(max(negatives.shape[-1], 1))
 
 
-def build(config: Config, given: TermData) -> Ranking:
-    """The term of `train.loss`, `train.view_loss` and `negatives.log_q_correction`."""
+def build(config: Config, given: TermData) -> Term:
+    """The term of `train.loss`, `train.view_loss` and `negatives.log_q_correction`.
+
+    Raises:
+        ValueError: the softmax over the whole catalogue without a data set.
+
+    """
+    if config.train.loss == "softmax":
+        if given.data is None:
+            raise ValueError("train.loss softmax leaves out what a user met in training: TermData.data is needed")
+        return CatalogueRanking(config.train.view_loss, given.data)
     log_q = given.loader.log_q if config.negatives.log_q_correction and given.loader is not None else None
     log_q_I = None if log_q is None else torch.from_numpy(log_q).to(given.device)
     return Ranking(config.train.loss, config.train.view_loss, log_q_I)

@@ -31,6 +31,7 @@ class Term(ABC):
         weight: its factor in the total; what is logged is not weighted.
         from_epoch: the first epoch, counted from 0, in which it takes part.
         encodes_teachers: whether it reads the teachers of the batch.
+        reads_catalogue: whether it reads the vectors of all items.
 
     """
 
@@ -38,6 +39,7 @@ class Term(ABC):
     weight: float = 1.0
     from_epoch: int = 0
     encodes_teachers: bool = False
+    reads_catalogue: bool = False
 
     @abstractmethod
     def __call__(self, forward: Forward) -> Tensor | None:

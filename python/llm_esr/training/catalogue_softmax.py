@@ -1,0 +1,136 @@
+"""The softmax over the whole catalogue, in chunks of targets: the scores of a step never exist at once.
+
+    loss = mean over targets m of  log sum_(i not met by m's user, or i = y_m) exp(s_mi)  -  s_m,y_m
+    s_mi = state_m . vector_i  (+ profile_m . text_i)
+
+The gradients are computed in the same pass: with q = (softmax(s) - onehot(y)) / M, they are q V for the states, q' S
+for the items' vectors and q T for the profiles.
+
+Shapes: M targets, m of a chunk, B students, I items, C channels of all views, E width of the texts, P pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llm_esr.loading.staging import to_device
+
+# Scores held at once: 8 MiB on the CPU, where they stay near the processor; an accelerator wants larger products.
+_SCORES = 1 << 21
+_SCORES_ON_A_DEVICE = 1 << 27
+_FEWEST = 32
+
+
+@dataclass(frozen=True)
+class MetItems:
+    """What the students of a step met in training.
+
+    Attributes:
+        starts_M: where the items of each target's student begin in `items`, [M].
+        counts_M: how many they are, [M].
+        items: columns (id - 1), student after student, int64.
+
+    """
+
+    starts_M: NDArray[np.int64]
+    counts_M: NDArray[np.int64]
+    items: Tensor
+
+    @staticmethod
+    def of(
+        items: NDArray[np.int32],
+        offsets: NDArray[np.int64],
+        student_M: NDArray[np.int64],
+        device: torch.device,
+    ) -> MetItems:
+        """From histories, one a student, and the student of each target."""
+        columns = to_device(items.astype(np.int64) - 1, device)
+        return MetItems(offsets[:-1][student_M], np.diff(offsets)[student_M], columns)
+
+    def pairs(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Row (from 0) and column of each score of the targets `start..stop` that does not count, int64 [P] each."""
+        counts = self.counts_M[start:stop]
+        ends = np.cumsum(counts)
+        rows = np.repeat(np.arange(stop - start), counts)
+        places = np.arange(ends[-1] if len(ends) else 0) + np.repeat(self.starts_M[start:stop] - ends + counts, counts)
+        device = self.items.device
+        return to_device(rows, device), self.items.index_select(0, to_device(places, device))
+
+
+def catalogue_softmax(
+    states_MC: Tensor,
+    vectors_IC: Tensor,
+    targets_M: Tensor,
+    met: MetItems,
+    profiles_ME: Tensor | None = None,
+    texts_IE: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of each target among all items but those that its student met; mean over targets.
+
+    Args:
+        states_MC: states at the tokens with a target.
+        vectors_IC: the vectors of all items.
+        targets_M: columns of the targets, id - 1; a target counts though its student met it.
+        met: what the students met.
+        profiles_ME: text profiles at the same tokens.
+        texts_IE: the items' texts, which are not trained.
+
+    """
+    loss: Tensor = _CatalogueSoftmax.apply(states_MC, vectors_IC, targets_M, met, profiles_ME, texts_IE)
+    return loss
+
+
+class _CatalogueSoftmax(torch.autograd.Function):
+    """Loss and gradients in one pass over chunks of targets."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states_MC: Tensor,
+        vectors_IC: Tensor,
+        targets_M: Tensor,
+        met: MetItems,
+        profiles_ME: Tensor | None,
+        texts_IE: Tensor | None,
+    ) -> Tensor:
+        count, items = len(states_MC), len(vectors_IC)
+        size = max(_FEWEST, (_SCORES if states_MC.device.type == "cpu" else _SCORES_ON_A_DEVICE) // items)
+        total = torch.zeros((), dtype=torch.promote_types(states_MC.dtype, torch.float32), device=states_MC.device)
+        states_grad = torch.empty_like(states_MC)
+        vectors_grad = torch.zeros_like(vectors_IC)
+        profiles_grad = None if profiles_ME is None else torch.empty_like(profiles_ME)
+        for start in range(0, count, size):
+            chunk = slice(start, min(start + size, count))
+            states_mC, targets_m1 = states_MC[chunk], targets_M[chunk, None]
+            scores_mI = states_mC @ vectors_IC.T
+            if profiles_ME is not None and texts_IE is not None:
+                scores_mI = scores_mI + profiles_ME[chunk] @ texts_IE.T
+            scores_mI = scores_mI.to(total.dtype)
+            target_m1 = scores_mI.gather(1, targets_m1)
+            scores_mI[met.pairs(chunk.start, chunk.stop)] = -torch.inf
+            scores_mI.scatter_(1, targets_m1, target_m1)
+            highest_m1 = scores_mI.amax(dim=1, keepdim=True)
+            shares_mI = scores_mI.sub_(highest_m1).exp_()
+            sums_m1 = shares_mI.sum(dim=1, keepdim=True)
+            total += (sums_m1.log() + highest_m1 - target_m1).sum()
+            shares_mI *= 1 / (count * sums_m1)
+            shares_mI.scatter_add_(1, targets_m1, torch.full_like(target_m1, -1 / count))
+            states_grad[chunk] = shares_mI @ vectors_IC
+            vectors_grad += shares_mI.T @ states_mC
+            if profiles_grad is not None and texts_IE is not None:
+                profiles_grad[chunk] = shares_mI @ texts_IE
+        ctx.save_for_backward(states_grad, vectors_grad, profiles_grad)
+        return total / count
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        states_grad, vectors_grad, profiles_grad = ctx.saved_tensors
+        (grad,) = grads
+        profiles = None if profiles_grad is None else profiles_grad * grad
+        return states_grad * grad, vectors_grad * grad, None, None, profiles, None

@@ -1,0 +1,51 @@
+"""The softmax over the whole catalogue against plain torch over materialised scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llm_esr.training import catalogue_softmax as module
+from llm_esr.training.catalogue_softmax import MetItems, catalogue_softmax
+
+
+def plain(states, vectors, targets, histories, student, profiles, texts):  # type: ignore[no-untyped-def]
+    scores = states @ vectors.T
+    if profiles is not None:
+        scores = scores + profiles @ texts.T
+    masked = torch.zeros_like(scores, dtype=torch.bool)
+    for row, owner in enumerate(student):
+        masked[row, [item - 1 for item in histories[owner]]] = True
+        masked[row, targets[row]] = False
+    return F.cross_entropy(scores.masked_fill(masked, -torch.inf), targets)
+
+
+@pytest.mark.parametrize("profile", [False, True])
+@pytest.mark.parametrize("scores_at_once", [1, 1 << 21])
+def test_loss_and_gradients_are_those_of_materialised_scores(
+    profile: bool, scores_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SCORES", scores_at_once)
+    monkeypatch.setattr(module, "_FEWEST", 3)
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    items, count, width, texts_width = 23, 17, 6, 5
+    histories = [rng.integers(1, items + 1, size=rng.integers(0, 9)) for _ in range(4)]
+    student = np.sort(rng.integers(0, 4, size=count))
+    targets = torch.from_numpy(rng.integers(0, items, size=count))
+    states = torch.randn(count, width, dtype=torch.float64, requires_grad=True)
+    vectors = torch.randn(items, width, dtype=torch.float64, requires_grad=True)
+    profiles = torch.randn(count, texts_width, dtype=torch.float64, requires_grad=True) if profile else None
+    texts = torch.randn(items, texts_width, dtype=torch.float64) if profile else None
+    wanted = [states, vectors] + ([profiles] if profiles is not None else [])
+    expected = plain(states, vectors, targets, histories, student, profiles, texts)
+    expected_grads = torch.autograd.grad(expected, wanted)
+    offsets = np.concatenate([[0], np.cumsum([len(h) for h in histories])]).astype(np.int64)
+    flat = np.concatenate(histories).astype(np.int32)
+    met = MetItems.of(flat, offsets, student, torch.device("cpu"))
+    loss = catalogue_softmax(states, vectors, targets, met, profiles, texts)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    for own, theirs in zip(torch.autograd.grad(3 * loss, wanted), expected_grads, strict=True):
+        torch.testing.assert_close(own, 3 * theirs, rtol=1e-11, atol=1e-12)
