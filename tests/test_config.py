@@ -67,7 +67,7 @@ def test_values_are_read_as_yaml() -> None:
         ("model.dropout=1.5", "model.dropout"),
         ("model.width=63", "not a multiple of model.heads"),
         ("model.views=[]", "different views, at least one"),
-        ("train.loss=softmax", "sampled-softmax"),
+        ("train.loss=soft-max", "sampled-softmax"),
         ("distill.similar_users=500", "index.similar_users"),
         ("epochs=3", "section.key=value"),
         ("evaluate.k=[5", "not a YAML value"),
