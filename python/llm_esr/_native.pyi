@@ -213,3 +213,26 @@ def rank_rows(
     targets), the k best ids and their scores, [B, k], and which rows hold a NaN. Items `seen` (histories and their
     offsets) do not compete and are in no list.
     """
+
+def neighbour_table(
+    kind: str,
+    items: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    n_items: int,
+    width: int,
+    threads: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The largest entries of each item's row, largest first: ids [I, width] (0 fills) and values.
+
+    `kind`: `transitions` or `co-occurrence`. Training sequences are the first `lengths` items of each user.
+    """
+
+def add_neighbour_rows(
+    table: tuple[NDArray[np.int32], NDArray[np.float32]],
+    histories: tuple[NDArray[np.int32], NDArray[np.int64]],
+    decay: float,
+    newest: int,
+    threads: int,
+) -> NDArray[np.float32]:
+    """Scores [S, I] of histories (items and their offsets): the rows of their newest items, added up with a decay."""

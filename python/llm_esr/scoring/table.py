@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from llm_esr.scoring.neighbours import CoOccurrence, NearestText, TextNeighbours, Transitions
 from llm_esr.scoring.popularity import Popularity
 from llm_esr.scoring.scorer import Scorer
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 # Each is built from a data set and from what it may know of it: all users' inputs for a part.
 UNTRAINED: Mapping[str, Callable[[Dataset, Part], Scorer]] = {
     "popularity": Popularity,
+    "transitions": Transitions,
+    "co-occurrence": CoOccurrence,
+    "text": TextNeighbours,
+    "text-max": NearestText,
 }
 
 

@@ -21,6 +21,7 @@ pub mod mapped;
 pub mod masking;
 pub mod negative_sampling;
 pub mod negatives;
+pub mod neighbour_tables;
 pub mod options;
 mod packed_range;
 pub mod packing;

@@ -4,6 +4,7 @@ mod arrays;
 mod attention;
 mod conversion;
 mod loader;
+mod neighbour_tables;
 mod options;
 mod ranks;
 mod sequences;
@@ -28,6 +29,7 @@ mod _native {
         super::sequences::register(module)?;
         super::loader::register(module)?;
         super::ranks::register(module)?;
+        super::neighbour_tables::register(module)?;
         super::similar::register(module)?;
         super::tables::register(module)
     }

@@ -1,0 +1,150 @@
+"""Neighbour scorers: nothing is trained, tables are counted from training sequences in seconds.
+
+- transitions: what came one, two, three places after an item (1, .5, .25), over all that came after it plus 5;
+  score log(1e-4 + sum_(j <= 5) .6^j T[j-th newest, x]).
+- co-occurrence (item kNN): the cosine between two items' columns of the matrix of users and items;
+  score sum_(j <= 10) .7^j C[j-th newest, x].
+- text: the cosine between centred text vectors; score sum_(j <= 10) .7^j cos(e_j, e_x).
+- text-max: the largest such cosine over the 10 newest items.
+
+Shapes: S histories, T items of all of them, I items, W entries of a table's row, E width of the texts, J newest items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llm_esr import _native
+from llm_esr.models.text_profile import centred_texts
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+    from llm_esr.data.dataset import Part
+
+TABLE_WIDTH = 200  # entries of a row that are kept
+_COUNTED_SCORES = 1e-4  # under the logarithm of transitions: what never followed
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """How a history's newest items add up."""
+
+    decay: float
+    newest: int
+
+
+class CountedNeighbours:
+    """Scores by a table that is counted from the training sequences.
+
+    Args:
+        data: the data set.
+        part: not read: the tables know the training parts alone.
+    """
+
+    name: str
+    kind: ClassVar[Literal["transitions", "co-occurrence"]]
+    sum: ClassVar[_Sum]
+
+    def __init__(self, data: Dataset, part: Part = "train") -> None:
+        self.table = _native.neighbour_table(
+            self.kind,
+            np.ascontiguousarray(data.items),
+            np.ascontiguousarray(data.offsets),
+            data.training_lengths,
+            data.n_items,
+            min(TABLE_WIDTH, data.n_items),
+            torch.get_num_threads(),
+        )
+
+    def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
+        """See `Scorer.scores`."""
+        histories = (np.ascontiguousarray(items), np.ascontiguousarray(offsets))
+        decay, newest = self.sum.decay, self.sum.newest
+        return torch.from_numpy(
+            _native.add_neighbour_rows(self.table, histories, decay, newest, torch.get_num_threads())
+        )
+
+
+class Transitions(CountedNeighbours):
+    """What users did next."""
+
+    name = "transitions"
+    kind = "transitions"
+    sum = _Sum(decay=0.6, newest=5)
+
+    def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
+        """See `Scorer.scores`."""
+        return super().scores(items, offsets).add_(_COUNTED_SCORES).log_()
+
+
+class CoOccurrence(CountedNeighbours):
+    """What the same users met."""
+
+    name = "co-occurrence"
+    kind = "co-occurrence"
+    sum = _Sum(decay=0.7, newest=10)
+
+
+class TextNeighbours:
+    """Scores by the items' texts alone.
+
+    Args:
+        data: the data set, with item vectors.
+        part: not read.
+
+    Raises:
+        FileNotFoundError: no item vectors.
+    """
+
+    name = "text"
+    sum: ClassVar[_Sum] = _Sum(decay=0.7, newest=10)
+
+    def __init__(self, data: Dataset, part: Part = "train") -> None:
+        if data.item_embeddings is None:
+            raise FileNotFoundError(
+                f"{data.folder} has no item_embeddings.npy, which the scorer {self.name} reads; run `llm-esr embed` "
+                "first"
+            )
+        texts_IE = centred_texts(torch.from_numpy(np.array(data.item_embeddings)))
+        self.texts = F.pad(texts_IE, (0, 0, 1, 0))  # row = id; 0 fills histories and says nothing
+
+    def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
+        """See `Scorer.scores`."""
+        newest_SJ = newest_items(items, offsets, self.sum.newest)
+        weights_J = self.sum.decay ** torch.arange(1, self.sum.newest + 1, dtype=torch.float32)
+        profiles_SE = torch.einsum("sje,j->se", self.texts[newest_SJ], weights_J)
+        return profiles_SE @ self.texts[1:].T
+
+
+class NearestText(TextNeighbours):
+    """Scores by the one item of the history whose text is nearest; -1 for an empty history."""
+
+    name = "text-max"
+
+    def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
+        """See `Scorer.scores`."""
+        newest_SJ = newest_items(items, offsets, self.sum.newest)
+        best_SI = torch.full((len(newest_SJ), len(self.texts) - 1), -1.0)
+        for column_S in newest_SJ.T:
+            known_S = column_S > 0
+            if known_S.any():
+                cosines = self.texts[column_S[known_S]] @ self.texts[1:].T
+                best_SI[known_S] = torch.maximum(best_SI[known_S], cosines)
+        return best_SI
+
+
+def newest_items(items: NDArray[np.int32], offsets: NDArray[np.int64], count: int) -> Tensor:
+    """The newest items of each history, newest first, int64 [S, J]; 0 where there are fewer."""
+    lengths = np.diff(offsets)
+    back = np.arange(count)
+    places_SJ = offsets[1:, None] - 1 - back
+    known_SJ = back < lengths[:, None]
+    padded = np.concatenate([items, np.zeros(1, np.int32)])
+    return torch.from_numpy(np.where(known_SJ, padded[np.where(known_SJ, places_SJ, -1)], 0).astype(np.int64))
