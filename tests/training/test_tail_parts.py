@@ -16,7 +16,7 @@ from llm_esr.training.step import compute_losses
 
 PARTS = ["model.fusion=sum", "model.borrow=5", "model.text_profile=1", "train.loss=softmax", "train.view_loss=0"]
 SMALL = ["model.width=8", "model.max_len=12", "train.batch_size=9", "train.epochs=2", "distill.weight=0",
-         "index.similar_users=10", "runtime.threads=1"]  # fmt: skip
+         "index.similar_users=10"]  # fmt: skip
 
 
 def small(*overrides: str) -> Config:

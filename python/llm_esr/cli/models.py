@@ -20,6 +20,7 @@ Part = Literal["validation", "test"]
 ModelFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or one model's.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Which model of a run; default: its primary one.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Which seed of that model.")]
+NoBlendOption = Annotated[bool, typer.Option("--no-blend", help="The networks alone, without neighbour scorers.")]
 KeepSeenOption = Annotated[bool, typer.Option("--keep-seen", help="Leave items in that a user has met.")]
 
 
@@ -42,6 +43,7 @@ def evaluate(
     ] = None,
     model: ModelOption = None,
     seed: SeedOption = None,
+    no_blend: NoBlendOption = False,
     set_: SetOption = None,
 ) -> None:
     """Evaluate a model, or all models of a run, beside popularity; the figures go into metrics.json.
@@ -67,7 +69,13 @@ def evaluate(
     from llm_esr.pipeline.reports import evaluate_folder  # noqa: PLC0415 (brings torch)
 
     report = evaluate_folder(
-        folder, part=cast(Part, part), name=model, seed=seed, changes=changes, overrides=set_ or []
+        folder,
+        part=cast(Part, part),
+        name=model,
+        seed=seed,
+        changes=changes,
+        overrides=set_ or [],
+        blend=not no_blend,
     )
     report.table()
 
@@ -91,6 +99,7 @@ def recommend(
     ] = False,
     model: ModelOption = None,
     seed: SeedOption = None,
+    no_blend: NoBlendOption = False,
 ) -> None:
     """Recommend items to known users, or to somebody new by what they met."""
     asked = [bool(user), bool(history), users is not None]
@@ -102,7 +111,7 @@ def recommend(
         raise ValueError("--users needs --out FILE.parquet to write to")
     from llm_esr.serving import Recommender, read_user_ids  # noqa: PLC0415 (brings torch)
 
-    recommender = Recommender.load(_model_folder(folder, model, seed))
+    recommender = Recommender.load(_model_folder(folder, model, seed), blend=not no_blend)
     options: dict[str, Any] = {
         "include": names(include),
         "exclude": names(exclude),

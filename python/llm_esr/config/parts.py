@@ -80,6 +80,10 @@ INTERACTIONS: Mapping[str, InteractionFacts] = {
 
 NO_INTERACTION = "none"
 
+# Neighbour scorers that a network can be blended with, in the order in which their weights are looked for;
+# `llm_esr.scoring.blend` builds them.
+BLENDABLE = ("text-max", "text", "transitions", "co-occurrence", "log-popularity")
+
 
 def known_in(table: Mapping[str, Any], *others: str) -> Callable[[str], str]:
     """A check of a setting: a name of the table, or one of `others`."""

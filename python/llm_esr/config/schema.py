@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from pydantic import model_validator
 
+from llm_esr.config.sections.blend import BlendConfig
 from llm_esr.config.sections.data import DataConfig, EmbedConfig, IndexConfig
 from llm_esr.config.sections.evaluate import EvaluateConfig
 from llm_esr.config.sections.model import ModelConfig
@@ -39,6 +40,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    blend: BlendConfig = BlendConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
@@ -115,6 +117,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "embed": ("embed",),
     "index": ("index",),
     "train": ("model", "negatives", "smoothing", "augmentation", "distill", "train"),
+    "blend": ("blend",),
     "evaluate": ("evaluate",),
 }
 

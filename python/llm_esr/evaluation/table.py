@@ -222,6 +222,7 @@ class _Part:
         notes = []
         for group, setting, words in (
             ("all", "strict_ties", "only higher scores count against a target, ties do not"),
+            ("all", "tuned_on", "the weights of the blend were chosen on these very users"),
             ("tail_item", "skips_first", "tail and head item: the first user counts, but never as a hit"),
         ):
             having = [
@@ -231,7 +232,16 @@ class _Part:
             ]
             if having:
                 notes.append(words if having == self.models else f"{words} ({', '.join(having)})")
-        return notes
+        return notes + [note for model in self.models if (note := self._blend_note(model))]
+
+    def _blend_note(self, model: str) -> str:
+        """What a blend adds to its network's log-probabilities, over the seeds that there are."""
+        parts = []
+        for name, group, metric, _ in self._found:
+            if name == model and group == "all" and metric.startswith("weight "):
+                values = sorted({f"{row['value']:g}" for row in self._found[(name, group, metric, None)]})
+                parts.append(f"{' or '.join(values)} {metric.removeprefix('weight ')}")
+        return f"{model}: the network's log-probabilities + " + " + ".join(parts) if parts else ""
 
     def _span(self, group: str, metric: str) -> str:
         values = {

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llm_esr.config import load_config
-from llm_esr.evaluation import Report, evaluate, evaluate_popularity, merge_rows, read_rows, render
+from llm_esr.evaluation import Report, evaluate_popularity, merge_rows, read_rows, render
 from llm_esr.files import atomic_file
 from llm_esr.pipeline.grid import as_overrides
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.serving import Recommender
+from llm_esr.serving.judging import judge
 
 
 def write_tables(folder: RunFolder) -> list[dict[str, Any]]:
@@ -30,6 +31,7 @@ def evaluate_folder(
     seed: int | None = None,
     changes: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
+    blend: bool = True,
 ) -> Report:
     """Evaluate a model folder, or the models of a run, beside popularity; a run keeps the figures.
 
@@ -40,6 +42,7 @@ def evaluate_folder(
         seed: only models of this seed.
         changes: settings of the section `evaluate` in place of those of the training.
         overrides: `evaluate.key=value` strings, on top.
+        blend: judge blends, too; False: networks alone.
 
     Raises:
         FileNotFoundError: neither a run nor a model, or none that is finished.
@@ -56,14 +59,14 @@ def evaluate_folder(
     rows: list[dict[str, Any]] = []
     judged: set[tuple[str, str]] = set()
     for folder in folders:
-        model = Recommender.load(folder)
+        model = Recommender.load(folder, blend=blend)
         config = load_config(folder / "config.yaml", changed).evaluate
         data = model.data
         setting = (data.fingerprint, config.model_dump_json())
         if setting not in judged:
             judged.add(setting)
             rows += evaluate_popularity(data, config, part=part).rows
-        rows += evaluate(model, data, part=part, config=config, seed=model.seed).rows
+        rows += judge(model, data, config, part=part).rows
     if run is not None:
         merge_rows(run.metrics, rows)
         # Other thresholds may stand in the file now; the next `run` looks again.

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from llm_esr.config import Config, Section
 from llm_esr.data import Dataset, prepare, prepare_key
 from llm_esr.data.row_summary import row_summary
-from llm_esr.evaluation import drop_rows, evaluate, evaluate_popularity, merge_rows
+from llm_esr.evaluation import drop_rows, evaluate_popularity, merge_rows
 from llm_esr.files import key_of, read_json
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.retrieval import index, index_fresh, neighbours_match
 from llm_esr.semantics import embed, embed_fresh
+from llm_esr.serving.judging import judge, name_alone
 from llm_esr.training import train
 
 if TYPE_CHECKING:
@@ -132,12 +133,15 @@ class Stages:
         )
         record = self.folder.finished()[cell]
         if before is not None and before["key"] == record["key"]:
-            self.say(f"train      {cell} fresh")
+            self.say(f"train      {cell} fresh{_blend_in_words(model)}")
             return model
-        drop_rows(self.folder.metrics, cell.name, cell.seed)
+        for name in (cell.name, name_alone(cell.name)):
+            drop_rows(self.folder.metrics, name, cell.seed)
         done = self.folder.read()["evaluated"]
         self.folder.update(evaluated={name: key for name, key in done.items() if name != str(cell)})
-        self.say(f"train      {cell} {record['epochs']} epochs ({time.monotonic() - began:.0f} s)")
+        self.say(
+            f"train      {cell} {record['epochs']} epochs{_blend_in_words(model)} ({time.monotonic() - began:.0f} s)"
+        )
         return model
 
     def evaluate(self, data: Dataset, cell: ModelId, model: Recommender, config: Config) -> None:
@@ -150,10 +154,12 @@ class Stages:
             lambda: evaluate_popularity(data, settings),
         )
         trained = read_json(self.folder.model(cell) / "model.json")["key"]
+        if not model.blend:
+            drop_rows(self.folder.metrics, name_alone(cell.name), cell.seed)
         self._evaluate_once(
             str(cell),
-            key_of(protocol | {"model": trained}),
-            lambda: evaluate(model, data, config=settings, seed=cell.seed),
+            key_of(protocol | {"model": trained} | ({"blend": model.blend} if model.blend else {})),
+            lambda: judge(model, data, settings),
         )
 
     def _evaluate_once(self, name: str, key: str, figures: Callable[[], Report]) -> None:
@@ -183,3 +189,9 @@ class Stages:
             f"{self.folder.path} holds trained models ({', '.join(map(str, models))}) made from other data: {why}. "
             "Give --overwrite to make the data anew and train again, or another --out to keep both"
         )
+
+
+def _blend_in_words(model: Recommender) -> str:
+    if not model.blend:
+        return ""
+    return ", blended with " + ", ".join(f"{weight:g} {scorer}" for scorer, weight in model.blend.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -13,11 +14,14 @@ from torch import Tensor
 
 from llm_esr.config import Config, EvaluateConfig, load_config
 from llm_esr.config.parts import VIEWS
-from llm_esr.evaluation import Report, evaluate, evaluate_popularity
+from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
 from llm_esr.files import read_json
 from llm_esr.loading.staging import best_device
-from llm_esr.scoring import NetworkScorer, Popularity, SequenceModel
+from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel
+from llm_esr.scoring.blend import Blend
+from llm_esr.serving.blends import read_blend
+from llm_esr.serving.judging import judge
 from llm_esr.serving.recommend import (
     empty_frame,
     gather_frames,
@@ -43,6 +47,7 @@ class Recommender:
         seed: its training seed.
         config: the whole configuration it was trained with.
         folder: `models/<name>/<seed>`; None for a model that is in memory only.
+        blend: the weight of each neighbour scorer that is added to the network's scores; None: the network alone.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Recommender:
         seed: int,
         config: Config,
         folder: str | Path | None = None,
+        blend: Mapping[str, float] | None = None,
     ) -> None:
         self.model = model
         self.data = data
@@ -60,19 +66,29 @@ class Recommender:
         self.seed = seed
         self.config = config
         self.folder = None if folder is None else Path(folder)
-        self._scorer = NetworkScorer(model, name, fallback=Popularity(data))
+        self.blend = {scorer: weight for scorer, weight in (blend or {}).items() if weight} or None
+        self._network = NetworkScorer(model, name, fallback=Popularity(data))
+        self._blended: Blend | None = None
 
     def __repr__(self) -> str:
         return f"Recommender({self.name}, seed {self.seed}, {self.data.n_users:,} users, {self.data.n_items:,} items)"
 
     @classmethod
-    def load(cls, path: str | Path, *, data: Dataset | str | Path | None = None, device: str = "auto") -> Recommender:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        data: Dataset | str | Path | None = None,
+        device: str = "auto",
+        blend: bool = True,
+    ) -> Recommender:
         """Open a trained model.
 
         Args:
             path: a run's folder (its primary model is taken) or a model's, `models/<name>/<seed>`.
             data: the data set or its folder, where it is no longer where the model's record says.
             device: `auto` takes a GPU where there is one.
+            blend: add the neighbour scorers that the model was blended with, if any; False: the network alone.
 
         Raises:
             FileNotFoundError: no model there, or its data are gone.
@@ -89,18 +105,36 @@ class Recommender:
         if device == "auto":
             device = best_device()
         model = cast(SequenceModel, load_model(folder, opened.folder, device))
-        return cls(model, opened, record["name"], record["seed"], load_config(folder / "config.yaml"), folder)
+        config, weights = load_config(folder / "config.yaml"), read_blend(folder) if blend else None
+        return cls(model, opened, record["name"], record["seed"], config, folder, weights)
+
+    def without_blend(self) -> Recommender:
+        """The network alone, in a recommender of its own."""
+        return Recommender(self.model, self.data, self.name, self.seed, self.config, self.folder)
+
+    @property
+    def network(self) -> NetworkScorer:
+        """The scorer of the network alone."""
+        return self._network
+
+    def _scorer(self) -> Scorer:
+        """What gives the scores; the tables of a blend are counted at the first call."""
+        if self.blend is None:
+            return self._network
+        if self._blended is None:
+            self._blended = Blend(self._network, self.data, self.blend, self.name)
+        return self._blended
 
     def refresh(self) -> None:
         """Compute the item matrix anew at the next call; needed after the model's weights were changed."""
-        self._scorer.refresh()
+        self._network.refresh()
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """Scores [S, I] of every item for histories of item numbers; an empty history is scored by popularity.
 
         See `llm_esr.evaluation.Scorer.scores`.
         """
-        return self._scorer.scores(items, offsets)
+        return self._scorer().scores(items, offsets)
 
     def evaluate(
         self,
@@ -122,7 +156,7 @@ class Recommender:
         users: Any = None,
         popularity: bool = True,
     ) -> Report:
-        """Judge the model on what was held out, beside the popularity baseline.
+        """Judge the model on what was held out, beside the popularity baseline; a blend also beside its network alone.
 
         Args:
             data: other users of the same catalogue; default: the data of the training.
@@ -175,7 +209,7 @@ class Recommender:
         if popularity:
             # The baseline of the data that are ranked, so that it equals that of every other model in the table.
             report += evaluate_popularity(data, config, part=part, users=chosen)
-        return report + evaluate(self, data, part=part, config=config, seed=self.seed, users=chosen)
+        return report + judge(self, data, config, part=part, users=chosen)
 
     def recommend(
         self,

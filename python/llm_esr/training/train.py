@@ -70,6 +70,7 @@ def train(
     """
     from llm_esr.data import Dataset  # noqa: PLC0415
     from llm_esr.serving import Recommender  # noqa: PLC0415
+    from llm_esr.serving.blends import make_blend  # noqa: PLC0415
 
     data = data if isinstance(data, Dataset) else Dataset.open(data)
     name = name or ("llm-esr" if config is None or isinstance(config, Config) else model_name(config))
@@ -81,7 +82,9 @@ def train(
     if not is_fresh(folder, made_from, overwrite):
         _train(data, config, name, folder, made_from, _callbacks(config, folder, callbacks, progress), resume)
     model = load_model(folder, data.folder, _device(config))
-    return Recommender(model, data, name=name, seed=config.train.seed, config=config, folder=folder)
+    recommender = Recommender(model, data, name=name, seed=config.train.seed, config=config, folder=folder)
+    blend = make_blend(folder, data, config.blend.scorers, recommender.network)
+    return Recommender(model, data, name, config.train.seed, config, folder, blend)
 
 
 def default_folder(data: Dataset, name: str, seed: int) -> Path:

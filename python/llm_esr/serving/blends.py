@@ -1,0 +1,67 @@
+"""The blend of a trained model: looked for once, stored beside its weights as `blend.json`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_esr.evaluation.blending import tune_blend
+from llm_esr.files import FORMAT, key_of, read_json, write_json
+from llm_esr.scoring import Scorer
+from llm_esr.scoring.blend import BLENDED, blendable
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+
+_FILE = "blend.json"
+
+
+def read_blend(folder: Path) -> dict[str, float] | None:
+    """The weight of each neighbour scorer in a model's blend; None where it has none.
+
+    Raises:
+        ValueError: a damaged file, another format, or scorers that this version does not know.
+
+    """
+    path = folder / _FILE
+    if not path.exists():
+        return None
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"{path} is no blend of format {FORMAT}; `llm-esr train` or `run` makes it again")
+    weights = record.get("weights")
+    if not isinstance(weights, dict) or not all(
+        name in BLENDED and isinstance(weight, int | float) and math.isfinite(weight)
+        for name, weight in weights.items()
+    ):
+        raise ValueError(
+            f"{path}: expected a number for each of {', '.join(BLENDED)}, got {weights!r}; delete it, and `llm-esr "
+            "train` or `run` makes it again"
+        )
+    return {name: float(weight) for name, weight in weights.items()}
+
+
+def make_blend(folder: Path, data: Dataset, scorers: Sequence[str], network: Scorer) -> dict[str, float] | None:
+    """The weights of a trained model's blend, looked for on validation where that was not done before.
+
+    Args:
+        folder: the model's, with its `model.json`.
+        data: the data set of the training.
+        scorers: `blend.scorers`; none: the model is the network alone, and an earlier blend is taken away.
+        network: the model's scorer.
+
+    """
+    path = folder / _FILE
+    wanted = blendable(data, scorers)
+    key = key_of({"format": FORMAT, "model": read_json(folder / "model.json")["key"], "scorers": wanted})
+    if path.exists() and read_json(path).get("key") == key:
+        return read_blend(folder)
+    tuned = tune_blend(network, data, wanted) if wanted else None
+    if tuned is None:
+        path.unlink(missing_ok=True)
+        return None
+    validation = {"users": tuned.users, "network": tuned.alone, "blend": tuned.blended}
+    write_json(path, {"format": FORMAT, "key": key, "weights": tuned.weights, "validation_ndcg_10": validation})
+    return tuned.weights
