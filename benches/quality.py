@@ -72,8 +72,8 @@ EXPERIMENTS = (
         lines=(
             "run {data}/interactions.parquet --items {data}/items.parquet --order-column order "
             "--item-embeddings {data}/item_embeddings.npy --user-embeddings {data}/user_embeddings.npy "
-            "--models sasrec,llm-esr,benches/quality/llm-esr-stored-teachers.yaml,"
-            "benches/quality/llm-esr-no-distillation.yaml,benches/quality/corrected-20-epochs.yaml,"
+            "--models sasrec,llm-esr,benches/quality/dual-view-stored-teachers.yaml,"
+            "benches/quality/dual-view-no-distillation.yaml,benches/quality/corrected-20-epochs.yaml,"
             "benches/quality/sasrec-lazy-table.yaml,benches/quality/sasrec-augmented.yaml --out {out}",
             "evaluate {out} --targets known",
         ),

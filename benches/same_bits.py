@@ -59,7 +59,7 @@ class DifferenceError(Exception):
 # What no preset does: stored teachers, lazy updates, augmentation, the items' regularisation.
 FILES = [
     str(ROOT / "benches" / "quality" / f"{name}.yaml")
-    for name in ("llm-esr-stored-teachers", "sasrec-lazy-table", "sasrec-augmented", "ablations/item-regularisation")
+    for name in ("dual-view-stored-teachers", "sasrec-lazy-table", "sasrec-augmented", "ablations/item-regularisation")
 ]
 
 

@@ -27,7 +27,7 @@ def test_the_baseline_differs_from_the_default_only_where_llm_esr_begins() -> No
     assert baseline.distill.weight == 0
     assert baseline.smoothing.probability == 0
     assert not baseline.needs_vectors
-    for field in ("width", "max_len", "blocks", "heads", "block", "feed_forward", "dropout"):
+    for field in ("width", "max_len", "blocks", "heads", "block", "feed_forward"):
         assert getattr(ours.model, field) == getattr(baseline.model, field)
     for field in ("loss", "averaging", "batch_size", "learning_rate", "patience", "epochs"):
         assert getattr(ours.train, field) == getattr(baseline.train, field)
@@ -49,6 +49,11 @@ def test_layers_win_in_order_and_single_values_last(tmp_path: Path) -> None:
     assert model_name(file) == "mine"
 
 
+def test_no_more_teachers_than_similar_users_are_indexed() -> None:
+    with pytest.raises(ValueError, match=r"index\.similar_users"):
+        load_config("dual-view", ["distill.similar_users=500"])
+
+
 def test_values_are_read_as_yaml() -> None:
     config = load_config(None, ["evaluate.k=[1, 3]", "train.learning_rate=1e-4", "train.clip_norm=null"])
     assert config.evaluate.k == [1, 3]
@@ -68,7 +73,6 @@ def test_values_are_read_as_yaml() -> None:
         ("model.width=63", "not a multiple of model.heads"),
         ("model.views=[]", "different views, at least one"),
         ("train.loss=soft-max", "sampled-softmax"),
-        ("distill.similar_users=500", "index.similar_users"),
         ("epochs=3", "section.key=value"),
         ("evaluate.k=[5", "not a YAML value"),
         ("data.epochs=3", "did you mean 'train.epochs'"),

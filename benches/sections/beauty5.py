@@ -16,7 +16,7 @@ from sections.processes import run_script
 SECTION = "beauty5"
 TITLE = "An epoch on real data"
 SOURCE = Path(os.environ.get("LLM_ESR_BENCH_BEAUTY5") or ROOT.parent / "shared" / "data" / "beauty5")
-STORED = ROOT / "benches" / "quality" / "llm-esr-stored-teachers.yaml"
+STORED = ROOT / "benches" / "quality" / "dual-view-stored-teachers.yaml"
 PRESETS = ("llm-esr", "corrected", "paper-sasrec")
 THREADS = 2
 

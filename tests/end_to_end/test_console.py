@@ -112,7 +112,8 @@ def test_one_command_ends_with_one_table(shop: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     assert record["primary"] == {"name": "llm-esr", "seed": 42}
     rows = json.loads((run / "metrics.json").read_text())["rows"]
-    assert {(row["model"], row["seed"]) for row in rows} == {("popularity", None), ("sasrec", 42), ("llm-esr", 42)}
+    judged = {(row["model"], row["seed"]) for row in rows}
+    assert judged == {("popularity", None), ("sasrec", 42), ("llm-esr", 42), ("llm-esr, no blend", 42)}
     assert "| llm-esr |" in (run / "tables.md").read_text()
     vectors = json.loads((run / "data" / "item_embeddings.json").read_text())
     assert vectors["shape"][1] == 384

@@ -198,11 +198,14 @@ def test_the_presets_differ_where_their_comments_say() -> None:
         dumped = config.model_dump()
         return {f"{s}.{k}": v for s, part in dumped.items() for k, v in part.items()}
 
-    default, sasrec, corrected = (flat(load_config(name)) for name in ("default", "sasrec", "corrected"))
+    default, sasrec, dual_view, corrected = (
+        flat(load_config(name)) for name in ("default", "sasrec", "dual-view", "corrected")
+    )
     assert {k for k in default if default[k] != sasrec[k]} == {
-        "model.views", "smoothing.probability", "distill.weight", "train.view_loss",
+        "model.views", "model.fusion", "model.borrow", "model.text_profile", "model.dropout",
+        "blend.scorers",
     }  # fmt: skip
-    assert {k for k in default if default[k] != corrected[k]} == {
+    assert {k for k in default if dual_view[k] != corrected[k]} == {
         "model.interaction", "model.block", "model.max_len", "model.heads", "model.feed_forward",
         "model.collaborative_init", "negatives.kind", "negatives.count",
         "smoothing.probability", "train.loss", "train.view_loss", "train.batch_size", "train.clip_norm",

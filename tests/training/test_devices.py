@@ -17,14 +17,17 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 import llm_esr
 from llm_esr.attention import choice, row_layout, rows, tokens
 from llm_esr.config import load_config
-from llm_esr.models import ModelData, SequentialEncoder
+from llm_esr.models import ModelData, SequentialEncoder, text_profile
 from llm_esr.models.backbones import gru4rec
-from llm_esr.training import forward, losses, unique_items
+from llm_esr.models.views.borrowing import BorrowedRows
+from llm_esr.training import catalogue_softmax, forward, losses, unique_items
 from llm_esr.training.build import build_loader
 from llm_esr.training.terms import item_regularisation
 
-PRESETS = ["default", "sasrec", "bert4rec", "gru4rec", "corrected", "paper-sasrec", "paper-bert4rec", "paper-gru4rec"]
-USERS_OF_TO_DEVICE = (gru4rec, row_layout, rows, tokens, losses, forward, unique_items, item_regularisation)
+PRESETS = ["default", "dual-view", "sasrec", "bert4rec", "gru4rec", "corrected",
+           "paper-sasrec", "paper-bert4rec", "paper-gru4rec"]  # fmt: skip
+USERS_OF_TO_DEVICE = (catalogue_softmax, text_profile, gru4rec, row_layout, rows, tokens, losses, forward,
+                      unique_items, item_regularisation)  # fmt: skip
 
 
 @pytest.fixture
@@ -60,9 +63,10 @@ def test_a_step_mixes_no_devices_and_asks_the_gpu_for_no_number(
     with fake, torch.device("cuda"):
         width = config.model.width
         tables = torch.randn(data.n_items, 24), torch.randn(data.n_items, width)
-        model = SequentialEncoder(config.model, ModelData(data.n_items, *tables))
+        borrowed = BorrowedRows.empty(data.n_items + 2, 11)
+        model = SequentialEncoder(config.model, ModelData(data.n_items, *tables, borrowed))
         model.train()
-        total = step_losses(model, batch, config)["total"]
+        total = step_losses(model, batch, config, data)["total"]
     assert total.device.type == "cuda" and total.shape == ()
 
 

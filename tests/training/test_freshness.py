@@ -9,7 +9,7 @@ from llm_esr.config import Config, load_config
 from llm_esr.training.freshness import made_from_of
 
 CHANGED = {"runtime": ["device=cpu", "threads=3", "loader_threads=2", "keep_memory=false", "tensorboard=true"],
-           "checkpoint": ["every_steps=7"], "evaluate": ["k=[1]"]}  # fmt: skip
+           "checkpoint": ["every_steps=7"], "blend": ["scorers=[transitions]"], "evaluate": ["k=[1]"]}  # fmt: skip
 
 
 def test_where_and_how_fast_a_training_runs_makes_no_other_model(tiny_folder: Path) -> None:
@@ -26,5 +26,5 @@ def test_every_setting_of_a_training_is_part_of_the_model(tiny_folder: Path) -> 
     made = made_from_of(data, config)
     for section in ("model", "negatives", "smoothing", "augmentation", "distill", "train"):
         assert made[section] == getattr(config, section).model_dump(mode="json"), section
-    others = {"data", "embed", "index", "checkpoint", "runtime", "evaluate"}
+    others = {"data", "embed", "index", "checkpoint", "runtime", "blend", "evaluate"}
     assert set(Config.model_fields) == others | (set(Config.model_fields) & set(made) - {"data"})

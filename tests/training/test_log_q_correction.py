@@ -109,6 +109,7 @@ def test_the_correction_goes_into_every_view_and_takes_nothing_from_the_target()
 @pytest.mark.parametrize("kind", ["shared", "own", "in-batch"])
 def test_a_model_trains_with_corrected_negatives(tiny_folder: Path, tmp_path: Path, kind: str) -> None:
     settings = [f"negatives.kind={kind}", "negatives.count=8", "negatives.distribution=popularity"]
+    settings.append("train.loss=sampled-softmax")
     small = ["model.width=8", "model.max_len=10", "train.epochs=1", "index.similar_users=3", "distill.similar_users=3"]
     config = load_config("sasrec", [*settings, *small, "negatives.log_q_correction=true"])
     model = train(tiny_folder, config=config, out=tmp_path, progress=False).model

@@ -194,7 +194,7 @@ def test_state_put_back_goes_on_to_the_same_bits() -> None:
 
 
 def small(*more: str) -> Config:
-    return load_config("default", [*SMALL, *more])
+    return load_config("dual-view", [*SMALL, *more])
 
 
 def trainer_of(data: llm_esr.Dataset, config: Config, folder: Path) -> Trainer:

@@ -22,7 +22,7 @@ SMALL = ["model.width=8", "model.max_len=12", "train.batch_size=9", "negatives.c
 
 
 def small(*overrides: str) -> Config:
-    return load_config("llm-esr", [*SMALL, *overrides])
+    return load_config("dual-view", [*SMALL, *overrides])
 
 
 def trainer_of(data: llm_esr.Dataset, config: Config, folder: Path, terms: list[Term] | None = None) -> Trainer:

@@ -11,6 +11,7 @@ Shapes: T tokens, n items, I all items, E width of the text vectors, at most 384
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,9 +64,9 @@ class TextProfile(nn.Module):
     @torch.no_grad()
     def _decayed_sums(self, tokens: Tokens) -> Tensor:
         """In log2(longest) passes over the flat tokens: after pass k each sum reaches back 2^k items."""
-        sums_TE = self.texts.index_select(0, to_device(tokens.items.astype("int64"), tokens.device)) * self.decay
+        sums_TE = self.texts.index_select(0, to_device(tokens.items.astype(np.int64), tokens.device)) * self.decay
         starts = tokens.offsets[:-1].repeat(tokens.lengths)
-        place_T = to_device(torch.arange(len(tokens)).numpy() - starts, tokens.device)
+        place_T = to_device(np.arange(len(tokens)) - starts, tokens.device)
         longest = int(tokens.lengths.max(initial=0))
         reach = 1
         while reach < longest:

@@ -133,15 +133,16 @@ class Stages:
         )
         record = self.folder.finished()[cell]
         if before is not None and before["key"] == record["key"]:
-            self.say(f"train      {cell} fresh{_blend_in_words(model)}")
+            self.say(f"train      {cell} fresh")
             return model
         for name in (cell.name, name_alone(cell.name)):
             drop_rows(self.folder.metrics, name, cell.seed)
         done = self.folder.read()["evaluated"]
         self.folder.update(evaluated={name: key for name, key in done.items() if name != str(cell)})
-        self.say(
-            f"train      {cell} {record['epochs']} epochs{_blend_in_words(model)} ({time.monotonic() - began:.0f} s)"
-        )
+        self.say(f"train      {cell} {record['epochs']} epochs ({time.monotonic() - began:.0f} s)")
+        if model.blend:
+            weights = ", ".join(f"{weight:g} {scorer}" for scorer, weight in model.blend.items())
+            self.say(f"blend      {cell} with {weights}")
         return model
 
     def evaluate(self, data: Dataset, cell: ModelId, model: Recommender, config: Config) -> None:
@@ -189,9 +190,3 @@ class Stages:
             f"{self.folder.path} holds trained models ({', '.join(map(str, models))}) made from other data: {why}. "
             "Give --overwrite to make the data anew and train again, or another --out to keep both"
         )
-
-
-def _blend_in_words(model: Recommender) -> str:
-    if not model.blend:
-        return ""
-    return ", blended with " + ", ".join(f"{weight:g} {scorer}" for scorer, weight in model.blend.items())

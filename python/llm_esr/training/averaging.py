@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from llm_esr.training.checkpoint import module_tensors, with_prefix
+from llm_esr.training.checkpoint import with_prefix
 from llm_esr.training.optimizer import touched_rows
 
 
@@ -66,15 +66,19 @@ class AveragedModel:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps beside `updates`: as it is, since bringing rows up to date would round anew."""
-        tensors = module_tensors("averaged", self._model)
+        # Buffers are the original's own, which the checkpoint has already.
+        tensors = {f"averaged/{name}": mean.detach() for name, mean in self._model.named_parameters()}
         if self._lazy is not None:
             tensors["averaging/seen"] = self._lazy.seen_R
             tensors["averaging/log_kept"] = torch.tensor(self._lazy.log_kept, dtype=torch.float64)
         return tensors
 
+    @torch.no_grad()
     def load(self, tensors: dict[str, Tensor], updates: int) -> None:
         """Put back what `tensors` took."""
-        self._model.load_state_dict(with_prefix("averaged", tensors))
+        means = with_prefix("averaged", tensors)
+        for name, mean in self._model.named_parameters():
+            mean.copy_(means[name])
         self.updates = updates
         if self._lazy is not None:
             self._lazy.seen_R.copy_(tensors["averaging/seen"])
