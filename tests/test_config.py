@@ -54,6 +54,12 @@ def test_no_more_teachers_than_similar_users_are_indexed() -> None:
         load_config("dual-view", ["distill.similar_users=500"])
 
 
+@pytest.mark.parametrize("name", ["a - b.yaml", "a, no blend.yaml"])
+def test_a_model_is_not_named_like_another_row_of_a_table(name: str) -> None:
+    with pytest.raises(ValueError, match="rename the file"):
+        model_name(name)
+
+
 def test_values_are_read_as_yaml() -> None:
     config = load_config(None, ["evaluate.k=[1, 3]", "train.learning_rate=1e-4", "train.clip_norm=null"])
     assert config.evaluate.k == [1, 3]

@@ -113,7 +113,8 @@ def test_one_command_ends_with_one_table(shop: Path) -> None:
     assert record["primary"] == {"name": "llm-esr", "seed": 42}
     rows = json.loads((run / "metrics.json").read_text())["rows"]
     judged = {(row["model"], row["seed"]) for row in rows}
-    assert judged == {("popularity", None), ("sasrec", 42), ("llm-esr", 42), ("llm-esr, no blend", 42)}
+    models = ("sasrec", "llm-esr", "llm-esr, no blend", "llm-esr - sasrec", "llm-esr, no blend - sasrec")
+    assert judged == {("popularity", None), *((model, 42) for model in models)}
     assert "| llm-esr |" in (run / "tables.md").read_text()
     vectors = json.loads((run / "data" / "item_embeddings.json").read_text())
     assert vectors["shape"][1] == 384

@@ -44,9 +44,22 @@ def load_config(source: str | Path | None = None, overrides: Sequence[str] | Non
 
 
 def model_name(source: str | Path) -> str:
-    """The name under which a model made from `source` is stored: a preset's name or the YAML's stem."""
+    """The name under which a model made from `source` is stored: a preset's name or the YAML's stem.
+
+    Raises:
+        ValueError: a file whose name reads like a row of a table that is no model.
+
+    """
     text = str(source)
-    return Path(text).stem if _is_file(text) else ALIASES.get(text, text)
+    if not _is_file(text):
+        return ALIASES.get(text, text)
+    name = Path(text).stem
+    if " - " in name or ", " in name:
+        raise ValueError(
+            f"{text}: a model's name holds neither ' - ' nor ', ', which tables keep for differences of models and for "
+            "networks without their blend; rename the file"
+        )
+    return name
 
 
 def _is_file(text: str) -> bool:

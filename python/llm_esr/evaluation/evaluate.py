@@ -5,7 +5,7 @@ scorer, histories --ranking--> above, tied --metrics--> a value a user --groups,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from llm_esr.config import EvaluateConfig
 from llm_esr.evaluation.group_metrics import group_rows
 from llm_esr.evaluation.groups import GroupCounts, Thresholds, check_ranges, make_groups, thresholds
 from llm_esr.evaluation.metrics import expected_metrics
+from llm_esr.evaluation.paired import RankedUsers
 from llm_esr.evaluation.ranking import HeldOut, Ranks, rank_targets
 from llm_esr.evaluation.report import Report, Row
 from llm_esr.loading import sample_candidates
@@ -78,7 +79,7 @@ def evaluate(
     )
     counts = GroupCounts.of(data, part, config.group_rule)
     limits = thresholds(counts, config)
-    common = {
+    common: dict[str, Any] = {
         "model": model_name or scorer.name,
         "seed": seed,
         "split": part,
@@ -95,7 +96,10 @@ def evaluate(
         resamples=config.resamples,
     )
     rows += _coverage(ranks, ks) + _notes(ranks, limits, n_not_ranked, config)
-    return Report([common | row for row in rows])
+    ranked_users = RankedUsers(
+        common["model"], seed, part, protocol, ranks.users, ranks.above.astype(np.int64), ranks.tied.astype(np.int64)
+    )
+    return Report([common | row for row in rows], [ranked_users])
 
 
 def evaluate_popularity(

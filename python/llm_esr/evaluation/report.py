@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from llm_esr.evaluation.paired import RankedUsers
 from llm_esr.evaluation.table import print_tables, render
 from llm_esr.files import FORMAT, read_json, write_json
 
@@ -25,13 +26,15 @@ class Report:
             metrics are no measures; their `k` is None: `below` of `tail_item` and `tail_user` is the threshold,
             `not_ranked` of `all` the number of users with a target but no input, `strict_ties` of `all` and
             `skips_first` of `tail_item` are 1 where `evaluate.ties` is strict and `evaluate.tail_item_skips_first` on.
+        ranked: where each user's target stands, an entry for each evaluation: what paired differences are made from.
     """
 
-    def __init__(self, rows: list[Row]) -> None:
+    def __init__(self, rows: list[Row], ranked: Sequence[RankedUsers] = ()) -> None:
         self.rows = rows
+        self.ranked = list(ranked)
 
     def __add__(self, other: Report) -> Report:
-        return Report(merged(self.rows, other.rows))
+        return Report(merged(self.rows, other.rows), [*self.ranked, *other.ranked])
 
     def __repr__(self) -> str:
         models = ", ".join(dict.fromkeys(row["model"] for row in self.rows))

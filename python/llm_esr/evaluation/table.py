@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llm_esr.evaluation.paired import is_difference
+
 Row = dict[str, Any]
 
 MAIN_GROUPS = ("all", "tail_item", "head_item", "tail_user", "head_user")
@@ -179,7 +181,8 @@ class _Part:
             seeds = len({row["seed"] for row in self._found.get((model, "all", metrics[0], k), [])})
             name = f"{model} ({seeds} seeds)" if seeds > 1 else model
             for metric in metrics:
-                cells = [_cell(self._found.get((model, group, metric, k), [])) for group in groups]
+                signed = is_difference(model)
+                cells = [_cell(self._found.get((model, group, metric, k), []), signed=signed) for group in groups]
                 lines.append([name, f"{_metric_title(metric)}@{k}", *cells])
         heads = [_group_title(group) for group in groups]
         return _Sheet(title, ["model", "metric", *heads], lines)
@@ -194,6 +197,8 @@ class _Part:
         several = any(len(rows) > 1 for rows in self._found.values())
         single = any(row["low"] is not None for rows in self._found.values() if len(rows) == 1 for row in rows)
         kinds = ["95 % bootstrap interval over users"] if single else []
+        if any(is_difference(model) for model in self.models):
+            kinds.append("A - B: the difference user by user, its interval paired")
         kinds += ["± standard deviation over seeds"] if several else []
         if kinds:
             notes.append("; ".join(kinds))
@@ -250,7 +255,7 @@ class _Part:
         return " or ".join(f"{value:,}" for value in sorted(values))
 
 
-def _cell(rows: list[Row], span: bool = True) -> str:
+def _cell(rows: list[Row], span: bool = True, signed: bool = False) -> str:
     rows = [row for row in rows if row["value"] is not None]
     if not rows:
         return "-"
@@ -258,14 +263,17 @@ def _cell(rows: list[Row], span: bool = True) -> str:
         values = [row["value"] for row in rows]
         return f"{_figure(statistics.fmean(values))} ± {_figure(statistics.stdev(values))}"
     row = rows[0]
+    sign = "+" if signed and row["value"] > 0 else ""
     if not span or row["low"] is None:
-        return _figure(row["value"])
-    return f"{_figure(row['value'])} [{_figure(row['low'])}, {_figure(row['high'])}]"
+        return sign + _figure(row["value"])
+    return f"{sign}{_figure(row['value'])} [{_figure(row['low'])}, {_figure(row['high'])}]"
 
 
 def _figure(value: float) -> str:
     text = f"{value:.4f}"
-    return text[1:] if text.startswith("0.") else text
+    if text == "-0.0000":
+        return ".0000"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
 def _metric_title(metric: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from llm_esr.config import load_config
 from llm_esr.evaluation import Report, evaluate_popularity, merge_rows, read_rows, render
 from llm_esr.files import atomic_file
+from llm_esr.pipeline.differences import keep_ranks
 from llm_esr.pipeline.grid import as_overrides
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.serving import Recommender
@@ -57,6 +58,7 @@ def evaluate_folder(
         folders = [run.model(model) for model in chosen_models(run, name, seed)]
     changed = [*as_overrides({"evaluate": changes or {}}), *overrides]
     rows: list[dict[str, Any]] = []
+    reports: dict[ModelId, Report] = {}
     judged: set[tuple[str, str]] = set()
     for folder in folders:
         model = Recommender.load(folder, blend=blend)
@@ -66,9 +68,13 @@ def evaluate_folder(
         if setting not in judged:
             judged.add(setting)
             rows += evaluate_popularity(data, config, part=part).rows
-        rows += judge(model, data, config, part=part).rows
+        report = judge(model, data, config, part=part)
+        rows += report.rows
+        reports[ModelId(model.name, model.seed)] = report
     if run is not None:
         merge_rows(run.metrics, rows)
+        for cell, report in reports.items():
+            keep_ranks(run, cell, report)
         # Other thresholds may stand in the file now; the next `run` looks again.
         stale = {"popularity", *(f"{folder.parent.name}/{folder.name}" for folder in folders)}
         run.update(evaluated={k: v for k, v in run.read()["evaluated"].items() if k not in stale})

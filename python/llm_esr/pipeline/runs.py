@@ -142,6 +142,8 @@ def run(
     if not judged:
         why = "split none keeps nothing to judge by" if data.split == "none" else "no user has a test item"
         stages.say(f"evaluate   nothing: {why}")
+    if judged:
+        stages.compare(data, chosen, configs.get(chosen, shared))
     folder.update(primary={"name": chosen.name, "seed": chosen.seed})
     return Run(folder.path, data, cells, chosen, write_tables(folder) if judged else [])
 

@@ -13,6 +13,7 @@ from llm_esr.data import Dataset, prepare, prepare_key
 from llm_esr.data.row_summary import row_summary
 from llm_esr.evaluation import drop_rows, evaluate_popularity, merge_rows
 from llm_esr.files import key_of, read_json
+from llm_esr.pipeline.differences import differences, keep_ranks, replace_differences
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.retrieval import index, index_fresh, neighbours_match
 from llm_esr.semantics import embed, embed_fresh
@@ -161,15 +162,24 @@ class Stages:
             str(cell),
             key_of(protocol | {"model": trained} | ({"blend": model.blend} if model.blend else {})),
             lambda: judge(model, data, settings),
+            cell,
         )
 
-    def _evaluate_once(self, name: str, key: str, figures: Callable[[], Report]) -> None:
+    def compare(self, data: Dataset, primary: ModelId, config: Config) -> None:
+        """The primary model's difference to each other one, user by user."""
+        rows = differences(self.folder, data, primary.name, config.evaluate)
+        replace_differences(self.folder.metrics, rows)
+
+    def _evaluate_once(self, name: str, key: str, figures: Callable[[], Report], cell: ModelId | None = None) -> None:
         done = self.folder.read()["evaluated"]
         if done.get(name) == key and self.folder.metrics.exists():
             self.say(f"evaluate   {name} fresh")
             return
         began = time.monotonic()
-        merge_rows(self.folder.metrics, figures().rows)
+        report = figures()
+        merge_rows(self.folder.metrics, report.rows)
+        if cell is not None:
+            keep_ranks(self.folder, cell, report)
         self.folder.update(evaluated={**done, name: key})
         self.say(f"evaluate   {name} ({time.monotonic() - began:.1f} s)")
 
