@@ -100,6 +100,9 @@ def recommend(
     model: ModelOption = None,
     seed: SeedOption = None,
     no_blend: NoBlendOption = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say of each item which items of the history speak for it, and how.")
+    ] = False,
 ) -> None:
     """Recommend items to known users, or to somebody new by what they met."""
     asked = [bool(user), bool(history), users is not None]
@@ -120,18 +123,22 @@ def recommend(
     }
     if users is not None:
         assert out is not None
+        if explain:
+            raise ValueError("--explain goes with --user or --history, not with --users: it reads each list by itself")
         wanted = "all" if users == "all" else read_user_ids(users)
         rows = recommender.recommend_to(out, wanted, k, **options)
         typer.echo(f"{rows:,} rows -> {out}")
         return
     histories = None if not history else [names(items) or [] for items in history]
-    found = recommender.recommend(users=user or None, histories=histories, k=k, **options)
+    found = recommender.recommend(users=user or None, histories=histories, k=k, explain=explain, **options)
     if out is not None:
         if out.suffix != ".parquet":
             raise ValueError(f"--out {out}: recommendations are written as Parquet; give a name that ends in .parquet")
         with atomic_path(out) as temporary:
             found.write_parquet(temporary)
         typer.echo(f"{len(found):,} rows -> {out}")
+    elif explain:
+        _print_explained(found)
     else:
         _print(found)
 
@@ -144,6 +151,21 @@ def _model_folder(folder: Path, name: str | None, seed: int | None) -> Path:
 
     run = RunFolder(folder)
     return run.model(chosen_models(run, name, seed)[0])
+
+
+def _print_explained(found: pl.DataFrame) -> None:
+    """List after list as lines: rank, title, and below why."""
+    console = Console()
+    before: Any = None
+    for row in found.iter_rows(named=True):
+        key = row[found.columns[0]]
+        if before is None or key != before:
+            console.print(f"{found.columns[0]} {key}:", markup=False, highlight=False)
+        before = key
+        name = f"{row['title']} ({row['item_id']})" if row.get("title") else row["item_id"]
+        console.print(f"  {row['rank']}. {name}", markup=False, highlight=False, soft_wrap=True)
+        for part in row["why"].split("; "):
+            console.print(f"       {part}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(found: pl.DataFrame) -> None:

@@ -71,6 +71,16 @@ class CountedNeighbours:
             _native.add_neighbour_rows(self.table, histories, decay, newest, torch.get_num_threads())
         )
 
+    def by_item(self, history: NDArray[np.int32], item: int) -> list[tuple[int, float]]:
+        """The items of a history that speak for an item and what each adds, most first."""
+        ids_IW, values_IW = self.table
+        found: dict[int, float] = {}
+        for place, number in enumerate(history[::-1][: self.sum.newest], start=1):
+            value = float(values_IW[number - 1][ids_IW[number - 1] == item].sum())
+            if value > 0:
+                found[int(number)] = found.get(int(number), 0.0) + self.sum.decay**place * value
+        return sorted(found.items(), key=lambda pair: -pair[1])
+
 
 class Transitions(CountedNeighbours):
     """What users did next."""
@@ -122,11 +132,31 @@ class TextNeighbours:
         profiles_SE = torch.einsum("sje,j->se", self.texts[newest_SJ], weights_J)
         return profiles_SE @ self.texts[1:].T
 
+    def by_item(self, history: NDArray[np.int32], item: int) -> list[tuple[int, float]]:
+        """The items of a history whose texts speak for an item and what each adds, most first."""
+        newest = history[::-1][: self.sum.newest]
+        cosines = (self.texts[torch.from_numpy(newest.astype(np.int64))] @ self.texts[item]).tolist()
+        found = {
+            int(number): self._added(place, cosine)
+            for place, (number, cosine) in enumerate(zip(newest, cosines, strict=True), 1)
+        }
+        return sorted(((number, value) for number, value in found.items() if value > 0), key=lambda pair: -pair[1])
+
+    def _added(self, place: int, cosine: float) -> float:
+        return self.sum.decay**place * float(cosine)
+
 
 class NearestText(TextNeighbours):
     """Scores by the one item of the history whose text is nearest; -1 for an empty history."""
 
     name = "text-max"
+
+    def by_item(self, history: NDArray[np.int32], item: int) -> list[tuple[int, float]]:
+        """The one item whose text is nearest."""
+        return super().by_item(history, item)[:1]
+
+    def _added(self, place: int, cosine: float) -> float:
+        return float(cosine)
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`."""

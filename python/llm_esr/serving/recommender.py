@@ -21,6 +21,7 @@ from llm_esr.loading.staging import best_device
 from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel
 from llm_esr.scoring.blend import Blend
 from llm_esr.serving.blends import read_blend
+from llm_esr.serving.explaining import Explainer
 from llm_esr.serving.judging import judge
 from llm_esr.serving.recommend import (
     empty_frame,
@@ -221,6 +222,7 @@ class Recommender:
         exclude: Any = None,
         keep_seen: bool = False,
         skip_unknown: bool = False,
+        explain: bool = False,
     ) -> pl.DataFrame:
         """The best items for known users, or for histories of people who need not be known.
 
@@ -233,6 +235,7 @@ class Recommender:
             exclude: none of these.
             keep_seen: let items of the history come back.
             skip_unknown: pass over unknown users, and unknown items of `include` and `exclude`, with a warning.
+            explain: a column `why` tells in words which items of the history speak for each item, by which scorer.
 
         Returns:
             Columns `user_id` (or `history`, the place in `histories`), `rank` from 1, `item_id`, `score`, and `title`
@@ -247,9 +250,31 @@ class Recommender:
         wanted = make_filter(self.data, k, include, exclude, keep_seen, skip_unknown)
         if users is not None:
             numbers = known_users(self.data, users, skip_unknown)
-            return gather_frames(user_frames(self, self.data, numbers, wanted), self.data, "user_id")
+            found = gather_frames(user_frames(self, self.data, numbers, wanted), self.data, "user_id")
+            if not explain:
+                return found
+            keys: list[Any] = [self.data.user_ids[number] for number in numbers]
+            return self._explained(found, keys, *self.data.histories(numbers, "serving"))
         items, offsets = known_items(self.data, histories)
-        return gather_frames(history_frames(self, self.data, items, offsets, wanted), self.data, "history")
+        found = gather_frames(history_frames(self, self.data, items, offsets, wanted), self.data, "history")
+        return self._explained(found, list(range(len(offsets) - 1)), items, offsets) if explain else found
+
+    def _explained(
+        self, found: pl.DataFrame, keys: list[Any], items: NDArray[np.int32], offsets: NDArray[np.int64]
+    ) -> pl.DataFrame:
+        """Lists with a column `why`; `keys` are the values of their first column, a history each."""
+        explainer, index = Explainer(self), self.data.item_index
+        lines: dict[tuple[Any, str], str] = {}
+        for row, key in enumerate(keys):
+            ids = found.filter(pl.col(found.columns[0]) == key)["item_id"].to_list()
+            history = items[offsets[row] : offsets[row + 1]]
+            if len(history):
+                why = explainer.why(history, np.array([index[item] for item in ids], np.int32))
+            else:
+                why = ["no known item in the history: the most popular"] * len(ids)
+            lines |= {(key, item): words for item, words in zip(ids, why, strict=True)}
+        said = [lines[key, item] for key, item in zip(found[found.columns[0]], found["item_id"], strict=True)]
+        return found.with_columns(pl.Series("why", said, dtype=pl.String))
 
     def recommend_to(
         self,

@@ -1,0 +1,97 @@
+"""Why an item is in a list, in words: which items of the history speak for it, by which scorer.
+
+A blend's scorers are asked in the order of what they add to the item's score beyond their mean over the catalogue; a
+network alone is explained by the same scorers, which then say what speaks for the item, not what chose it.
+
+Shapes: T items of a history, I items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_esr.config.parts import BLENDABLE
+from llm_esr.scoring import Scorer
+from llm_esr.scoring.blend import BLENDED, blendable
+
+if TYPE_CHECKING:
+    from llm_esr.serving.recommender import Recommender
+
+_REASONS = 2  # scorers that an explanation names
+_WORDS = {
+    "transitions": "comes next after {items}",
+    "co-occurrence": "met by the users of {items}",
+    "text": "its text is near {items}",
+    "text-max": "its text is nearest to {items}",
+    "log-popularity": "met by many",
+}
+
+
+@dataclass(frozen=True)
+class _Reason:
+    """What a scorer says for an item."""
+
+    scorer: str
+    added: float
+    words: str
+
+
+class Explainer:
+    """Explains the lists of a recommender.
+
+    Args:
+        model: its blend, where it has one, says which scorers are asked.
+
+    """
+
+    def __init__(self, model: Recommender) -> None:
+        self.model = model
+        names = list(model.blend or blendable(model.data, BLENDABLE))
+        self.parts: dict[str, Scorer] = {name: BLENDED[name].build(model.data) for name in names}
+        self.titles = model.data.titles() or model.data.item_ids
+
+    def why(self, history: NDArray[np.int32], items: NDArray[np.int32]) -> list[str]:
+        """A line for each of some recommended items.
+
+        Args:
+            history: int32 [T], item numbers, oldest first.
+            items: int32 [k], the recommended items.
+
+        """
+        offsets = np.array([0, len(history)], np.int64)
+        history = np.ascontiguousarray(history, dtype=np.int32)
+        scores = {name: part.scores(history, offsets)[0].numpy() for name, part in self.parts.items()}
+        network_I = self.model.network.scores(history, offsets)[0].cpu().numpy()
+        others_I = np.ones(len(network_I), np.bool_)
+        others_I[history - 1] = False
+        lines = []
+        for item in items:
+            reasons = [self._reason(name, scores[name], history, int(item)) for name in self.parts]
+            good = sorted((reason for reason in reasons if reason is not None), key=lambda reason: -reason.added)
+            place = 1 + int((network_I[others_I] > network_I[item - 1]).sum())
+            # The two scorers of texts would say the same twice.
+            texts = [reason for reason in good if BLENDED[reason.scorer].reads_texts]
+            chosen = [reason for reason in good if reason not in texts[1:]][:_REASONS]
+            named = [f"{reason.words} ({reason.scorer})" for reason in chosen]
+            lines.append("; ".join([*named, f"place {place:,} of the network alone"]))
+        return lines
+
+    def _reason(
+        self, name: str, scores_I: NDArray[np.float32], history: NDArray[np.int32], item: int
+    ) -> _Reason | None:
+        weight = (self.model.blend or {}).get(name, 1.0)
+        added = weight * float(scores_I[item - 1] - scores_I.mean())
+        if added <= 0:
+            return None
+        by_item = getattr(self.parts[name], "by_item", None)
+        if by_item is None:
+            return _Reason(name, added, _WORDS[name])
+        found = by_item(history, item)
+        if not found:
+            return None
+        named = " and ".join(f"“{self.titles[number - 1]}”" for number, _ in found[:2])
+        return _Reason(name, added, _WORDS[name].format(items=named))
