@@ -53,7 +53,8 @@ def test_the_gradients_of_the_first_step_are_the_authors(case: Any) -> None:
 
 
 def test_the_losses_and_weights_of_the_adam_steps_are_the_authors(case: Any) -> None:
-    model = case.model()
+    # In double precision: single precision drifts from step to step by more than the tolerance on some processors.
+    model = case.model().double()
     optimizer = torch.optim.AdamW(model.parameters(), lr=case.given["lr"], weight_decay=0.0)
     losses = []
     for step in range(case.given["steps"]):
@@ -62,7 +63,7 @@ def test_the_losses_and_weights_of_the_adam_steps_are_the_authors(case: Any) -> 
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    np.testing.assert_allclose(losses, case["losses"], rtol=1e-4)
+    np.testing.assert_allclose(losses, case["losses"], rtol=2e-5)
 
 
 def test_the_scores_of_the_trained_model_are_the_authors_logits(case: Any) -> None:
