@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llm_esr.data.dataset import Part
 
 TABLE_WIDTH = 200  # entries of a row that are kept
+_KEPT_COSINES = 1 << 28  # numbers: a gigabyte, for catalogues up to 16,384 items
 _COUNTED_SCORES = 1e-4  # under the logarithm of transitions: what never followed
 
 
@@ -150,6 +151,7 @@ class NearestText(TextNeighbours):
     """Scores by the one item of the history whose text is nearest; -1 for an empty history."""
 
     name = "text-max"
+    _all_II: Tensor | None = None
 
     def by_item(self, history: NDArray[np.int32], item: int) -> list[tuple[int, float]]:
         """The one item whose text is nearest."""
@@ -163,11 +165,21 @@ class NearestText(TextNeighbours):
         newest_SJ = newest_items(items, offsets, self.sum.newest)
         best_SI = torch.full((len(newest_SJ), len(self.texts) - 1), -1.0)
         for column_S in newest_SJ.T:
-            known_S = column_S > 0
-            if known_S.any():
-                cosines = self.texts[column_S[known_S]] @ self.texts[1:].T
-                best_SI[known_S] = torch.maximum(best_SI[known_S], cosines)
+            rows = (column_S > 0).nonzero()[:, 0]
+            if len(rows) == len(best_SI):
+                torch.maximum(best_SI, self._cosines(column_S), out=best_SI)
+            elif len(rows):
+                best_SI[rows] = torch.maximum(best_SI[rows], self._cosines(column_S[rows]))
         return best_SI
+
+    def _cosines(self, items_n: Tensor) -> Tensor:
+        """Cosines of some items with all items, [n, I]; of a small catalogue they are all computed once."""
+        count = len(self.texts) - 1
+        if count * count > _KEPT_COSINES:
+            return self.texts[items_n] @ self.texts[1:].T
+        if self._all_II is None:
+            self._all_II = self.texts[1:] @ self.texts[1:].T
+        return self._all_II[items_n - 1]
 
 
 def newest_items(items: NDArray[np.int32], offsets: NDArray[np.int64], count: int) -> Tensor:
