@@ -236,3 +236,17 @@ def add_neighbour_rows(
     threads: int,
 ) -> NDArray[np.float32]:
     """Scores [S, I] of histories (items and their offsets): the rows of their newest items, added up with a decay."""
+
+def catalogue_losses(
+    scores: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    met: NDArray[np.int64],
+    share: float,
+    threads: int,
+) -> NDArray[np.float32]:
+    """Writes the gradient of each row's loss, times `share`, over its scores [m, I]; returns the losses, [m].
+
+    What the user of a row met, `met[starts : starts + counts]` (columns), does not count; the target always does.
+    """

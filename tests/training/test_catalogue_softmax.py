@@ -49,3 +49,27 @@ def test_loss_and_gradients_are_those_of_materialised_scores(
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
     for own, theirs in zip(torch.autograd.grad(3 * loss, wanted), expected_grads, strict=True):
         torch.testing.assert_close(own, 3 * theirs, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("items", [1, 7, 64, 1003])
+def test_the_kernel_gives_what_torch_gives(items: int) -> None:
+    rng = np.random.default_rng(items)
+    count = 9
+    scores = torch.from_numpy(rng.normal(0, 5, size=(count, items)))
+    histories = [rng.integers(1, items + 1, size=n).astype(np.int32) for n in (0, 5, 3 * items)]
+    student = np.sort(rng.integers(0, 3, size=count))
+    targets = torch.from_numpy(rng.integers(0, items, size=count))
+    offsets = np.concatenate([[0], np.cumsum([len(h) for h in histories])]).astype(np.int64)
+    met = MetItems.of(np.concatenate(histories), offsets, student, torch.device("cpu"))
+    expected, loss = module._rows_by_torch(scores.clone(), targets[:, None], met, 0, 1 / count)
+    found = scores.float()
+    total = met.native_losses(found, targets, 0, 1 / count)
+    torch.testing.assert_close(torch.tensor(total, dtype=torch.float64), loss, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_a_diverged_state_makes_the_loss_nan() -> None:
+    met = MetItems.of(np.empty(0, np.int32), np.zeros(2, np.int64), np.zeros(2, np.int64), torch.device("cpu"))
+    states = torch.ones(2, 3)
+    states[1, 1] = torch.nan
+    assert torch.isnan(catalogue_softmax(states, torch.ones(5, 3), torch.tensor([0, 1]), met))

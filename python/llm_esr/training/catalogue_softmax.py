@@ -3,8 +3,9 @@
     loss = mean over targets m of  log sum_(i not met by m's user, or i = y_m) exp(s_mi)  -  s_m,y_m
     s_mi = state_m . vector_i  (+ profile_m . text_i)
 
-The gradients are computed in the same pass: with q = (softmax(s) - onehot(y)) / M, they are q V for the states, q' S
-for the items' vectors and q T for the profiles.
+A kernel in Rust turns a chunk's scores into losses and gradients on the CPU, torch elsewhere. The gradients of what the
+scores are made from come in the same pass: with q = (softmax(s) - onehot(y)) / M, they are q V for the states, q' S for
+the items' vectors and q T for the profiles.
 
 Shapes: M targets, m of a chunk, B students, I items, C channels of all views, E width of the texts, P pairs.
 """
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llm_esr import _native
 from llm_esr.loading.staging import to_device
 
 # Scores held at once: 8 MiB on the CPU, where they stay near the processor; an accelerator wants larger products.
@@ -53,6 +55,20 @@ class MetItems:
         columns = to_device(items.astype(np.int64) - 1, device)
         return MetItems(offsets[:-1][student_M], np.diff(offsets)[student_M], columns)
 
+    def native_losses(self, scores_mI: Tensor, targets_m: Tensor, start: int, share: float) -> float:
+        """The sum of the losses of the rows from `start`, whose gradients, times `share`, take the scores' place."""
+        rows = slice(start, start + len(scores_mI))
+        losses_m = _native.catalogue_losses(
+            scores_mI.numpy(),
+            targets_m.numpy(),
+            self.starts_M[rows],
+            self.counts_M[rows],
+            self.items.numpy(),
+            share,
+            torch.get_num_threads(),
+        )
+        return float(losses_m.sum(dtype=np.float64))
+
     def pairs(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Row (from 0) and column of each score of the targets `start..stop` that does not count, int64 [P] each."""
         counts = self.counts_M[start:stop]
@@ -86,6 +102,26 @@ def catalogue_softmax(
     return loss
 
 
+def _native_rows(scores_mI: Tensor) -> bool:
+    """Whether the Rust kernel reads these scores."""
+    return scores_mI.device.type == "cpu" and scores_mI.dtype == torch.float32
+
+
+def _rows_by_torch(
+    scores_mI: Tensor, targets_m1: Tensor, met: MetItems, start: int, share: float
+) -> tuple[Tensor, Tensor]:
+    """Each row's gradient, [m, I], in the memory of its scores, and the sum of the losses."""
+    target_m1 = scores_mI.gather(1, targets_m1)
+    scores_mI[met.pairs(start, start + len(scores_mI))] = -torch.inf
+    scores_mI.scatter_(1, targets_m1, target_m1)
+    highest_m1 = scores_mI.amax(dim=1, keepdim=True)
+    scores_mI.sub_(highest_m1).exp_()
+    sums_m1 = scores_mI.sum(dim=1, keepdim=True)
+    loss = (sums_m1.log() + highest_m1 - target_m1).sum()
+    scores_mI *= share / sums_m1
+    return scores_mI.scatter_add_(1, targets_m1, torch.full_like(target_m1, -share)), loss
+
+
 class _CatalogueSoftmax(torch.autograd.Function):
     """Loss and gradients in one pass over chunks of targets."""
 
@@ -110,21 +146,17 @@ class _CatalogueSoftmax(torch.autograd.Function):
             states_mC, targets_m1 = states_MC[chunk], targets_M[chunk, None]
             scores_mI = states_mC @ vectors_IC.T
             if profiles_ME is not None and texts_IE is not None:
-                scores_mI = scores_mI + profiles_ME[chunk] @ texts_IE.T
-            scores_mI = scores_mI.to(total.dtype)
-            target_m1 = scores_mI.gather(1, targets_m1)
-            scores_mI[met.pairs(chunk.start, chunk.stop)] = -torch.inf
-            scores_mI.scatter_(1, targets_m1, target_m1)
-            highest_m1 = scores_mI.amax(dim=1, keepdim=True)
-            shares_mI = scores_mI.sub_(highest_m1).exp_()
-            sums_m1 = shares_mI.sum(dim=1, keepdim=True)
-            total += (sums_m1.log() + highest_m1 - target_m1).sum()
-            shares_mI *= 1 / (count * sums_m1)
-            shares_mI.scatter_add_(1, targets_m1, torch.full_like(target_m1, -1 / count))
-            states_grad[chunk] = shares_mI @ vectors_IC
-            vectors_grad += shares_mI.T @ states_mC
+                scores_mI = torch.addmm(scores_mI, profiles_ME[chunk], texts_IE.T)
+            if _native_rows(scores_mI):
+                total += met.native_losses(scores_mI, targets_M[chunk], chunk.start, 1 / count)
+            else:
+                scores_mI, loss = _rows_by_torch(scores_mI.to(total.dtype), targets_m1, met, chunk.start, 1 / count)
+                total += loss
+            # Now each score's gradient stands in its place.
+            states_grad[chunk] = scores_mI @ vectors_IC
+            vectors_grad += scores_mI.T @ states_mC
             if profiles_grad is not None and texts_IE is not None:
-                profiles_grad[chunk] = shares_mI @ texts_IE
+                profiles_grad[chunk] = scores_mI @ texts_IE
         ctx.save_for_backward(states_grad, vectors_grad, profiles_grad)
         return total / count
 

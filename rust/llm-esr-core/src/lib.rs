@@ -10,6 +10,7 @@ pub mod batch_builder;
 pub mod batches;
 mod best;
 pub mod candidates;
+pub mod catalogue_rows;
 pub mod choice;
 mod copying;
 pub mod dropout;

@@ -2,6 +2,7 @@
 
 mod arrays;
 mod attention;
+mod catalogue_rows;
 mod conversion;
 mod loader;
 mod neighbour_tables;
@@ -29,6 +30,7 @@ mod _native {
         super::sequences::register(module)?;
         super::loader::register(module)?;
         super::ranks::register(module)?;
+        super::catalogue_rows::register(module)?;
         super::neighbour_tables::register(module)?;
         super::similar::register(module)?;
         super::tables::register(module)

@@ -16,6 +16,7 @@ type Table<'py> = (Bound<'py, PyArray2<i32>>, Bound<'py, PyArray2<f32>>);
 
 /// The largest entries of each item's row, largest first: ids [I, width] (0 fills) and values.
 #[pyfunction]
+#[allow(clippy::too_many_arguments)]
 fn neighbour_table<'py>(
     py: Python<'py>,
     kind: &str,
