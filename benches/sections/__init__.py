@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from sections import beauty5, curves, gpu, large, loading, negatives, outside, ranking, recurrent, step, tables
+from sections import (
+    beauty5,
+    catalogue,
+    curves,
+    gpu,
+    large,
+    loading,
+    negatives,
+    outside,
+    ranking,
+    recurrent,
+    step,
+    tables,
+)
 
 SECTIONS: dict[str, Any] = {
     "loading": loading,
     "negatives": negatives,
     "step": step,
+    "catalogue": catalogue,
     "gpu": gpu,
     "recurrent": recurrent,
     "tables": tables,

@@ -23,8 +23,8 @@ from torch import Tensor
 from llm_esr import _native
 from llm_esr.loading.staging import to_device
 
-# Scores held at once: 8 MiB on the CPU, where they stay near the processor; an accelerator wants larger products.
-_SCORES = 1 << 21
+# Scores held at once: 32 MiB on the CPU. Fewer lie nearer to the processor, but narrow products cost more than that.
+_SCORES = 1 << 23
 _SCORES_ON_A_DEVICE = 1 << 27
 _FEWEST = 32
 
@@ -102,6 +102,13 @@ def catalogue_softmax(
     return loss
 
 
+def _add_product(sum_ab: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """`sum_ab` plus a product: in its memory, unless autocast computes products in another type than the sum's."""
+    if torch.is_autocast_enabled(sum_ab.device.type):
+        return sum_ab + one @ other
+    return sum_ab.addmm_(one, other)
+
+
 def _native_rows(scores_mI: Tensor) -> bool:
     """Whether the Rust kernel reads these scores."""
     return scores_mI.device.type == "cpu" and scores_mI.dtype == torch.float32
@@ -146,7 +153,7 @@ class _CatalogueSoftmax(torch.autograd.Function):
             states_mC, targets_m1 = states_MC[chunk], targets_M[chunk, None]
             scores_mI = states_mC @ vectors_IC.T
             if profiles_ME is not None and texts_IE is not None:
-                scores_mI = torch.addmm(scores_mI, profiles_ME[chunk], texts_IE.T)
+                scores_mI = _add_product(scores_mI, profiles_ME[chunk], texts_IE.T)
             if _native_rows(scores_mI):
                 total += met.native_losses(scores_mI, targets_M[chunk], chunk.start, 1 / count)
             else:
@@ -154,7 +161,7 @@ class _CatalogueSoftmax(torch.autograd.Function):
                 total += loss
             # Now each score's gradient stands in its place.
             states_grad[chunk] = scores_mI @ vectors_IC
-            vectors_grad += scores_mI.T @ states_mC
+            vectors_grad = _add_product(vectors_grad, scores_mI.T, states_mC)
             if profiles_grad is not None and texts_IE is not None:
                 profiles_grad[chunk] = scores_mI @ texts_IE
         ctx.save_for_backward(states_grad, vectors_grad, profiles_grad)
