@@ -72,7 +72,7 @@ EXPERIMENTS = (
         lines=(
             "run {data}/interactions.parquet --items {data}/items.parquet --order-column order "
             "--item-embeddings {data}/item_embeddings.npy --user-embeddings {data}/user_embeddings.npy "
-            "--models sasrec,llm-esr --seeds 42,43,44 --out {out}",
+            "--models neighbours,sasrec,llm-esr --seeds 42,43,44 --out {out}",
         ),
         needs=BEAUTY,
         order=("llm-esr", "llm-esr, no blend", "sasrec", "popularity"),
@@ -83,7 +83,7 @@ EXPERIMENTS = (
         about="10,369 users, 3,593 items; MiniLM vectors of titles, genres and tags.",
         lines=(
             "run {data}/interactions.csv.gz --items {data}/items.csv.gz --item-embeddings {data}/item_embeddings.npy "
-            "--models sasrec,llm-esr --seeds 42,43,44 --out {out}",
+            "--models neighbours,sasrec,llm-esr --seeds 42,43,44 --out {out}",
         ),
         needs=SHARED / "steam100k",
         order=("llm-esr", "llm-esr, no blend", "sasrec", "popularity"),

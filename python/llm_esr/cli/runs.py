@@ -39,7 +39,10 @@ def run(
     items: ItemFiles = None,
     models: Annotated[
         str | None,
-        typer.Option("--models", help="Presets and YAML files, comma-separated; default: sasrec and llm-esr."),
+        typer.Option(
+            "--models",
+            help="Presets, YAML files and scorers (neighbours, text, ...), comma-separated; default: sasrec and llm-esr.",
+        ),
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated; each model is trained with each.")] = "42",
     item_embeddings: Annotated[

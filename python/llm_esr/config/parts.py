@@ -82,7 +82,10 @@ NO_INTERACTION = "none"
 
 # Neighbour scorers that a network can be blended with, in the order in which their weights are looked for;
 # `llm_esr.scoring.blend` builds them.
+NEIGHBOURS = "neighbours"  # all of them blended, without a network
 BLENDABLE = ("text-max", "text", "transitions", "co-occurrence", "log-popularity")
+# What a run judges without training it.
+SCORERS = (NEIGHBOURS, "text-max", "text", "transitions", "co-occurrence")
 
 
 def known_in(table: Mapping[str, Any], *others: str) -> Callable[[str], str]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llm_esr.config.parts import NEIGHBOURS
 from llm_esr.evaluation.paired import is_difference
 
 Row = dict[str, Any]
@@ -246,7 +247,10 @@ class _Part:
             if name == model and group == "all" and metric.startswith("weight "):
                 values = sorted({f"{row['value']:g}" for row in self._found[(name, group, metric, None)]})
                 parts.append(f"{' or '.join(values)} {metric.removeprefix('weight ')}")
-        return f"{model}: the network's log-probabilities + " + " + ".join(parts) if parts else ""
+        if not parts:
+            return ""
+        network = [] if model == NEIGHBOURS else ["the network's log-probabilities"]
+        return f"{model}: " + " + ".join([*network, *parts])
 
     def _span(self, group: str, metric: str) -> str:
         values = {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from llm_esr.config import Config
+from llm_esr.config.parts import SCORERS
 from llm_esr.evaluation import print_tables, render
 from llm_esr.pipeline.grid import (
     Settings,
@@ -91,7 +92,9 @@ def run(
         interactions: as for `prepare`; None: go on with the data that the run folder holds.
         items: the items table, as for `prepare`.
         out: the run folder.
-        models: presets and YAML files; default: `sasrec`, and `llm-esr` where there are texts or vectors.
+        models: presets, YAML files, and scorers that need no training (`neighbours`, `transitions`, `co-occurrence`,
+            `text`, `text-max`), which are judged only; default: `sasrec`, and `llm-esr` where there are texts or
+            vectors.
         seeds: each model is trained once with each.
         item_embeddings: a file of item vectors, in place of an encoder.
         user_embeddings: a file of user vectors.
@@ -111,6 +114,8 @@ def run(
         FileNotFoundError: an input that does not exist.
     """
     folder = RunFolder(Path(out))
+    scorers = [str(model) for model in models or [] if str(model) in SCORERS]
+    models = None if models is None else [model for model in models if str(model) not in SCORERS]
     overrides = all_overrides(config, settings, epochs, item_embeddings, overrides)
     shared = shared_config(models, overrides)
     if shared.data.split == "none" and not says_epochs(overrides, models):
@@ -128,7 +133,10 @@ def run(
     grid = model_grid(models, semantic, overrides, shared)
     cells = [ModelId(name, int(seed)) for name in grid for seed in seeds]
     if not cells:
-        raise ValueError("no models or no seeds: name at least one of each")
+        raise ValueError(
+            "no models or no seeds: name at least one of each"
+            + (f" (beside {', '.join(scorers)}, which need no training)" if scorers else "")
+        )
     chosen = primary_model(primary, cells, list(folder.finished()))
     judged = data.split != "none" and bool((data.targets("test") > 0).any())
     configs = {cell: _with_seed(grid[cell.name], cell.seed) for cell in cells}
@@ -139,6 +147,9 @@ def run(
         model = stages.train(data, cell, own, callbacks)
         if judged:
             stages.evaluate(data, cell, model, own)
+    if judged:
+        for scorer in scorers:
+            stages.evaluate_scorer(data, scorer, configs.get(chosen, shared))
     if not judged:
         why = "split none keeps nothing to judge by" if data.split == "none" else "no user has a test item"
         stages.say(f"evaluate   nothing: {why}")

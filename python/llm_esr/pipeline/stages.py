@@ -17,7 +17,7 @@ from llm_esr.pipeline.differences import differences, keep_ranks, replace_differ
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.retrieval import index, index_fresh, neighbours_match
 from llm_esr.semantics import embed, embed_fresh
-from llm_esr.serving.judging import judge, name_alone
+from llm_esr.serving.judging import judge, judge_scorer, name_alone
 from llm_esr.training import train
 
 if TYPE_CHECKING:
@@ -164,6 +164,12 @@ class Stages:
             lambda: judge(model, data, settings),
             cell,
         )
+
+    def evaluate_scorer(self, data: Dataset, name: str, config: Config) -> None:
+        """The figures of a scorer that needs no training."""
+        settings = config.evaluate
+        key = key_of({"evaluate": settings.model_dump(mode="json"), "data": data.fingerprint, "scorer": name})
+        self._evaluate_once(name, key, lambda: judge_scorer(name, data, settings))
 
     def compare(self, data: Dataset, primary: ModelId, config: Config) -> None:
         """The primary model's difference to each other one, user by user."""

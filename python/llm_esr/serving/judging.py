@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llm_esr.config import EvaluateConfig
+from llm_esr.config.parts import BLENDABLE, NEIGHBOURS
 from llm_esr.evaluation import Report, evaluate
+from llm_esr.evaluation.blending import tune_blend
 from llm_esr.evaluation.ranking import HeldOut
+from llm_esr.scoring import build_untrained
+from llm_esr.scoring.blend import Blend, blendable
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -35,19 +40,38 @@ def judge(
     report = evaluate(model, data, part=part, config=config, seed=model.seed, users=users)
     if not model.blend:
         return report
-    common = {field: report.rows[0][field] for field in ("model", "seed", "split", "protocol")}
-    notes = {f"weight {scorer}": weight for scorer, weight in model.blend.items()}
-    if part == "validation":
-        notes["tuned_on"] = 1.0
-    count = report.rows[0]["users"]
-    report += Report(
-        [
-            common
-            | {"group": "all", "metric": metric, "k": None, "value": value, "low": None, "high": None, "users": count}
-            for metric, value in notes.items()
-        ]
-    )
+    report += _weights(report, model.blend, part)
     alone = model.without_blend()
     return report + evaluate(
         alone, data, part=part, config=config, seed=model.seed, users=users, model_name=name_alone(model.name)
     )
+
+
+def judge_scorer(name: str, data: Dataset, config: EvaluateConfig, *, part: HeldOut = "test") -> Report:
+    """The figures of a scorer that needs no training, or of all of them blended without a network (`neighbours`).
+
+    Raises:
+        ValueError: an unknown scorer, or `neighbours` of data without a validation part.
+        FileNotFoundError: a scorer of texts without item vectors.
+
+    """
+    if name != NEIGHBOURS:
+        return evaluate(build_untrained(name, data), data, part=part, config=config)
+    # The one whose weight is 1 comes first.
+    order = sorted(blendable(data, BLENDABLE), key=lambda scorer: scorer != "transitions")
+    tuned = tune_blend(None, data, order)
+    if tuned is None:
+        raise ValueError(f"{NEIGHBOURS} looks for its weights on validation, and {data.folder} has no such part")
+    report = evaluate(Blend(None, data, tuned.weights, NEIGHBOURS), data, part=part, config=config)
+    return report + _weights(report, {scorer: weight for scorer, weight in tuned.weights.items() if weight}, part)
+
+
+def _weights(report: Report, weights: Mapping[str, float], part: HeldOut) -> Report:
+    """The weights of a blend as rows, and whether the figures are of users that they were chosen on."""
+    first = report.rows[0]
+    common = {field: first[field] for field in ("model", "seed", "split", "protocol")} | {"group": "all", "k": None}
+    notes = {f"weight {scorer}": weight for scorer, weight in weights.items()}
+    if part == "validation":
+        notes["tuned_on"] = 1.0
+    rest = {"low": None, "high": None, "users": first["users"]}
+    return Report([common | {"metric": metric, "value": value} | rest for metric, value in notes.items()])
