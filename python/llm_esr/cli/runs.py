@@ -41,7 +41,7 @@ def run(
         str | None,
         typer.Option(
             "--models",
-            help="Presets, YAML files and scorers (neighbours, text, ...), comma-separated; default: sasrec and llm-esr.",
+            help="Presets, YAML files, scorers such as neighbours, comma-separated; default: sasrec and llm-esr.",
         ),
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated; each model is trained with each.")] = "42",
