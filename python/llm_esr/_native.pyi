@@ -237,6 +237,20 @@ def add_neighbour_rows(
 ) -> NDArray[np.float32]:
     """Scores [S, I] of histories (items and their offsets): the rows of their newest items, added up with a decay."""
 
+def neighbour_lists(
+    table: tuple[NDArray[np.int32], NDArray[np.float32]],
+    histories: tuple[NDArray[np.int32], NDArray[np.int64]],
+    decay: float,
+    newest: int,
+    leave_out_met: bool,
+    k: int,
+    threads: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The best k items for each history by the sums of `add_neighbour_rows`: ids [S, k] (0: none is left), values.
+
+    Equal sums go by id. k is cut to the catalogue; `leave_out_met`: no list holds an item of its history.
+    """
+
 def catalogue_losses(
     scores: NDArray[np.float32],
     targets: NDArray[np.int64],

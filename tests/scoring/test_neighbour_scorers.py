@@ -9,8 +9,10 @@ import pytest
 
 import llm_esr
 from llm_esr import _native
-from llm_esr.scoring import build_untrained
-from llm_esr.scoring.neighbours import newest_items
+from llm_esr.scoring import build_untrained, ease
+from llm_esr.scoring.lists import top_k
+from llm_esr.scoring.neighbours import CountedNeighbours, newest_items
+from llm_esr.scoring.similar_histories import PrefixNeighbours, SimilarUsers
 
 
 @pytest.fixture
@@ -82,6 +84,79 @@ def test_tables_do_not_depend_on_threads_and_keep_the_largest(data: llm_esr.Data
     np.testing.assert_array_equal(one[1], two[1])
     dense = dense_transitions(data) if kind == "transitions" else dense_cooccurrence(data)
     np.testing.assert_allclose(one[1], -np.sort(-dense, axis=1)[:, :3], rtol=1e-5, atol=1e-7)
+
+
+def test_ease(data: llm_esr.Dataset) -> None:
+    met = np.zeros((data.n_users, data.n_items))
+    for user in range(data.n_users):
+        met[user, data.history(user, "train") - 1] = 1
+    inverse = np.linalg.inv(met.T @ met + 300 * np.eye(data.n_items))
+    table = -inverse / np.diag(inverse)
+    np.fill_diagonal(table, 0)
+    np.testing.assert_allclose(scores(data, "ease"), decayed(data, np.maximum(table, 0), 0.9, 20), rtol=1e-3, atol=1e-6)
+
+
+def test_ease_refuses_a_catalogue_whose_square_is_too_large(
+    data: llm_esr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ease, "MOST_ITEMS", data.n_items - 1)
+    with pytest.raises(ValueError, match="ease inverts a matrix of items by items"):
+        build_untrained("ease", data)
+
+
+def profile(data: llm_esr.Dataset, history: np.ndarray) -> np.ndarray:
+    total = sum(0.8 ** (back + 1) * texts(data)[item - 1] for back, item in enumerate(history[::-1]))
+    return total / np.linalg.norm(total)
+
+
+@pytest.mark.parametrize("name", ["prefixes", "similar-users"])
+def test_votes_of_similar_histories(data: llm_esr.Dataset, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PrefixNeighbours, "nearest", 20)
+    monkeypatch.setattr(SimilarUsers, "nearest", 10)
+    profiles, votes = [], []
+    for user in range(data.n_users):
+        history = data.history(user, "train")
+        if name == "similar-users" and len(history):
+            profiles.append(profile(data, history))
+            votes.append(history)
+        for cut in range(1, len(history)) if name == "prefixes" else ():
+            profiles.append(profile(data, history[:cut]))
+            votes.append(history[cut : cut + 1])
+    found, checked = scores(data, name), 0
+    for user in range(0, data.n_users, 7):
+        cosines = np.array(profiles) @ profile(data, data.history(user, "test"))
+        count = 20 if name == "prefixes" else 10
+        nearest = np.argsort(-cosines)
+        if cosines[nearest[count - 1]] - cosines[nearest[count]] < 1e-5:
+            continue  # which of two equal ones votes is not said
+        checked += 1
+        nearest = nearest[:count]
+        weights = np.exp(cosines[nearest] / 0.05)
+        expected = np.zeros(data.n_items)
+        for place, weight in zip(nearest, weights / weights.sum(), strict=True):
+            np.add.at(expected, votes[place] - 1, weight)
+        np.testing.assert_allclose(found[user], expected, rtol=2e-3, atol=1e-5)
+    assert checked > 5
+
+
+def test_an_empty_history_gets_no_votes(data: llm_esr.Dataset) -> None:
+    empty = np.empty(0, np.int32), np.zeros(2, np.int64)
+    for name in ("prefixes", "similar-users", "ease"):
+        assert np.isfinite(build_untrained(name, data).scores(*empty).numpy()).all()
+
+
+@pytest.mark.parametrize("name", ["transitions", "co-occurrence", "ease"])
+@pytest.mark.parametrize("keep_seen", [False, True])
+def test_lists_from_the_entries_are_those_of_all_scores(data: llm_esr.Dataset, name: str, keep_seen: bool) -> None:
+    scorer = build_untrained(name, data)
+    assert isinstance(scorer, CountedNeighbours)
+    items, offsets = data.histories(np.arange(data.n_users), "serving")
+    for k in (1, 7, data.n_items):
+        ids, values = scorer.lists(items, offsets, k, keep_seen=keep_seen)
+        dense_ids, dense = top_k(scorer.scores(items, offsets), k, None if keep_seen else (items, offsets))
+        np.testing.assert_array_equal(ids, dense_ids)
+        np.testing.assert_allclose(values[ids > 0], dense[ids > 0], rtol=1e-5)
+    assert scorer.lists(items, offsets, 10**12)[0].shape == (data.n_users, data.n_items)
 
 
 def test_newest_items() -> None:

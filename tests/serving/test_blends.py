@@ -12,12 +12,11 @@ import torch
 
 from llm_esr.config import load_config
 from llm_esr.config.parts import BLENDABLE
-from llm_esr.evaluation import evaluate, render
+from llm_esr.evaluation import evaluate
 from llm_esr.evaluation.blending import tune_blend
 from llm_esr.scoring.blend import BLENDED, Blend
 from llm_esr.serving import Recommender
 from llm_esr.serving.blends import read_blend
-from llm_esr.serving.judging import judge_scorer
 from llm_esr.training import train
 
 SMALL = ["model.width=8", "model.heads=1", "model.max_len=12", "train.epochs=1"]
@@ -76,21 +75,6 @@ def test_neighbours_alone_make_a_blend(blended: Path, tiny_folder: Path) -> None
         Blend(None, data, {"transitions": 0.0}, "nothing")
     with pytest.raises(ValueError, match="no scorer 'x' can be blended in"):
         Blend(None, data, {"x": 1.0}, "nothing")
-
-
-def test_scorers_are_judged_without_any_network(blended: Path, tiny_folder: Path) -> None:
-    data = Recommender.load(blended, data=tiny_folder).data
-    config = load_config("sasrec", ["evaluate.resamples=0"]).evaluate
-    report = judge_scorer("neighbours", data, config, part="validation")
-    notes = {row["metric"]: row["value"] for row in report.rows if row["k"] is None}
-    assert notes["weight transitions"] == 1 and notes["tuned_on"] == 1
-    assert "neighbours: 1 transitions" in render(report.rows)
-    best = max(
-        judge_scorer(name, data, config, part="validation").value(model=name) for name in ("text", "transitions")
-    )
-    assert report.value(model="neighbours") >= best - 1e-6
-    with pytest.raises(ValueError, match="no scorer 'x'"):
-        judge_scorer("x", data, config)
 
 
 def test_figures_have_the_blend_its_weights_and_the_network_alone(blended: Path, tiny_folder: Path) -> None:

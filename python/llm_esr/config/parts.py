@@ -82,10 +82,21 @@ NO_INTERACTION = "none"
 
 # Neighbour scorers that a network can be blended with, in the order in which their weights are looked for;
 # `llm_esr.scoring.blend` builds them.
-NEIGHBOURS = "neighbours"  # all of them blended, without a network
-BLENDABLE = ("text-max", "text", "transitions", "co-occurrence", "log-popularity")
-# What a run judges without training it.
-SCORERS = (NEIGHBOURS, "text-max", "text", "transitions", "co-occurrence")
+BLENDABLE = (
+    "text-max",
+    "text",
+    "transitions",
+    "co-occurrence",
+    "log-popularity",
+    "ease",
+    "prefixes",
+    "similar-users",
+)
+BLENDED_BY_DEFAULT = BLENDABLE[:5]
+POPULARITY = "popularity"  # stands in every table, too
+NEIGHBOURS = "neighbours"  # those of the default blended, without a network
+# What is judged and served without being trained.
+SCORERS = (NEIGHBOURS, POPULARITY, *(name for name in BLENDABLE if name != "log-popularity"))
 
 
 def known_in(table: Mapping[str, Any], *others: str) -> Callable[[str], str]:

@@ -42,14 +42,23 @@ def differences(
     finished = sorted(folder.finished())
     protocol = protocol_name(config)
 
-    def stored(name: str) -> dict[int, RankedUsers]:
+    def stored(name: str) -> dict[int | None, RankedUsers]:
         base = [model for model in finished if name in (model.name, name_alone(model.name))]
         found = ((model.seed, _read(folder, model, name, part, protocol)) for model in base)
         return {seed: ranked for seed, ranked in found if ranked is not None}
 
+    def paired(one: str, other: str) -> tuple[dict[Any, RankedUsers], dict[Any, RankedUsers]]:
+        """The ranks of two models by seed; what needs no training stands beside every seed of the other."""
+        first, second = stored(one), stored(other)
+        if None in first and None not in second:
+            first = dict.fromkeys(second, first[None])
+        elif None in second and None not in first:
+            second = dict.fromkeys(first, second[None])
+        return first, second
+
     rows: list[dict[str, Any]] = []
     for one, other in _pairs(primary, [model.name for model in finished]):
-        first, second = stored(one), stored(other)
+        first, second = paired(one, other)
         seeds = [seed for seed in first if seed in second]
         seeds = [seed for seed in seeds if np.array_equal(first[seed].users, first[seeds[0]].users)]
         seeds = [seed for seed in seeds if np.array_equal(second[seed].users, first[seeds[0]].users)]

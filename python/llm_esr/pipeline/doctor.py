@@ -74,7 +74,8 @@ def _folder(folder: Path) -> Iterator[Finding]:
     data_folders = [
         path.parent for path in (folder / "dataset.json", folder / "data" / "dataset.json") if path.exists()
     ]
-    model_files = [*folder.glob("model.json"), *folder.glob("models/*/*/model.json")]
+    patterns = ("model.json", "models/*/model.json", "models/*/*/model.json")
+    model_files = [path for pattern in patterns for path in folder.glob(pattern)]
     if not data_folders and not model_files:
         raise FileNotFoundError(f"{folder} is no run, data or model folder: it holds no dataset.json and no model.json")
     for data_folder in data_folders:
@@ -125,4 +126,5 @@ def _model_folder(path: Path) -> Iterator[Finding]:
     except (ValueError, OSError) as error:
         yield Finding(str(folder), str(error), bad=True)
         return
-    yield Finding(str(folder), f"{model.name}, seed {record['seed']}, {record['epochs']} epochs; loads")
+    made = "nothing to train" if model.seed is None else f"seed {model.seed}, {record['epochs']} epochs"
+    yield Finding(str(folder), f"{model.name}, {made}; loads")

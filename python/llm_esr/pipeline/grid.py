@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_esr.config import Config, load_config, model_name
+from llm_esr.config.parts import SCORERS
 from llm_esr.pipeline.run_folder import ModelId
 
 Settings = Mapping[str, Any]
@@ -98,6 +99,8 @@ def model_grid(
     grid: dict[str, Config] = {}
     for model in models:
         name = model_name(model)
+        if name in SCORERS:
+            raise ValueError(f"{model}: '{name}' is the name of a scorer that needs no training; rename the file")
         if name in grid:
             raise ValueError(f"two models are called '{name}'; rename one of the files")
         own = load_config(model, overrides)
@@ -118,9 +121,12 @@ def what_is_missing() -> str:
 
 def primary_model(name: str | None, cells: Sequence[ModelId], finished: Sequence[ModelId] = ()) -> ModelId:
     """The model that `run.json` names: of this call's cells, or of those that the folder holds finished already."""
+    # What is trained comes before what is not.
+    cells = sorted(cells, key=lambda model: model.seed is None)
     known = [*cells, *(model for model in finished if model not in cells)]
     if name is None:
-        return next((model for model in known if model.name == LLM_ESR), cells[-1])
+        trained = [model for model in cells if model.seed is not None]
+        return next((model for model in known if model.name == LLM_ESR), (trained or cells)[-1])
     chosen = next((model for model in known if model.name == name), None)
     if chosen is None:
         names = ", ".join(dict.fromkeys(model.name for model in known))

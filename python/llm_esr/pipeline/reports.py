@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llm_esr.config import load_config
+from llm_esr.config.parts import POPULARITY
 from llm_esr.evaluation import Report, evaluate_popularity, merge_rows, read_rows, render
-from llm_esr.files import atomic_file
+from llm_esr.files import atomic_file, read_json
 from llm_esr.pipeline.differences import keep_ranks
 from llm_esr.pipeline.grid import as_overrides
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
@@ -55,19 +56,25 @@ def evaluate_folder(
         folders = [path]
     else:
         run = RunFolder(path)
-        folders = [run.model(model) for model in chosen_models(run, name, seed)]
+        chosen = [model for model in chosen_models(run, name, seed) if name is not None or model.name != POPULARITY]
+        folders = [run.model(model) for model in chosen]
     changed = [*as_overrides({"evaluate": changes or {}}), *overrides]
     rows: list[dict[str, Any]] = []
     reports: dict[ModelId, Report] = {}
     judged: set[tuple[str, str]] = set()
     for folder in folders:
-        model = Recommender.load(folder, blend=blend)
+        has_network = "scorer" not in read_json(folder / "model.json")
+        if not blend and not has_network and len(folders) > 1:
+            continue  # networks alone were asked for
+        model = Recommender.load(folder, blend=blend or not has_network)
         config = load_config(folder / "config.yaml", changed).evaluate
         data = model.data
         setting = (data.fingerprint, config.model_dump_json())
         if setting not in judged:
             judged.add(setting)
             rows += evaluate_popularity(data, config, part=part).rows
+        if model.name == POPULARITY:
+            continue
         report = judge(model, data, config, part=part)
         rows += report.rows
         reports[ModelId(model.name, model.seed)] = report
@@ -76,16 +83,16 @@ def evaluate_folder(
         for cell, report in reports.items():
             keep_ranks(run, cell, report)
         # Other thresholds may stand in the file now; the next `run` looks again.
-        stale = {"popularity", *(f"{folder.parent.name}/{folder.name}" for folder in folders)}
+        stale = {POPULARITY, *map(str, reports)}
         run.update(evaluated={k: v for k, v in run.read()["evaluated"].items() if k not in stale})
         write_tables(run)
     return Report(rows)
 
 
 def _run_of(model: Path) -> RunFolder | None:
-    """The run that a model folder, `models/<name>/<seed>`, belongs to."""
-    root = model.resolve().parent.parent.parent
-    return RunFolder(root) if (root / "run.json").exists() else None
+    """The run that a model folder, `models/<name>/<seed>` or `models/<name>`, belongs to."""
+    above = list(model.resolve().parents)[1:3]
+    return next((RunFolder(root) for root in above if (root / "run.json").exists()), None)
 
 
 def chosen_models(run: RunFolder, name: str | None, seed: int | None) -> list[ModelId]:

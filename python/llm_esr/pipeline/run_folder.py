@@ -1,4 +1,4 @@
-"""A run's folder: `run.json`, `data/`, `models/<name>/<seed>/`, `metrics.json`, `tables.md`; every path relative."""
+"""A run's folder: `run.json`, `data/`, `models/<name>[/<seed>]/`, `metrics.json`, `tables.md`; every path relative."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from llm_esr.config import Section
 from llm_esr.files import FORMAT, read_json, write_json
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ModelId:
-    """One cell of a run's grid."""
+    """One cell of a run's grid: a trained model, or a scorer that needs no training and has no seed."""
 
     name: str
-    seed: int
+    seed: int | None
 
     def __str__(self) -> str:
-        """As in the folder: `name/seed`."""
-        return f"{self.name}/{self.seed}"
+        """As in the folder: `name/seed`, or `name`."""
+        return self.name if self.seed is None else f"{self.name}/{self.seed}"
+
+    def __lt__(self, other: ModelId) -> bool:
+        """By name, then seed."""
+        return (self.name, self.seed or 0) < (other.name, other.seed or 0)
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,16 @@ class RunFolder:
 
     def model(self, model: ModelId) -> Path:
         """A model's folder."""
-        return self.path / "models" / model.name / str(model.seed)
+        folder = self.path / "models" / model.name
+        return folder if model.seed is None else folder / str(model.seed)
 
     def finished(self) -> dict[ModelId, dict[str, Any]]:
-        """The trained models and their `model.json`."""
-        found = {}
+        """The finished models and their `model.json`."""
+        found: dict[ModelId, dict[str, Any]] = {}
+        for path in sorted(self.path.glob("models/*/model.json")):
+            record = read_json(path)
+            if "scorer" in record:
+                found[ModelId(path.parent.name, None)] = record
         for path in sorted(self.path.glob("models/*/*/model.json")):
             record = read_json(path)
             if record.get("finished") and path.parent.name.isdigit():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from llm_esr.config import Config
+from llm_esr.config import Config, load_config
 from llm_esr.config.parts import SCORERS
 from llm_esr.evaluation import print_tables, render
 from llm_esr.pipeline.grid import (
@@ -60,8 +60,11 @@ class Run:
         print_tables(self.rows, console)
 
     def recommender(self, name: str | None = None, seed: int | None = None) -> Recommender:
-        """A trained model, ready to evaluate and recommend; default: the primary one."""
-        wanted = ModelId(name or self.primary.name, self.primary.seed if seed is None else seed)
+        """A model, ready to evaluate and recommend; default: the primary one."""
+        untrained = name in SCORERS or (name is None and self.primary.seed is None)
+        own = next((model.seed for model in self.models if model.name == name), None)
+        default = None if untrained else self.primary.seed if self.primary.seed is not None else own
+        wanted = ModelId(name or self.primary.name, default if seed is None else seed)
         if wanted not in self.models:
             raise ValueError(f"this run has no model {wanted}; it has: {', '.join(map(str, self.models))}")
         return Recommender.load(RunFolder(self.folder).model(wanted))
@@ -92,9 +95,9 @@ def run(
         interactions: as for `prepare`; None: go on with the data that the run folder holds.
         items: the items table, as for `prepare`.
         out: the run folder.
-        models: presets, YAML files, and scorers that need no training (`neighbours`, `transitions`, `co-occurrence`,
-            `text`, `text-max`), which are judged only; default: `sasrec`, and `llm-esr` where there are texts or
-            vectors.
+        models: presets, YAML files, and scorers that need no training (`neighbours`, `popularity`, `transitions`,
+            `co-occurrence`, `text`, `text-max`, `ease`, `prefixes`, `similar-users`); default: `sasrec`, and
+            `llm-esr` where there are texts or vectors.
         seeds: each model is trained once with each.
         item_embeddings: a file of item vectors, in place of an encoder.
         user_embeddings: a file of user vectors.
@@ -132,14 +135,13 @@ def run(
         stages.say(what_is_missing())
     grid = model_grid(models, semantic, overrides, shared)
     cells = [ModelId(name, int(seed)) for name in grid for seed in seeds]
-    if not cells:
-        raise ValueError(
-            "no models or no seeds: name at least one of each"
-            + (f" (beside {', '.join(scorers)}, which need no training)" if scorers else "")
-        )
+    untrained = [ModelId(name, None) for name in dict.fromkeys(scorers)]
+    if not cells and (grid or not untrained):
+        raise ValueError("no models or no seeds: name at least one of each")
+    cells = [*untrained, *cells]
     chosen = primary_model(primary, cells, list(folder.finished()))
     judged = data.split != "none" and bool((data.targets("test") > 0).any())
-    configs = {cell: _with_seed(grid[cell.name], cell.seed) for cell in cells}
+    configs = {cell: _with_seed(grid[cell.name], cell.seed) for cell in cells if cell.seed is not None}
     for cell, own in configs.items():
         # A refusal comes before the first training, not after hours of it.
         is_finished(data, own, folder.model(cell), overwrite=overwrite)
@@ -147,14 +149,17 @@ def run(
         model = stages.train(data, cell, own, callbacks)
         if judged:
             stages.evaluate(data, cell, model, own)
-    if judged:
-        for scorer in scorers:
-            stages.evaluate_scorer(data, scorer, configs.get(chosen, shared))
+    # A scorer is judged as the model that the run stands for.
+    common = configs.get(chosen, next(iter(configs.values()), load_config(None, overrides)))
+    for cell in untrained:
+        model = stages.open_scorer(data, cell, common)
+        if judged:
+            stages.evaluate(data, cell, model, common)
     if not judged:
         why = "split none keeps nothing to judge by" if data.split == "none" else "no user has a test item"
         stages.say(f"evaluate   nothing: {why}")
     if judged:
-        stages.compare(data, chosen, configs.get(chosen, shared))
+        stages.compare(data, chosen, common)
     folder.update(primary={"name": chosen.name, "seed": chosen.seed})
     return Run(folder.path, data, cells, chosen, write_tables(folder) if judged else [])
 

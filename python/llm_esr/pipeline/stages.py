@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_esr.config import Config, Section
+from llm_esr.config.parts import POPULARITY
 from llm_esr.data import Dataset, prepare, prepare_key
 from llm_esr.data.row_summary import row_summary
 from llm_esr.evaluation import drop_rows, evaluate_popularity, merge_rows
@@ -17,7 +18,8 @@ from llm_esr.pipeline.differences import differences, keep_ranks, replace_differ
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.retrieval import index, index_fresh, neighbours_match
 from llm_esr.semantics import embed, embed_fresh
-from llm_esr.serving.judging import judge, judge_scorer, name_alone
+from llm_esr.serving.judging import judge, name_alone
+from llm_esr.serving.untrained import make_untrained
 from llm_esr.training import train
 
 if TYPE_CHECKING:
@@ -146,15 +148,24 @@ class Stages:
             self.say(f"blend      {cell} with {weights}")
         return model
 
+    def open_scorer(self, data: Dataset, cell: ModelId, config: Config) -> Recommender:
+        """A scorer that needs no training, as a model."""
+        began = time.monotonic()
+        model = make_untrained(data, cell.name, config, self.folder.model(cell))
+        self.say(f"count      {cell} ({time.monotonic() - began:.1f} s)")
+        return model
+
     def evaluate(self, data: Dataset, cell: ModelId, model: Recommender, config: Config) -> None:
         """The figures of a model and of popularity under the same protocol."""
         settings = config.evaluate
         protocol = {"evaluate": settings.model_dump(mode="json")}
         self._evaluate_once(
-            "popularity",
+            POPULARITY,
             key_of(protocol | {"data": data.fingerprint}),
             lambda: evaluate_popularity(data, settings),
         )
+        if cell.name == POPULARITY:
+            return
         trained = read_json(self.folder.model(cell) / "model.json")["key"]
         if not model.blend:
             drop_rows(self.folder.metrics, name_alone(cell.name), cell.seed)
@@ -164,12 +175,6 @@ class Stages:
             lambda: judge(model, data, settings),
             cell,
         )
-
-    def evaluate_scorer(self, data: Dataset, name: str, config: Config) -> None:
-        """The figures of a scorer that needs no training."""
-        settings = config.evaluate
-        key = key_of({"evaluate": settings.model_dump(mode="json"), "data": data.fingerprint, "scorer": name})
-        self._evaluate_once(name, key, lambda: judge_scorer(name, data, settings))
 
     def compare(self, data: Dataset, primary: ModelId, config: Config) -> None:
         """The primary model's difference to each other one, user by user."""

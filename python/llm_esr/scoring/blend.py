@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llm_esr.scoring.ease import Ease
 from llm_esr.scoring.neighbours import CoOccurrence, NearestText, TextNeighbours, Transitions
 from llm_esr.scoring.popularity import Popularity
 from llm_esr.scoring.scorer import Scorer, refresh
+from llm_esr.scoring.similar_histories import PrefixNeighbours, SimilarUsers
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -57,6 +59,10 @@ BLENDED: Mapping[str, Blended] = {
     "transitions": Blended(Transitions, (0.1, 0.2, 0.3, 0.5)),
     "co-occurrence": Blended(CoOccurrence, (1.0, 2.0, 4.0, 8.0, 12.0)),
     "log-popularity": Blended(LogPopularity, (-0.1, -0.05, 0.05)),
+    # The rest is not in the presets' `blend.scorers`: what they add was measured (docs/tail.md).
+    "ease": Blended(Ease, (1.0, 2.0, 4.0, 8.0, 16.0)),
+    "prefixes": Blended(PrefixNeighbours, (1.0, 2.0, 4.0, 8.0, 16.0), reads_texts=True),
+    "similar-users": Blended(SimilarUsers, (0.5, 1.0, 2.0, 4.0, 8.0), reads_texts=True),
 }
 
 

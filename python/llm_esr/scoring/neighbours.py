@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from llm_esr.data import Dataset
     from llm_esr.data.dataset import Part
 
+Table = tuple[NDArray[np.int32], NDArray[np.float32]]  # ids [I, W], largest value first, 0 fills; values [I, W]
+
 TABLE_WIDTH = 200  # entries of a row that are kept
 _KEPT_COSINES = 1 << 28  # numbers: a gigabyte, for catalogues up to 16,384 items
 _COUNTED_SCORES = 1e-4  # under the logarithm of transitions: what never followed
 
 
 @dataclass(frozen=True)
-class _Sum:
+class DecayedSum:
     """How a history's newest items add up."""
 
     decay: float
@@ -51,10 +53,13 @@ class CountedNeighbours:
 
     name: str
     kind: ClassVar[Literal["transitions", "co-occurrence"]]
-    sum: ClassVar[_Sum]
+    sum: ClassVar[DecayedSum]
 
     def __init__(self, data: Dataset, part: Part = "train") -> None:
-        self.table = _native.neighbour_table(
+        self.table = self._count(data)
+
+    def _count(self, data: Dataset) -> Table:
+        return _native.neighbour_table(
             self.kind,
             np.ascontiguousarray(data.items),
             np.ascontiguousarray(data.offsets),
@@ -63,6 +68,18 @@ class CountedNeighbours:
             min(TABLE_WIDTH, data.n_items),
             torch.get_num_threads(),
         )
+
+    def lists(
+        self, items: NDArray[np.int32], offsets: NDArray[np.int64], k: int, *, keep_seen: bool = False
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """What `scoring.lists.top_k` makes of `scores`, from the entries of the table alone: ids [S, k], scores [S, k].
+
+        k is cut to the catalogue; an id of 0 says that no item is left.
+        """
+        histories = (np.ascontiguousarray(items), np.ascontiguousarray(offsets))
+        decay, newest = self.sum.decay, self.sum.newest
+        threads = torch.get_num_threads()
+        return _native.neighbour_lists(self.table, histories, decay, newest, not keep_seen, k, threads)
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`."""
@@ -88,11 +105,18 @@ class Transitions(CountedNeighbours):
 
     name = "transitions"
     kind = "transitions"
-    sum = _Sum(decay=0.6, newest=5)
+    sum = DecayedSum(decay=0.6, newest=5)
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`."""
         return super().scores(items, offsets).add_(_COUNTED_SCORES).log_()
+
+    def lists(
+        self, items: NDArray[np.int32], offsets: NDArray[np.int64], k: int, *, keep_seen: bool = False
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """See `CountedNeighbours.lists`."""
+        ids_SK, sums_SK = super().lists(items, offsets, k, keep_seen=keep_seen)
+        return ids_SK, np.log(np.maximum(sums_SK, 0.0) + np.float32(_COUNTED_SCORES))
 
 
 class CoOccurrence(CountedNeighbours):
@@ -100,7 +124,7 @@ class CoOccurrence(CountedNeighbours):
 
     name = "co-occurrence"
     kind = "co-occurrence"
-    sum = _Sum(decay=0.7, newest=10)
+    sum = DecayedSum(decay=0.7, newest=10)
 
 
 class TextNeighbours:
@@ -115,7 +139,7 @@ class TextNeighbours:
     """
 
     name = "text"
-    sum: ClassVar[_Sum] = _Sum(decay=0.7, newest=10)
+    sum: ClassVar[DecayedSum] = DecayedSum(decay=0.7, newest=10)
 
     def __init__(self, data: Dataset, part: Part = "train") -> None:
         if data.item_embeddings is None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from llm_esr.scoring.ease import Ease
 from llm_esr.scoring.neighbours import CoOccurrence, NearestText, TextNeighbours, Transitions
 from llm_esr.scoring.popularity import Popularity
 from llm_esr.scoring.scorer import Scorer
+from llm_esr.scoring.similar_histories import PrefixNeighbours, SimilarUsers
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -20,6 +22,9 @@ UNTRAINED: Mapping[str, Callable[[Dataset, Part], Scorer]] = {
     "co-occurrence": CoOccurrence,
     "text": TextNeighbours,
     "text-max": NearestText,
+    "ease": Ease,
+    "prefixes": PrefixNeighbours,
+    "similar-users": SimilarUsers,
 }
 
 

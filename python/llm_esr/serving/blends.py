@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_esr.evaluation.blending import tune_blend
+from llm_esr.evaluation.blending import Tuned, tune_blend
 from llm_esr.files import FORMAT, key_of, read_json, write_json
 from llm_esr.scoring import Scorer
 from llm_esr.scoring.blend import BLENDED, blendable
@@ -62,6 +62,12 @@ def make_blend(folder: Path, data: Dataset, scorers: Sequence[str], network: Sco
     if tuned is None:
         path.unlink(missing_ok=True)
         return None
-    validation = {"users": tuned.users, "network": tuned.alone, "blend": tuned.blended}
-    write_json(path, {"format": FORMAT, "key": key, "weights": tuned.weights, "validation_ndcg_10": validation})
+    write_blend(folder, key, tuned)
     return tuned.weights
+
+
+def write_blend(folder: Path, key: str, tuned: Tuned) -> None:
+    """Store weights beside the model that they belong to."""
+    validation = {"users": tuned.users, "network": tuned.alone, "blend": tuned.blended}
+    record = {"format": FORMAT, "key": key, "weights": tuned.weights, "validation_ndcg_10": validation}
+    write_json(folder / _FILE, record)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_esr.config.parts import BLENDABLE
+from llm_esr.config.parts import BLENDED_BY_DEFAULT
 from llm_esr.scoring import Scorer
 from llm_esr.scoring.blend import BLENDED, blendable
 
@@ -28,6 +28,9 @@ _WORDS = {
     "text": "its text is near {items}",
     "text-max": "its text is nearest to {items}",
     "log-popularity": "met by many",
+    "ease": "predicted from {items} among all items of the history",
+    "prefixes": "met next after histories like that of {items}",
+    "similar-users": "met by users with histories like that of {items}",
 }
 
 
@@ -50,7 +53,10 @@ class Explainer:
 
     def __init__(self, model: Recommender) -> None:
         self.model = model
-        names = list(model.blend or blendable(model.data, BLENDABLE))
+        if model.network is None and model.blend is None:
+            names = [model.name] if model.name in BLENDED else ["log-popularity"]
+        else:
+            names = list(model.blend or blendable(model.data, BLENDED_BY_DEFAULT))
         self.parts: dict[str, Scorer] = {name: BLENDED[name].build(model.data) for name in names}
         self.titles = model.data.titles() or model.data.item_ids
 
@@ -65,19 +71,22 @@ class Explainer:
         offsets = np.array([0, len(history)], np.int64)
         history = np.ascontiguousarray(history, dtype=np.int32)
         scores = {name: part.scores(history, offsets)[0].numpy() for name, part in self.parts.items()}
-        network_I = self.model.network.scores(history, offsets)[0].cpu().numpy()
-        others_I = np.ones(len(network_I), np.bool_)
+        network = self.model.network
+        network_I = None if network is None else network.scores(history, offsets)[0].cpu().numpy()
+        others_I = np.ones(self.model.data.n_items, np.bool_)
         others_I[history - 1] = False
         lines = []
         for item in items:
             reasons = [self._reason(name, scores[name], history, int(item)) for name in self.parts]
             good = sorted((reason for reason in reasons if reason is not None), key=lambda reason: -reason.added)
-            place = 1 + int((network_I[others_I] > network_I[item - 1]).sum())
             # The two scorers of texts would say the same twice.
             texts = [reason for reason in good if BLENDED[reason.scorer].reads_texts]
             chosen = [reason for reason in good if reason not in texts[1:]][:_REASONS]
             named = [f"{reason.words} ({reason.scorer})" for reason in chosen]
-            lines.append("; ".join([*named, f"place {place:,} of the network alone"]))
+            if network_I is not None:
+                place = 1 + int((network_I[others_I] > network_I[item - 1]).sum())
+                named.append(f"place {place:,} of the network alone")
+            lines.append("; ".join(named) or "nothing in the history speaks for it")
         return lines
 
     def _reason(

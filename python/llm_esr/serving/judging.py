@@ -1,4 +1,4 @@
-"""The figures of a trained model, beside those of its network alone where it is a blend."""
+"""The figures of a model, beside those of its network alone where it is a blend."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_esr.config import EvaluateConfig
-from llm_esr.config.parts import BLENDABLE, NEIGHBOURS
 from llm_esr.evaluation import Report, evaluate
-from llm_esr.evaluation.blending import tune_blend
 from llm_esr.evaluation.ranking import HeldOut
-from llm_esr.scoring import build_untrained
-from llm_esr.scoring.blend import Blend, blendable
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -41,29 +37,12 @@ def judge(
     if not model.blend:
         return report
     report += _weights(report, model.blend, part)
+    if model.network is None:
+        return report
     alone = model.without_blend()
     return report + evaluate(
         alone, data, part=part, config=config, seed=model.seed, users=users, model_name=name_alone(model.name)
     )
-
-
-def judge_scorer(name: str, data: Dataset, config: EvaluateConfig, *, part: HeldOut = "test") -> Report:
-    """The figures of a scorer that needs no training, or of all of them blended without a network (`neighbours`).
-
-    Raises:
-        ValueError: an unknown scorer, or `neighbours` of data without a validation part.
-        FileNotFoundError: a scorer of texts without item vectors.
-
-    """
-    if name != NEIGHBOURS:
-        return evaluate(build_untrained(name, data), data, part=part, config=config)
-    # The one whose weight is 1 comes first.
-    order = sorted(blendable(data, BLENDABLE), key=lambda scorer: scorer != "transitions")
-    tuned = tune_blend(None, data, order)
-    if tuned is None:
-        raise ValueError(f"{NEIGHBOURS} looks for its weights on validation, and {data.folder} has no such part")
-    report = evaluate(Blend(None, data, tuned.weights, NEIGHBOURS), data, part=part, config=config)
-    return report + _weights(report, {scorer: weight for scorer, weight in tuned.weights.items() if weight}, part)
 
 
 def _weights(report: Report, weights: Mapping[str, float], part: HeldOut) -> Report:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from llm_esr.files import atomic_path
+from llm_esr.scoring.fallback import ForEmptyHistories
 from llm_esr.scoring.lists import top_k
 from llm_esr.scoring.scorer import Scorer, chunks, refuse_nan, scores_of
 from llm_esr.serving.ids import external_id, external_ids, unknown_message
@@ -25,6 +26,7 @@ from llm_esr.serving.ids import external_id, external_ids, unknown_message
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
 
+_Lists = tuple[NDArray[np.int32], NDArray[np.float32]]
 _ROWS_A_PART = 1 << 20  # rows that are held before they go to disk
 _NAMED = 5  # rows or ids that a warning names
 
@@ -123,7 +125,7 @@ def user_frames(
     """Lists of known users, a frame for each chunk; what they read is everything a user did."""
     names = pl.Series("user_id", data.user_ids, dtype=pl.String)
     catalogue = _Catalogue(data)
-    for chunk in chunks(users, data.n_items):
+    for chunk in _chunks(scorer, users, data.n_items, wanted):
         items, offsets = data.histories(users[chunk], "serving")
         yield _frame(scorer, catalogue, items, offsets, wanted, names.gather(users[chunk]))
 
@@ -134,7 +136,7 @@ def history_frames(
     """Lists for histories; the column `history` is the history's place, from 0."""
     rows = np.arange(len(offsets) - 1)
     catalogue = _Catalogue(data)
-    for chunk in chunks(rows, data.n_items):
+    for chunk in _chunks(scorer, rows, data.n_items, wanted):
         cut = offsets[chunk.start : chunk.stop + 1]
         yield _frame(
             scorer, catalogue, items[cut[0] : cut[-1]], cut - cut[0], wanted, pl.Series("history", rows[chunk])
@@ -199,11 +201,7 @@ def _frame(
     wanted: RecommendationFilter,
     owners: pl.Series,
 ) -> pl.DataFrame:
-    scores_BI = scores_of(scorer, items, offsets, catalogue.n_items)
-    refuse_nan(scorer, scores_BI)
-    if wanted.allowed is not None:
-        scores_BI = scores_BI.masked_fill(~torch.from_numpy(wanted.allowed).to(scores_BI.device), -torch.inf)
-    ids_BK, values_BK = top_k(scores_BI, wanted.k, None if wanted.keep_seen else (items, offsets))
+    ids_BK, values_BK = _best(scorer, catalogue.n_items, items, offsets, wanted)
     row, place = np.nonzero(ids_BK)
     index_N = ids_BK[row, place].astype(np.int64) - 1
     columns = {
@@ -215,6 +213,35 @@ def _frame(
     if catalogue.titles is not None:
         columns["title"] = catalogue.titles.gather(index_N)
     return pl.DataFrame(columns)
+
+
+def _best(
+    scorer: Scorer,
+    n_items: int,
+    items: NDArray[np.int32],
+    offsets: NDArray[np.int64],
+    wanted: RecommendationFilter,
+) -> _Lists:
+    """The lists of a chunk, ids [B, K] (0 where no item is left) and scores [B, K]."""
+    sparse = _sparse_lists(scorer, wanted)
+    if sparse is not None:
+        return sparse(items, offsets, wanted.k, keep_seen=wanted.keep_seen)
+    scores_BI = scores_of(scorer, items, offsets, n_items)
+    refuse_nan(scorer, scores_BI)
+    if wanted.allowed is not None:
+        scores_BI = scores_BI.masked_fill(~torch.from_numpy(wanted.allowed).to(scores_BI.device), -torch.inf)
+    return top_k(scores_BI, wanted.k, None if wanted.keep_seen else (items, offsets))
+
+
+def _sparse_lists(scorer: Scorer, wanted: RecommendationFilter) -> Callable[..., _Lists] | None:
+    """What gives lists without scoring the whole catalogue, where there is such a thing and every item is allowed."""
+    if wanted.allowed is not None or not isinstance(scorer, ForEmptyHistories) or not scorer.has_lists:
+        return None
+    return scorer.lists
+
+
+def _chunks(scorer: Scorer, rows: NDArray[np.int64], n_items: int, wanted: RecommendationFilter) -> Iterator[slice]:
+    return chunks(rows, n_items if _sparse_lists(scorer, wanted) is None else wanted.k)
 
 
 def _item_numbers(data: Dataset, items: Any, option: str, skip_unknown: bool) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""`Recommender`: a trained model with its data, ready to be judged and to recommend."""
+"""`Recommender`: a model with its data, ready to be judged and to recommend."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
 from llm_esr.files import read_json
 from llm_esr.loading.staging import best_device
-from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel
+from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel, build_untrained
 from llm_esr.scoring.blend import Blend
+from llm_esr.scoring.fallback import ForEmptyHistories
 from llm_esr.serving.blends import read_blend
 from llm_esr.serving.explaining import Explainer
 from llm_esr.serving.judging import judge
@@ -39,24 +40,24 @@ if TYPE_CHECKING:
 
 
 class Recommender:
-    """A trained model and the data set it was trained on.
+    """A trained model, or a scorer that needs no training, and the data set it was made from.
 
     Attributes:
-        model: the network.
+        model: the network; None for a scorer that needs no training.
         data: the data set.
         name: the model's name in tables.
-        seed: its training seed.
+        seed: its training seed; None for a scorer that needs no training.
         config: the whole configuration it was trained with.
-        folder: `models/<name>/<seed>`; None for a model that is in memory only.
+        folder: `models/<name>/<seed>`, or `models/<name>` of a scorer; None for a model that is in memory only.
         blend: the weight of each neighbour scorer that is added to the network's scores; None: the network alone.
     """
 
     def __init__(
         self,
-        model: SequenceModel,
+        model: SequenceModel | None,
         data: Dataset,
         name: str,
-        seed: int,
+        seed: int | None,
         config: Config,
         folder: str | Path | None = None,
         blend: Mapping[str, float] | None = None,
@@ -68,11 +69,12 @@ class Recommender:
         self.config = config
         self.folder = None if folder is None else Path(folder)
         self.blend = {scorer: weight for scorer, weight in (blend or {}).items() if weight} or None
-        self._network = NetworkScorer(model, name, fallback=Popularity(data))
-        self._blended: Blend | None = None
+        self._network = None if model is None else NetworkScorer(model, name, fallback=Popularity(data))
+        self._built: Scorer | None = None
 
     def __repr__(self) -> str:
-        return f"Recommender({self.name}, seed {self.seed}, {self.data.n_users:,} users, {self.data.n_items:,} items)"
+        seed = "untrained" if self.seed is None else f"seed {self.seed}"
+        return f"Recommender({self.name}, {seed}, {self.data.n_users:,} users, {self.data.n_items:,} items)"
 
     @classmethod
     def load(
@@ -83,26 +85,33 @@ class Recommender:
         device: str = "auto",
         blend: bool = True,
     ) -> Recommender:
-        """Open a trained model.
+        """Open a model.
 
         Args:
-            path: a run's folder (its primary model is taken) or a model's, `models/<name>/<seed>`.
+            path: a run's folder (its primary model is taken) or a model's: `models/<name>/<seed>`, and `models/<name>`
+                of a scorer that needs no training.
             data: the data set or its folder, where it is no longer where the model's record says.
             device: `auto` takes a GPU where there is one.
             blend: add the neighbour scorers that the model was blended with, if any; False: the network alone.
 
         Raises:
             FileNotFoundError: no model there, or its data are gone.
-            ValueError: an unfinished training, or data that are not those of the training.
+            ValueError: an unfinished training, data that are not those of the training, or `blend=False` where there is
+                no network.
         """
         from llm_esr.data import Dataset  # noqa: PLC0415
         from llm_esr.models import load_model  # noqa: PLC0415
+        from llm_esr.serving.untrained import open_untrained  # noqa: PLC0415 (it makes recommenders)
 
         folder = find_model(Path(path))
         record = read_json(folder / "model.json")
         source = (folder / record["data"]).resolve() if data is None else data
         opened: Dataset = source if isinstance(source, Dataset) else Dataset.open(source)
         _check_data(folder, record, opened)
+        if "scorer" in record:
+            if not blend:
+                raise ValueError(f"{folder} is the scorer {record['name']}, which has no network to take alone")
+            return open_untrained(folder, opened)
         if device == "auto":
             device = best_device()
         model = cast(SequenceModel, load_model(folder, opened.folder, device))
@@ -114,28 +123,33 @@ class Recommender:
         return Recommender(self.model, self.data, self.name, self.seed, self.config, self.folder)
 
     @property
-    def network(self) -> NetworkScorer:
-        """The scorer of the network alone."""
+    def network(self) -> NetworkScorer | None:
+        """The scorer of the network alone, where there is one."""
         return self._network
 
-    def _scorer(self) -> Scorer:
-        """What gives the scores; the tables of a blend are counted at the first call."""
-        if self.blend is None:
-            return self._network
-        if self._blended is None:
-            self._blended = Blend(self._network, self.data, self.blend, self.name)
-        return self._blended
+    @property
+    def scorer(self) -> Scorer:
+        """What gives the scores; neighbour tables are counted at the first call."""
+        if self._built is None:
+            if self.blend is not None:
+                self._built = Blend(self._network, self.data, self.blend, self.name)
+            else:
+                self._built = self._network or build_untrained(self.name, self.data)
+            if self._network is None:
+                self._built = ForEmptyHistories(self._built, Popularity(self.data))
+        return self._built
 
     def refresh(self) -> None:
         """Compute the item matrix anew at the next call; needed after the model's weights were changed."""
-        self._network.refresh()
+        if self._network is not None:
+            self._network.refresh()
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """Scores [S, I] of every item for histories of item numbers; an empty history is scored by popularity.
 
         See `llm_esr.evaluation.Scorer.scores`.
         """
-        return self._scorer().scores(items, offsets)
+        return self.scorer.scores(items, offsets)
 
     def evaluate(
         self,
@@ -250,13 +264,13 @@ class Recommender:
         wanted = make_filter(self.data, k, include, exclude, keep_seen, skip_unknown)
         if users is not None:
             numbers = known_users(self.data, users, skip_unknown)
-            found = gather_frames(user_frames(self, self.data, numbers, wanted), self.data, "user_id")
+            found = gather_frames(user_frames(self.scorer, self.data, numbers, wanted), self.data, "user_id")
             if not explain:
                 return found
             keys: list[Any] = [self.data.user_ids[number] for number in numbers]
             return self._explained(found, keys, *self.data.histories(numbers, "serving"))
         items, offsets = known_items(self.data, histories)
-        found = gather_frames(history_frames(self, self.data, items, offsets, wanted), self.data, "history")
+        found = gather_frames(history_frames(self.scorer, self.data, items, offsets, wanted), self.data, "history")
         return self._explained(found, list(range(len(offsets) - 1)), items, offsets) if explain else found
 
     def _explained(
@@ -312,7 +326,7 @@ class Recommender:
             numbers = np.arange(self.data.n_users)
         else:
             numbers = known_users(self.data, users, skip_unknown)
-        frames = user_frames(self, self.data, numbers, wanted)
+        frames = user_frames(self.scorer, self.data, numbers, wanted)
         return write_frames(path, frames, empty_frame(self.data, "user_id"))
 
 
@@ -327,13 +341,15 @@ def find_model(path: Path) -> Path:
         return path
     primary = read_json(path / "run.json").get("primary") if (path / "run.json").exists() else None
     if primary:
-        folder = path / "models" / str(primary["name"]) / str(primary["seed"])
+        folder = path / "models" / str(primary["name"])
+        if primary["seed"] is not None:
+            folder = folder / str(primary["seed"])
         if not (folder / "model.json").exists():
             raise FileNotFoundError(f"{path}/run.json names {folder} as primary, but no model is there; run it again")
         return folder
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected a run's folder or a model's, models/<name>/<seed>")
-    patterns = ("*/model.json", "*/*/model.json", "models/*/*/model.json")
+    patterns = ("*/model.json", "*/*/model.json", "models/*/model.json", "models/*/*/model.json")
     found = sorted({file.parent for pattern in patterns for file in path.glob(pattern)})
     if not found:
         raise FileNotFoundError(f"{path} holds no finished run and no trained model; make one with `llm-esr run`")
@@ -361,13 +377,14 @@ def _check_data(folder: Path, record: dict[str, Any], data: Dataset) -> None:
             f"{folder} was trained on other data than {data.folder} holds now ({record['n_items']:,} items then, "
             f"{data.n_items:,} now): item numbers would mean other items. Train it again, or give the data it knows"
         )
-    network = made_from["model"]
-    if not network.get("text_profile") and not any(VIEWS[view].reads_vectors for view in network["views"]):
+    network = made_from.get("model", {"views": []})
+    by_view = any(VIEWS[view].reads_vectors for view in network["views"])
+    if "scorer" not in made_from and not network.get("text_profile") and not by_view:
         return  # texts were read in training at most; what is served does not read them
     vectors = data.folder / "item_embeddings.json"
     then = made_from.get("item_embeddings")
     if then is not None and vectors.exists() and read_json(vectors).get("checksum") != then:
         raise ValueError(
-            f"{data.folder}/item_embeddings.npy is not what {folder} was trained with: the semantic view would read "
-            "other vectors. Train it again, or restore the vectors"
+            f"{data.folder}/item_embeddings.npy is not what {folder} was made with: it would read other vectors. Train "
+            "it again, or restore the vectors"
         )

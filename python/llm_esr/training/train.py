@@ -83,6 +83,7 @@ def train(
         _train(data, config, name, folder, made_from, _callbacks(config, folder, callbacks, progress), resume)
     model = load_model(folder, data.folder, _device(config))
     recommender = Recommender(model, data, name=name, seed=config.train.seed, config=config, folder=folder)
+    assert recommender.network is not None
     blend = make_blend(folder, data, config.blend.scorers, recommender.network)
     return Recommender(model, data, name, config.train.seed, config, folder, blend)
 

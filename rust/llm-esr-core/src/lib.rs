@@ -22,6 +22,7 @@ pub mod mapped;
 pub mod masking;
 pub mod negative_sampling;
 pub mod negatives;
+pub mod neighbour_sums;
 pub mod neighbour_tables;
 pub mod options;
 mod packed_range;

@@ -1,4 +1,4 @@
-//! Sparse item-to-item tables counted from training sequences, and histories scored by adding a few of their rows.
+//! Sparse item-to-item tables counted from training sequences.
 //!
 //! One reading of the sequences sorts every occurrence by its item; then each item's row is counted alone, in a dense
 //! row of its own thread, and its largest entries are kept. Items are shared out among threads and no sum crosses them,
@@ -285,87 +285,6 @@ impl Row {
     }
 }
 
-/// What a history's newest items add up to.
-#[derive(Debug, Clone, Copy)]
-pub struct Sum<'a> {
-    /// Ids of the table, `[items, width]`.
-    pub ids: &'a [i32],
-    /// Its values.
-    pub values: &'a [f32],
-    /// Entries of a row.
-    pub width: usize,
-    /// The newest item's row counts `decay` times, the next `decay` squared, and so on.
-    pub decay: f32,
-    /// How many of the newest items are read.
-    pub newest: usize,
-}
-
-impl Sum<'_> {
-    /// Scores of all items for each history, written to `scores`, `[histories, items]`.
-    ///
-    /// # Errors
-    /// Arrays that do not fit each other, or ids outside the catalogue.
-    pub fn scores(
-        &self,
-        histories: &[i32],
-        offsets: &[i64],
-        scores: &mut [f32],
-        workers: &dyn Workers,
-    ) -> Result<()> {
-        let items = self.ids.len().checked_div(self.width).unwrap_or(0);
-        let rows = offsets.len().saturating_sub(1);
-        let rising = offsets.first().is_some_and(|&first| first == 0)
-            && offsets.windows(2).all(|pair| pair[0] <= pair[1])
-            && offsets
-                .last()
-                .is_some_and(|&last| usize::try_from(last) == Ok(histories.len()));
-        if items == 0
-            || self.ids.len() != items * self.width
-            || self.values.len() != self.ids.len()
-            || scores.len() != rows * items
-            || !rising
-        {
-            let message = format!(
-                "{rows} histories of {} items, a table of {} entries of {} a row and {} scores do not fit each other",
-                histories.len(),
-                self.ids.len(),
-                self.width,
-                scores.len()
-            );
-            return Err(Error::argument("histories", message));
-        }
-        let outside = |id: &&i32, low: i32| **id < low || **id as usize > items;
-        if let Some(id) = histories.iter().find(|id| outside(id, 1)) {
-            let message = format!("{id} is no id from 1 to {items}");
-            return Err(Error::argument("histories", message));
-        }
-        if let Some(id) = self.ids.iter().find(|id| outside(id, 0)) {
-            return Err(Error::argument(
-                "ids",
-                format!("{id} is no id from 0 to {items}"),
-            ));
-        }
-        let tasks: Vec<_> = scores.chunks_mut(items).map(Mutex::new).collect();
-        workers.run(tasks.len(), &|row| {
-            let mut scores = lock(&tasks[row]);
-            scores.fill(0.0);
-            let history = &histories[offsets[row] as usize..offsets[row + 1] as usize];
-            let mut weight = 1.0;
-            for &item in history.iter().rev().take(self.newest) {
-                weight *= self.decay;
-                let entries = (item as usize - 1) * self.width..item as usize * self.width;
-                for (&id, &value) in self.ids[entries.clone()].iter().zip(&self.values[entries]) {
-                    if id == 0 {
-                        break;
-                    }
-                    scores[id as usize - 1] += weight * value;
-                }
-            }
-        });
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,25 +315,6 @@ mod tests {
         let table = training().table(Kind::CoOccurrence, 1, &Alone).unwrap();
         assert_eq!(table.ids, [2, 1, 1, 0]);
         assert_eq!(table.values, [1.0, 1.0, 1.0_f32 / 3.0_f32.sqrt(), 0.0]);
-    }
-
-    #[test]
-    fn a_history_is_the_sum_of_its_newest_rows() {
-        let table = training().table(Kind::Transitions, 2, &Alone).unwrap();
-        let sum = Sum {
-            ids: &table.ids,
-            values: &table.values,
-            width: 2,
-            decay: 0.5,
-            newest: 2,
-        };
-        let mut scores = [9.0; 8];
-        sum.scores(&[3, 2, 1], &[0, 3, 3], &mut scores, &Alone)
-            .unwrap();
-        let (one, two) = (&table.values[..2], &table.values[2..3]);
-        let expected = [0.0, 0.5 * one[0], 0.5 * one[1] + 0.25 * two[0], 0.0];
-        assert_eq!(scores[..4], expected);
-        assert_eq!(scores[4..], [0.0; 4]);
     }
 
     #[test]

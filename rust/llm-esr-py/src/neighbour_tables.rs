@@ -1,7 +1,8 @@
 //! Binding of item-to-item tables.
 
 use llm_esr_core::Error;
-use llm_esr_core::neighbour_tables::{Kind, Sum, Training};
+use llm_esr_core::neighbour_sums::Sum;
+use llm_esr_core::neighbour_tables::{Kind, Training};
 use numpy::ndarray::Array2;
 use numpy::{
     IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
@@ -12,6 +13,8 @@ use pyo3::prelude::*;
 use crate::conversion::{contiguous, to_py, without_gil};
 use crate::threads::TorchThreads;
 
+type GivenTable<'py> = (PyReadonlyArray2<'py, i32>, PyReadonlyArray2<'py, f32>);
+type GivenHistories<'py> = (PyReadonlyArray1<'py, i32>, PyReadonlyArray1<'py, i64>);
 type Table<'py> = (Bound<'py, PyArray2<i32>>, Bound<'py, PyArray2<f32>>);
 
 /// The largest entries of each item's row, largest first: ids [I, width] (0 fills) and values.
@@ -53,17 +56,13 @@ fn neighbour_table<'py>(
     ))
 }
 
-/// Scores [S, I] of histories: the rows of their newest items, added up with a decay.
-#[pyfunction]
-fn add_neighbour_rows<'py>(
-    py: Python<'py>,
-    table: (PyReadonlyArray2<'py, i32>, PyReadonlyArray2<'py, f32>),
-    histories: (PyReadonlyArray1<'py, i32>, PyReadonlyArray1<'py, i64>),
+/// A table and what is read of it, the histories' items and their offsets.
+fn rows_to_add<'a>(
+    (ids, values): &'a GivenTable<'_>,
+    (items, offsets): &'a GivenHistories<'_>,
     decay: f32,
     newest: usize,
-    threads: usize,
-) -> PyResult<Bound<'py, PyArray2<f32>>> {
-    let (ids, values) = &table;
+) -> PyResult<(Sum<'a>, &'a [i32], &'a [i64])> {
     let sum = Sum {
         ids: contiguous("ids", ids.as_slice())?,
         values: contiguous("values", values.as_slice())?,
@@ -71,9 +70,26 @@ fn add_neighbour_rows<'py>(
         decay,
         newest,
     };
-    let items = contiguous("histories", histories.0.as_slice())?;
-    let offsets = contiguous("offsets", histories.1.as_slice())?;
-    let scores = PyArray2::zeros(py, [offsets.len().saturating_sub(1), ids.shape()[0]], false);
+    let items = contiguous("histories", items.as_slice())?;
+    Ok((sum, items, contiguous("offsets", offsets.as_slice())?))
+}
+
+/// Scores [S, I] of histories: the rows of their newest items, added up with a decay.
+#[pyfunction]
+fn add_neighbour_rows<'py>(
+    py: Python<'py>,
+    table: GivenTable<'py>,
+    histories: GivenHistories<'py>,
+    decay: f32,
+    newest: usize,
+    threads: usize,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let (sum, items, offsets) = rows_to_add(&table, &histories, decay, newest)?;
+    let scores = PyArray2::zeros(
+        py,
+        [offsets.len().saturating_sub(1), table.0.shape()[0]],
+        false,
+    );
     {
         let mut written = scores.readwrite();
         let written = contiguous("scores", written.as_slice_mut())?;
@@ -84,7 +100,41 @@ fn add_neighbour_rows<'py>(
     Ok(scores)
 }
 
+/// The best k items for each history by the same sums, ids [S, k] (0: none is left) and values.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn neighbour_lists<'py>(
+    py: Python<'py>,
+    table: GivenTable<'py>,
+    histories: GivenHistories<'py>,
+    decay: f32,
+    newest: usize,
+    leave_out_met: bool,
+    k: usize,
+    threads: usize,
+) -> PyResult<Table<'py>> {
+    let (sum, items, offsets) = rows_to_add(&table, &histories, decay, newest)?;
+    // No list is longer than the catalogue, so nothing is made from an unchecked k.
+    let k = k.min(table.0.shape()[0]);
+    let rows = offsets.len().saturating_sub(1);
+    let found = PyArray2::zeros(py, [rows, k], false);
+    let sums = PyArray2::zeros(py, [rows, k], false);
+    {
+        let (mut found, mut sums) = (found.readwrite(), sums.readwrite());
+        let written = (
+            contiguous("ids", found.as_slice_mut())?,
+            contiguous("values", sums.as_slice_mut())?,
+        );
+        without_gil(py, || {
+            let threads = TorchThreads(threads);
+            sum.lists((items, offsets), leave_out_met, k, written, &threads)
+        })?;
+    }
+    Ok((found, sums))
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(neighbour_table, module)?)?;
-    module.add_function(wrap_pyfunction!(add_neighbour_rows, module)?)
+    module.add_function(wrap_pyfunction!(add_neighbour_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(neighbour_lists, module)?)
 }
