@@ -20,6 +20,7 @@ from step_losses import step_losses
 import llm_esr
 from llm_esr.config import Config, load_config, preset_names
 from llm_esr.training import build_loader, build_model, train
+from llm_esr.training.loss_choice import settle_loss
 from llm_esr.training.teachers import LiveTeachers, StoredTeachers
 
 SMALL = ["model.width=8", "model.max_len=12", "train.batch_size=9", "negatives.count=16", "distill.similar_users=3",
@@ -48,7 +49,7 @@ def test_every_preset_trains_and_leaves_the_files_of_the_design(preset: str, tin
     names = {path.name for path in (tmp_path / "m").iterdir()}
     assert {"config.yaml", "model.json", "model.safetensors", "metrics.jsonl"} <= names
     assert ("projection.safetensors" in names) == (config.model.collaborative_init == "pca")
-    assert load_config(tmp_path / "m" / "config.yaml") == config
+    assert load_config(tmp_path / "m" / "config.yaml") == settle_loss(config, model.data.n_items)
     line = json.loads((tmp_path / "m" / "metrics.jsonl").read_text().splitlines()[0])
     assert line["epoch"] == 0 and line["loss"] > 0 and 0 <= line["validation_ndcg_10"] <= 1
     assert model.name == preset
@@ -201,7 +202,7 @@ def test_a_finished_training_is_not_repeated_and_not_overwritten_by_accident(tin
     with pytest.raises(ValueError, match=r"model\.dropout was 0\.4, is 0\.25.*--overwrite"):
         train(tiny_folder, config=other, out=tmp_path, progress=False)
     train(tiny_folder, config=other, out=tmp_path, overwrite=True, progress=False)
-    assert load_config(tmp_path / "config.yaml") == other
+    assert load_config(tmp_path / "config.yaml") == settle_loss(other, 100)
 
 
 @pytest.mark.parametrize("backbone", ["sasrec", "bert4rec", "gru4rec"])

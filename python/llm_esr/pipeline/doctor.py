@@ -127,4 +127,5 @@ def _model_folder(path: Path) -> Iterator[Finding]:
         yield Finding(str(folder), str(error), bad=True)
         return
     made = "nothing to train" if model.seed is None else f"seed {model.seed}, {record['epochs']} epochs"
-    yield Finding(str(folder), f"{model.name}, {made}; loads")
+    choice = f"; {record['choice']}" if record.get("choice") else ""
+    yield Finding(str(folder), f"{model.name}, {made}; loads{choice}")

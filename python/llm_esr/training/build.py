@@ -14,6 +14,7 @@ from llm_esr.models import ModelData, SequentialEncoder
 from llm_esr.models.storage import item_vectors
 from llm_esr.models.views.borrowing import BorrowedRows
 from llm_esr.semantics.projection import Projection, fit_projection
+from llm_esr.training.loss_choice import settle_loss
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -44,6 +45,7 @@ def build_model(data: Dataset, config: Config) -> tuple[SequentialEncoder, Proje
 
 def build_loader(data: Dataset, config: Config) -> BatchLoader:
     """The batches that the configuration asks for."""
+    config = settle_loss(config, data.n_items)
     negatives = config.negatives
     if config.train.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
         raise ValueError("one shared negative for a whole step teaches nothing; set negatives.kind to own or raise "

@@ -33,16 +33,19 @@ class Callback:
 
 
 class TerminalProgress(Callback):
-    """A bar with loss and rate, and a line for each epoch."""
+    """A bar with loss and rate, and a line for each epoch; before them a note, where one is given."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, note: str | None = None) -> None:
         self.console = console or Console(stderr=True)
+        self.note = note
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._refreshed = 0.0
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Open the bar."""
+        """Say the note and open the bar."""
+        if self.note is not None:
+            self.console.print(self.note, highlight=False, soft_wrap=True, markup=False)
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),

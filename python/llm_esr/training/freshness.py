@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llm_esr.config import STAGES, Config
 from llm_esr.files import FORMAT, key_of, read_json
 from llm_esr.retrieval import neighbours_match
+from llm_esr.training.loss_choice import settle_loss
 from llm_esr.training.start_from import refuse_own_folder, start_folder, weights_checksum
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def made_from_of(data: Dataset, config: Config) -> dict[str, Any]:
         ValueError: similar users and items of other vectors than the data set holds.
 
     """
+    config = settle_loss(config, data.n_items)
     made: dict[str, Any] = {"format": FORMAT, "data": data.fingerprint}
     made |= {section: getattr(config, section).model_dump(mode="json") for section in STAGES["train"]}
     if config.model.reads_vectors or config.model.collaborative_init == "pca":

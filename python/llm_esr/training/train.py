@@ -18,6 +18,7 @@ from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
 from llm_esr.training.checkpoint import drop_checkpoints
 from llm_esr.training.environment import describe
 from llm_esr.training.freshness import is_fresh, made_from_of
+from llm_esr.training.loss_choice import say_choice, settle_loss
 from llm_esr.training.start_from import open_start, refuse_own_folder, take_weights
 from llm_esr.training.terms import TermData, build_terms
 from llm_esr.training.trainer import Trainer
@@ -76,11 +77,14 @@ def train(
     name = name or ("llm-esr" if config is None or isinstance(config, Config) else model_name(config))
     config = config if isinstance(config, Config) else load_config(config)
     config = config_with(config, settings, _PLAIN)
+    asked, config = config, settle_loss(config, data.n_items)
+    choice = say_choice(config, data.n_items) if asked.train.loss == "auto" else None
     folder = Path(out) if out is not None else default_folder(data, name, config.train.seed)
     refuse_own_folder(config, folder)
     made_from = made_from_of(data, config)
     if not is_fresh(folder, made_from, overwrite):
-        _train(data, config, name, folder, made_from, _callbacks(config, folder, callbacks, progress), resume)
+        listening = _callbacks(config, folder, callbacks, f"{name} {choice}" if choice else None, progress)
+        _train(data, config, name, folder, made_from, choice, listening, resume)
     model = load_model(folder, data.folder, _device(config))
     recommender = Recommender(model, data, name=name, seed=config.train.seed, config=config, folder=folder)
     assert recommender.network is not None
@@ -100,6 +104,7 @@ def _train(
     name: str,
     folder: Path,
     made_from: dict[str, Any],
+    choice: str | None,
     callbacks: list[Callback],
     resume: bool,
 ) -> None:
@@ -125,6 +130,7 @@ def _train(
         "n_items": data.n_items,
         "data": os.path.relpath(data.folder.resolve(), folder.resolve()),
         "environment": describe(),
+        "choice": choice,
         "finished": False,
     }
     # First the record that says "unfinished": no moment has a finished record beside another configuration.
@@ -151,8 +157,10 @@ def _train(
     drop_checkpoints(folder / "checkpoint")
 
 
-def _callbacks(config: Config, folder: Path, own: Sequence[Callback], progress: bool) -> list[Callback]:
-    callbacks = [TerminalProgress()] if progress else []
+def _callbacks(
+    config: Config, folder: Path, own: Sequence[Callback], note: str | None, progress: bool
+) -> list[Callback]:
+    callbacks = [TerminalProgress(note=note)] if progress else []
     if config.runtime.tensorboard:
         callbacks.append(TensorBoard(folder / "tensorboard"))  # type: ignore[arg-type]
     return [*callbacks, *own]

@@ -90,10 +90,11 @@ class TrainConfig(Section):
     )
     epochs: int = Field(100, ge=1, description="Epochs at most.")
     batch_size: int = Field(80, ge=1, description="Students of a step.")
-    loss: Literal["sampled-softmax", "softmax", "bce"] = Field(
+    loss: Literal["auto", "sampled-softmax", "softmax", "bce"] = Field(
         "sampled-softmax",
         description="The ranking loss. softmax: over the whole catalogue, what the user met in training left out; "
-        "the section `negatives` does not matter then.",
+        "the section `negatives` does not matter then. auto: softmax up to 30,000 items, beyond them sampled-softmax "
+        "with at least 4,096 shared negatives; the log and model.json say which.",
     )
     view_loss: float = Field(0.0, ge=0, description="Weight of the ranking loss of each view alone.")
     item_regularisation: float = Field(

@@ -11,6 +11,7 @@ from torch import Tensor
 from llm_esr.config import Config
 from llm_esr.training.catalogue_softmax import MetItems, catalogue_softmax
 from llm_esr.training.forward import Forward
+from llm_esr.training.loss_choice import settle_loss
 from llm_esr.training.losses import RANKING_LOSSES, ranking
 from llm_esr.training.terms.term import Term, TermData
 
@@ -113,9 +114,13 @@ def build(config: Config, given: TermData) -> Term:
         ValueError: the softmax over the whole catalogue without a data set.
 
     """
-    if config.train.loss == "softmax":
+    if given.data is not None:
+        config = settle_loss(config, given.data.n_items)
+    if config.train.loss in ("softmax", "auto"):
         if given.data is None:
-            raise ValueError("train.loss softmax leaves out what a user met in training: TermData.data is needed")
+            raise ValueError(
+                f"train.loss {config.train.loss} leaves out what a user met in training: TermData.data is needed"
+            )
         return CatalogueRanking(config.train.view_loss, given.data)
     log_q = given.loader.log_q if config.negatives.log_q_correction and given.loader is not None else None
     log_q_I = None if log_q is None else torch.from_numpy(log_q).to(given.device)
