@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llm_esr.cli.options import SetOption, names, numbers
-from llm_esr.files import atomic_path
+from llm_esr.files import atomic_path, write_parquet
 
 if TYPE_CHECKING:
     import polars as pl
@@ -135,7 +135,7 @@ def recommend(
         if out.suffix != ".parquet":
             raise ValueError(f"--out {out}: recommendations are written as Parquet; give a name that ends in .parquet")
         with atomic_path(out) as temporary:
-            found.write_parquet(temporary)
+            write_parquet(found, temporary)
         typer.echo(f"{len(found):,} rows -> {out}")
     elif explain:
         _print_explained(found)

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.data.splitting import iso, training_counts
-from llm_esr.files import FORMAT, read_json
+from llm_esr.files import FORMAT, read_json, read_parquet
 from llm_esr.tables.row_report import lines_of
 
 Part = Literal["train", "validation", "test", "serving"]
@@ -195,9 +195,9 @@ class Dataset:
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; run `llm-esr prepare` again")
         try:
-            table = pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise self._damaged(name, f"not readable ({str(error).splitlines()[0]})") from None
+            table = read_parquet(path)
+        except ValueError as error:
+            raise self._damaged(name, f"not readable ({error})") from None
         if table.height != rows:
             raise self._damaged(name, f"holds {table.height} rows, expected {rows}")
         return table

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from llm_esr.config import DataConfig
 from llm_esr.data.arranging import Arranged
 from llm_esr.data.splitting import Splits, training_counts
-from llm_esr.files import FORMAT, checksum, key_of, write_array, write_json
+from llm_esr.files import FORMAT, checksum, key_of, write_array, write_json, write_parquet
 
 OWN_FILES = (
     "dataset.json",
@@ -42,8 +42,8 @@ def write_dataset(
     counts = training_counts(arranged.offsets, arranged.items, splits.ends, arranged.item_frame.height)
     item_frame = arranged.item_frame.insert_column(3, pl.Series("training_count", counts[1:]))
     user_frame = arranged.user_frame.with_columns(pl.Series("training_count", splits.ends[:, 0]))
-    user_frame.write_parquet(folder / "users.parquet")
-    item_frame.write_parquet(folder / "items.parquet")
+    write_parquet(user_frame, folder / "users.parquet")
+    write_parquet(item_frame, folder / "items.parquet")
     arrays: dict[str, NDArray[Any]] = {"offsets": arranged.offsets, "items": arranged.items, "splits": splits.ends}
     if arranged.timestamps is not None:
         arrays["timestamps"] = arranged.timestamps

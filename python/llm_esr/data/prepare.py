@@ -20,7 +20,7 @@ from llm_esr.data.folder import carry_over, dataset_key, refuse_foreign_folder, 
 from llm_esr.data.interactions import collect
 from llm_esr.data.items import TextVotes, read_items
 from llm_esr.data.splitting import split
-from llm_esr.files import atomic_folder
+from llm_esr.files import atomic_folder, given_path
 from llm_esr.tables.cleaning import Cleaner
 from llm_esr.tables.formats import open_sources
 from llm_esr.tables.published_formats import resolved
@@ -50,7 +50,7 @@ def prepare(
         ValueError: a setting, a column or a value that does not fit; nothing is left to train on.
     """
     chosen = resolved(section_with(DataConfig, config, settings, "prepare"))
-    target = Path(out).expanduser()
+    target = given_path(out)
     target = target if target.name else target.resolve()
     refuse_foreign_folder(target)
     sources, item_sources = _open(interactions, items, chosen)

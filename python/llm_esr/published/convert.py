@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from llm_esr.data.dataset import Dataset
 from llm_esr.data.folder import refuse_foreign_folder
 from llm_esr.data.prepare import prepare
-from llm_esr.files import FORMAT, atomic_folder, checksum, key_of
+from llm_esr.files import FORMAT, atomic_folder, checksum, given_path, key_of
 from llm_esr.published.pickled_arrays import read_pickled_array
 from llm_esr.retrieval import nearest
 from llm_esr.retrieval.index import write_similar_items
@@ -65,7 +65,7 @@ def convert(folder: str | Path, *, out: str | Path, progress: bool = True) -> Da
         ValueError: a pickle that holds more than an array, another number of rows than `inter.txt` has users or items,
             values that are not finite, ids that are no whole numbers from 1.
     """
-    source, target = Path(folder).expanduser(), Path(out).expanduser()
+    source, target = given_path(folder), given_path(out)
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is no folder; expected the authors' folder with inter.txt and its pickles")
     refuse_foreign_folder(target)

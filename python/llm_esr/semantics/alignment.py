@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from llm_esr.data.dataset import Dataset
+from llm_esr.files import given_path, read_parquet
 from llm_esr.tables.values import id_text
 
 Vectors = NDArray[Any]
@@ -88,7 +89,7 @@ def align_users(source: Any, data: Dataset) -> Vectors:
 def _align(source: Any, target: _Target) -> Vectors:
     if isinstance(source, np.ndarray):
         return _by_row(source, f"the {target.what} vectors", target)
-    path = Path(source).expanduser()
+    path = given_path(source)
     if not path.exists():
         raise FileNotFoundError(f"{target.what} vectors: {path} does not exist; check the path")
     match path.suffix.lower():
@@ -179,10 +180,7 @@ def _first_null(ids: pl.Series) -> int:
 
 
 def _read_parquet(path: Path, target: _Target) -> tuple[pl.Series, Vectors]:
-    try:
-        frame = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    frame = read_parquet(path)
     shown = ", ".join(f"{name} ({kind})" for name, kind in frame.schema.items())
     vectors = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
     if len(vectors) != 1:

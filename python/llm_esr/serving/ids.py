@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from llm_esr.files import read_parquet
+
 _SHOWN = 5  # unknown ids that a message names
 _COMPARED = 20_000  # ids that are compared letter by letter to find a near one
 
@@ -74,9 +76,9 @@ def read_user_ids(path: str | Path, column: str = "user_id") -> list[str]:
     kind = path.suffix.lower()
     if kind in (".parquet", ".csv", ".tsv"):
         if kind == ".parquet":
-            table = pl.read_parquet(path)
+            table = read_parquet(path)
         else:
-            table = pl.read_csv(path, separator="\t" if kind == ".tsv" else ",", infer_schema=False)
+            table = pl.read_csv(path.read_bytes(), separator="\t" if kind == ".tsv" else ",", infer_schema=False)
         if column not in table.columns:
             raise ValueError(f"{path} has no column '{column}' (it has: {', '.join(table.columns)})")
         ids = external_ids(table[column].drop_nulls().to_list())

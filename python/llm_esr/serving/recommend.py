@@ -17,7 +17,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from llm_esr.files import atomic_path
+from llm_esr.files import atomic_path, scan_parquet, write_parquet
 from llm_esr.scoring.fallback import ForEmptyHistories
 from llm_esr.scoring.lists import top_k
 from llm_esr.scoring.scorer import Scorer, chunks, refuse_nan, scores_of
@@ -170,16 +170,16 @@ def write_frames(path: Path, frames: Iterator[pl.DataFrame], empty: pl.DataFrame
                 parts.append(_write_part(held, Path(folder) / f"{len(parts):06}.parquet"))
                 rows, n_held, held = rows + n_held, 0, []
         if not parts:
-            pl.concat([empty, *held]).write_parquet(target)
+            write_parquet(pl.concat([empty, *held]), target)
         else:
             if held:
                 parts.append(_write_part(held, Path(folder) / f"{len(parts):06}.parquet"))
-            pl.scan_parquet(parts).sink_parquet(target, maintain_order=True)
+            scan_parquet(parts).sink_parquet(target.absolute(), maintain_order=True)
         return rows + n_held
 
 
 def _write_part(held: list[pl.DataFrame], path: Path) -> Path:
-    pl.concat(held).write_parquet(path)
+    write_parquet(pl.concat(held), path)
     return path
 
 

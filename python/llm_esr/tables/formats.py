@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_esr.files import given_path
 from llm_esr.tables.delimited import DelimitedSource
 from llm_esr.tables.frames import FrameSource, is_frame
 from llm_esr.tables.json_lines import JsonLinesSource
@@ -61,7 +62,7 @@ def _open_path(value: Any, file_format: str, role: str, names: tuple[str, str], 
         raise ValueError(
             f"{role}: got {type(value).__name__}; expected a path, a list of paths, or a pandas, polars or Arrow table"
         )
-    path = Path(value).expanduser()
+    path = given_path(value)
     if not path.exists():
         raise FileNotFoundError(f"{role}: {path} does not exist; check the path (from {Path.cwd()})")
     if path.is_dir():

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from llm_esr.files.parquet import collect, scan_parquet
 from llm_esr.tables.source import TYPED_ROWS, Chunk, TableFile, file_provenance, numbered
 
 
@@ -25,15 +26,8 @@ class ParquetSource:
         """
         self.name = str(file.path)
         self._path = file.path
-        try:
-            self._columns = pl.scan_parquet(file.path).collect_schema().names()
-            self._height = int(pl.scan_parquet(file.path).select(pl.len()).collect().item())
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise self._unreadable(error) from None
-
-    def _unreadable(self, error: Exception) -> ValueError:
-        first = str(error).splitlines()[0]
-        return ValueError(f"{self.name} is not a readable Parquet file ({first}); write or fetch it again")
+        self._columns = collect(scan_parquet(file.path).head(0), file.path).columns
+        self._height = int(collect(scan_parquet(file.path).select(pl.len()), file.path).item())
 
     @property
     def columns(self) -> list[str]:
@@ -43,10 +37,7 @@ class ParquetSource:
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         """Read `columns`; only row groups that a range touches are decoded."""
         for start in range(0, self._height, TYPED_ROWS):
-            try:
-                part = pl.scan_parquet(self._path).select(list(columns)).slice(start, TYPED_ROWS).collect()
-            except (pl.exceptions.PolarsError, OSError) as error:
-                raise self._unreadable(error) from None
+            part = collect(scan_parquet(self._path).select(list(columns)).slice(start, TYPED_ROWS), self._path)
             yield numbered(part, start)
 
     def provenance(self) -> dict[str, Any]:

@@ -1,0 +1,14 @@
+"""Paths as a user gives them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def given_path(value: str | os.PathLike[str]) -> Path:
+    """The path itself; a leading `~` is the home folder where nothing of that name is here."""
+    path = Path(value)
+    if path.parts and path.parts[0].startswith("~") and not Path(path.parts[0]).exists():
+        return path.expanduser()
+    return path
