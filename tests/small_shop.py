@@ -28,6 +28,7 @@ class ShopData:
         self.n_users, self.n_items = n_users, N_ITEMS
         self.user_ids = [f"u{n}" for n in range(n_users)]
         self.item_ids = [f"i{n}" for n in range(1, N_ITEMS + 1)]
+        self.numeric_ids: frozenset[str] = frozenset()
         self.user_index = {name: n for n, name in enumerate(self.user_ids)}
         self.item_index = {name: n for n, name in enumerate(self.item_ids, start=1)}
         self.training_counts = np.bincount(np.concatenate([h[:3] for h in self.all]), minlength=N_ITEMS + 1)

@@ -109,7 +109,7 @@ def test_equal_scores_go_by_the_items_number(recommender, model):
         ({"histories": ["i1", "i2"]}, "expected a list of histories"),
         ({"histories": "i1"}, "expected a list of histories"),
         ({"users": "u1", "k": 0}, "k: expected a whole number of at least 1, got 0"),
-        ({"users": [None]}, "text or a whole number, got None"),
+        ({"users": [None]}, "text or a number, got None"),
     ],
 )
 def test_a_request_that_makes_no_sense_says_so(recommender, request_, message):
@@ -170,8 +170,8 @@ def test_user_ids_come_from_text_csv_and_parquet(tmp_path):
 
 def test_ids_are_text_and_whole_numbers_lose_their_fraction():
     assert [external_id(x) for x in ("007", 7, 7.0, np.int64(7))] == ["007", "7", "7", "7"]
-    with pytest.raises(ValueError, match=r"got 7\.5"):
-        external_id(7.5)
+    with pytest.raises(ValueError, match=r"got nan"):
+        external_id(float("nan"))
 
 
 def test_near_ids_are_found_among_many():

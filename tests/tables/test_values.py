@@ -23,7 +23,7 @@ def nanoseconds(moment: datetime) -> int:
     [
         (pl.Series([17850.0, 1.5, None, float("nan"), float("inf")]), True, ["17850", "1.5", None, None, None]),
         (pl.Series([17850, None]), True, ["17850", None]),
-        (pl.Series(["17850.0", " a ", "", "  ", None]), False, ["17850", "a", None, None, None]),
+        (pl.Series(["17850.0", " a ", "", "  ", None]), False, ["17850.0", "a", None, None, None]),
         (pl.Series(["1.0", "v1.0"]), True, ["1.0", "v1.0"]),
         (pl.Series(["a", "b"], dtype=pl.Categorical), True, ["a", "b"]),
         (pl.Series([None, None], dtype=pl.Null), True, [None, None]),

@@ -6,6 +6,7 @@ A mistake of the user is one line, `error: ...`, and exit code 2; `--debug` show
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -16,10 +17,13 @@ from pydantic import ValidationError
 
 from llm_esr import __version__
 from llm_esr.cli import models, runs, stages
+from llm_esr.cli.terminal import mend_width
 from llm_esr.config import describe_errors
+from llm_esr.files import printable
 
 MISTAKE = 2
 INTERRUPTED = 130
+UNFORESEEN = 70
 
 # Typer carries its own copy of click in new releases and uses click's in old ones; the class is found, not imported.
 _UsageError: Any = typer.BadParameter.__base__
@@ -56,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     warnings.showwarning = _one_line_warning
+    mend_width()
     code = 0
     try:
         # `app()` would turn Ctrl-C into a bare exit code; its two steps leave the exceptions to us.
@@ -75,10 +80,28 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError) as error:
         code = _mistake(_message(error), debug)
+    except SystemExit:
+        raise
     except (KeyboardInterrupt, typer.Abort) as error:
         _complain(str(error) or "the same command goes on with what is missing", "interrupted")
         code = INTERRUPTED
+    except BaseException as error:  # also a panic, which is no `Exception`
+        code = _unforeseen(error, given, debug)
     sys.exit(code)
+
+
+def _unforeseen(error: BaseException, given: list[str], debug: bool) -> int:
+    """What nobody thought of: the last line of defence."""
+    if debug:
+        traceback.print_exc()
+    hint = "" if debug else " with what --debug shows"
+    said = " ".join(str(error).split())[:300]
+    _complain(
+        f"llm-esr {shlex.join(given)}: {type(error).__name__}: {said or 'no message'}; this should have been a clear "
+        f"message: please report it{hint}",
+        "unforeseen error",
+    )
+    return UNFORESEEN
 
 
 def _mistake(message: str, debug: bool) -> int:
@@ -96,7 +119,7 @@ def _message(error: Exception) -> str:
 
 
 def _complain(message: str, kind: str = "error") -> None:
-    print(f"{kind}: {message}", file=sys.stderr)
+    print(printable(f"{kind}: {message}"), file=sys.stderr)
 
 
 def _one_line_warning(
@@ -108,4 +131,4 @@ def _one_line_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, UserWarning | RuntimeWarning):
-        print(f"warning: {message}", file=file or sys.stderr)
+        print(printable(f"warning: {message}"), file=file or sys.stderr)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llm_esr.cli.options import SetOption, names, numbers
-from llm_esr.files import atomic_path, write_parquet
+from llm_esr.cli.options import SetOption, ids, numbers
+from llm_esr.files import atomic_path, printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,7 +84,11 @@ def recommend(
     folder: ModelFolder,
     user: Annotated[list[str] | None, typer.Option("--user", help="A known user; may be given many times.")] = None,
     history: Annotated[
-        list[str] | None, typer.Option("--history", help="Items of somebody new, oldest first: i3,i9; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--history",
+            help="Items of somebody new, oldest first: i3,i9; an id with a comma is quoted as in CSV.",
+        ),
     ] = None,
     users: Annotated[
         str | None, typer.Option("--users", metavar="FILE|all", help="A file with a user a line, or all; with --out.")
@@ -116,8 +120,8 @@ def recommend(
 
     recommender = Recommender.load(_model_folder(folder, model, seed), blend=not no_blend)
     options: dict[str, Any] = {
-        "include": names(include),
-        "exclude": names(exclude),
+        "include": ids(include, "--include"),
+        "exclude": ids(exclude, "--exclude"),
         "keep_seen": keep_seen,
         "skip_unknown": skip_unknown,
     }
@@ -125,15 +129,18 @@ def recommend(
         assert out is not None
         if explain:
             raise ValueError("--explain goes with --user or --history, not with --users: it reads each list by itself")
-        wanted = "all" if users == "all" else read_user_ids(users)
+        columns = ["user_id", recommender.data.metadata["config"]["user_column"]]
+        wanted = "all" if users == "all" else read_user_ids(users, columns)
         rows = recommender.recommend_to(out, wanted, k, **options)
         typer.echo(f"{rows:,} rows -> {out}")
         return
-    histories = None if not history else [names(items) or [] for items in history]
+    histories = None if not history else [ids(items, "--history") for items in history]
     found = recommender.recommend(users=user or None, histories=histories, k=k, explain=explain, **options)
     if out is not None:
         if out.suffix != ".parquet":
             raise ValueError(f"--out {out}: recommendations are written as Parquet; give a name that ends in .parquet")
+        from llm_esr.files.parquet import write_parquet  # noqa: PLC0415 (brings polars)
+
         with atomic_path(out) as temporary:
             write_parquet(found, temporary)
         typer.echo(f"{len(found):,} rows -> {out}")
@@ -160,12 +167,12 @@ def _print_explained(found: pl.DataFrame) -> None:
     for row in found.iter_rows(named=True):
         key = row[found.columns[0]]
         if before is None or key != before:
-            console.print(f"{found.columns[0]} {key}:", markup=False, highlight=False)
+            console.print(printable(f"{found.columns[0]} {key}:"), markup=False, highlight=False)
         before = key
         name = f"{row['title']} ({row['item_id']})" if row.get("title") else row["item_id"]
-        console.print(f"  {row['rank']}. {name}", markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(f"  {row['rank']}. {name}"), markup=False, highlight=False, soft_wrap=True)
         for part in row["why"].split("; "):
-            console.print(f"       {part}", markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(f"       {part}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(found: pl.DataFrame) -> None:
@@ -178,7 +185,7 @@ def _print(found: pl.DataFrame) -> None:
     for row in found.iter_rows(named=True):
         if before is not None and row[first] != before:
             table.add_section()
-        cells = [f"{value:.3f}" if name == "score" else str(value) for name, value in row.items()]
+        cells = [f"{value:.3f}" if name == "score" else printable(value) for name, value in row.items()]
         table.add_row(*(escape(cell) for cell in cells))
         before = row[first]
     Console().print(table)

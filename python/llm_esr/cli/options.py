@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 import json
 from collections.abc import Callable
@@ -92,6 +93,26 @@ def numbers(text: str | None, option: str) -> list[int] | None:
 def names(text: str | None) -> list[str] | None:
     """`a,b` as a list of names; None where nothing was given."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def ids(text: str | None, option: str) -> list[str] | None:
+    """External ids, separated by commas; one that holds a comma is quoted as in CSV: `"red, large",blue`.
+
+    Raises:
+        ValueError: no id, or quotes that do not close.
+    """
+    if text is None:
+        return None
+    quoting = f"{option} {text!r}: expected ids separated by commas, one that holds a comma in quotes, such as "
+    quoting += "'\"red, large\",blue'; a quote of its own is doubled"
+    try:
+        rows = list(csv.reader([text], skipinitialspace=True, strict=True))
+    except csv.Error:
+        raise ValueError(quoting) from None
+    found = [part.strip() for row in rows for part in row if part.strip()]
+    if not found:
+        raise ValueError(quoting)
+    return found
 
 
 def with_data_options(command: Command) -> Command:

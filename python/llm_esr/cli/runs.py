@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from llm_esr.cli.options import (
     with_data_options,
 )
 from llm_esr.cli.stages import ItemFiles
+from llm_esr.files import printable
 
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="The run folder.")]
 
@@ -92,7 +94,11 @@ def run(
     )
     if done.rows:
         done.print_table()
-    typer.echo(f"recommend with: llm-esr recommend {out} --user {done.data.user_ids[0]}")
+    typer.echo(
+        printable(
+            f"recommend with: llm-esr recommend {shlex.quote(str(out))} --user {shlex.quote(done.data.user_ids[0])}"
+        )
+    )
 
 
 def demo(
@@ -124,6 +130,6 @@ def doctor(
 
     findings = examine(folder)
     for finding in findings:
-        typer.echo(str(finding))
+        typer.echo(printable(finding))
     if any(finding.bad for finding in findings):
         raise typer.Exit(1)

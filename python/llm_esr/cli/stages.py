@@ -19,6 +19,7 @@ from llm_esr.cli.options import (
     stage_config,
     with_data_options,
 )
+from llm_esr.files import printable
 
 InteractionFiles = Annotated[
     list[Path], typer.Argument(metavar="INTERACTIONS...", help="CSV, TSV (also .gz), Parquet, JSON lines, inter.txt.")
@@ -52,7 +53,7 @@ def prepare(
         f"-> {out}"
     )
     for line in row_summary(made):
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 def convert(
@@ -68,7 +69,7 @@ def convert(
     made = make(folder, out=out, progress=not quiet)
     typer.echo(f"{made.n_users:,} users, {made.n_items:,} items, {made.n_interactions:,} interactions -> {out}")
     for line in row_summary(made):
-        typer.echo(line)
+        typer.echo(printable(line))
     for name in ("item_embeddings", "user_embeddings", "similar_users", "similar_items", "pca_items"):
         if (path := out / f"{name}.json").exists():
             rows, width = read_json(path)["shape"]

@@ -34,6 +34,7 @@ class Arranged:
     order: list[str]
     unmatched: int
     notes: list[str]
+    numeric_ids: list[str]  # of `user` and `item`, those whose ids are numbers throughout
 
 
 def arrange(
@@ -67,12 +68,14 @@ def arrange(
     )
     if made_times is not None and int(made_times.max()) < YEAR_1971 and int(made_times.min()) >= 0:
         numbered.notes.append("every timestamp lies in 1970; is --timestamp-unit right?")
+    kinds = {"user": interactions.user_numbers, "item": interactions.item_numbers}
     names = [name for name in (cleaner.timestamp, cleaner.order) if name is not None]
     rows = {"interactions": cleaner.report.as_dict(), "items": texts.report.as_dict() if texts.report else None}
     return Arranged(
         offsets, made_items, made_times, user_frame, numbered.frame, texts, len(interactions.user_numbers), rows,
         [*(f"column {name}" for name in names), "order of the input"],
         numbered.unmatched, numbered.notes,
+        [kind for kind, numbering in kinds.items() if numbering.forms.numeric],
     )  # fmt: skip
 
 

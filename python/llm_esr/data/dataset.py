@@ -11,7 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.data.splitting import iso, training_counts
-from llm_esr.files import FORMAT, read_json, read_parquet
+from llm_esr.files import FORMAT, read_json
+from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.row_report import lines_of
 
 Part = Literal["train", "validation", "test", "serving"]
@@ -221,6 +222,11 @@ class Dataset:
     def item_index(self) -> dict[str, int]:
         """External id to item number, 1..I."""
         return {external: number for number, external in enumerate(self.item_ids, start=1)}
+
+    @property
+    def numeric_ids(self) -> frozenset[str]:
+        """Of `user` and `item`, those whose external ids are numbers throughout."""
+        return frozenset(self.metadata.get("numeric_ids", ()))
 
     def titles(self) -> list[str] | None:
         """Every item's title, entry 0 is item 1; None where the items have no texts."""

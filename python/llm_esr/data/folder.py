@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from llm_esr.config import DataConfig
 from llm_esr.data.arranging import Arranged
 from llm_esr.data.splitting import Splits, training_counts
-from llm_esr.files import FORMAT, checksum, key_of, write_array, write_json, write_parquet
+from llm_esr.files import FORMAT, checksum, key_of, write_array, write_json
+from llm_esr.files.parquet import write_parquet
 
 OWN_FILES = (
     "dataset.json",
@@ -89,6 +90,7 @@ def _contents(arranged: Arranged, splits: Splits, *, never_trained: int) -> dict
         "title_column": arranged.texts.title_column,
         "rows": arranged.rows,
         "notes": arranged.notes,
+        "numeric_ids": arranged.numeric_ids,
     }
 
 

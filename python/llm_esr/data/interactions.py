@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from llm_esr.data.items import TextVotes
+from llm_esr.data.items import ItemRows, TextVotes
 from llm_esr.data.numbering import Numbering
 from llm_esr.tables.cleaning import Cleaner
 from llm_esr.tables.row_report import RowReport, lines_of
@@ -41,9 +41,12 @@ def collect(cleaner: Cleaner, votes: TextVotes | None) -> Interactions:
     times: list[NDArray[np.int64]] = []
     order: list[Any] = []
     for clean in cleaner.chunks():
-        kept = clean.kept
+        kept, typed = clean.kept, clean.source.typed
         # Rows that are dropped for another reason than their ids number too: the numbers follow the raw table.
-        all_users, all_items = user_numbers.number(clean.users), item_numbers.number(clean.items)
+        all_users, all_items = (
+            user_numbers.number(clean.users, typed=typed),
+            item_numbers.number(clean.items, typed=typed),
+        )
         users.append(all_users[kept])
         items.append(all_items[kept])
         if clean.timestamps is not None:
@@ -59,6 +62,29 @@ def collect(cleaner: Cleaner, votes: TextVotes | None) -> Interactions:
         _joined(users), _joined(items), _joined(times) if times else None, _joined(order) if order else None,
         user_numbers, item_numbers, source_lines,
     )  # fmt: skip
+
+
+def settle_ids(interactions: Interactions, texts: ItemRows | None, votes: TextVotes | None) -> list[str]:
+    """Write whole numbers without the `.0` of text files where a kind's ids are numbers throughout; notes say so.
+
+    Items of the interactions and of the items table are one kind.
+    """
+    items = interactions.item_numbers.forms
+    if texts is not None:
+        items = items.with_those_of(texts.forms)
+        interactions.item_numbers.forms = texts.forms = items
+    if interactions.user_numbers.forms.drops_fractions:
+        moved = interactions.user_numbers.drop_fractions()
+        if moved is not None:
+            interactions.users = moved[interactions.users]
+    if items.drops_fractions:
+        moved = interactions.item_numbers.drop_fractions()
+        if moved is not None:
+            interactions.items = moved[interactions.items]
+            if votes is not None:
+                votes.move(moved)
+    forms = {"user": interactions.user_numbers.forms, "item": items}
+    return [note for kind, form in forms.items() if (note := form.note(kind)) is not None]
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -13,7 +13,7 @@ from llm_esr.config import DataConfig
 from llm_esr.tables.cleaning import require
 from llm_esr.tables.row_report import RowReport
 from llm_esr.tables.source import Source
-from llm_esr.tables.values import id_text, numbers
+from llm_esr.tables.values import IdForms, id_text, numbers, without_fraction
 
 UNKNOWN = "unknown"  # the text of an item that the items table does not know
 
@@ -29,8 +29,18 @@ class ItemTexts:
     report: RowReport | None = None
 
 
-def read_items(sources: list[Source], config: DataConfig) -> ItemTexts:
-    """Read an items table whole: one row an item, the first of each id.
+@dataclass
+class ItemRows:
+    """The rows of an items table that have an id, before equal ids are one. `table`: see `read_items`."""
+
+    table: pl.DataFrame
+    forms: IdForms
+    report: RowReport
+    sources: list[Source]
+
+
+def read_items(sources: list[Source], config: DataConfig) -> ItemRows:
+    """Read an items table whole; `item_texts` makes it one row an item.
 
     Raises:
         ValueError: a column that is not there; no row with an id.
@@ -45,7 +55,7 @@ def read_items(sources: list[Source], config: DataConfig) -> ItemTexts:
             option = "--title-column" if name == config.title_column else "--text-columns"
             require(source, name, option)
     _refuse_own_names(named)
-    report, parts, start = RowReport(), [], 0
+    report, parts, start, forms = RowReport(), [], 0, IdForms()
     for source in sources:
         columns = [id_column, *(named if config.text_columns is not None else source.columns)]
         rows_read = 0
@@ -61,6 +71,7 @@ def read_items(sources: list[Source], config: DataConfig) -> ItemTexts:
                     f"{source.name}: column '{id_column}' holds {error}; expected texts or numbers as ids: name "
                     "another with --items-id-column"
                 ) from None
+            floats = forms.see(ids, typed=source.typed)
             missing = np.flatnonzero(ids.is_null().to_numpy())
             shown = [(source.name, source.line_kind, int(chunk.lines[row]), None) for row in missing[:5]]
             report.add("missing_id", len(missing), shown)
@@ -70,6 +81,7 @@ def read_items(sources: list[Source], config: DataConfig) -> ItemTexts:
                     "source_row": pl.Series(chunk.rows + start, dtype=pl.Int64),
                     "_file": pl.Series([source.name], dtype=pl.String).new_from_index(0, len(ids)),
                     "_line": pl.Series(chunk.lines, dtype=pl.Int64),
+                    "_float": floats,
                 }
             )
             others = chunk.frame.drop(id_column) if id_column not in named else chunk.frame
@@ -82,11 +94,20 @@ def read_items(sources: list[Source], config: DataConfig) -> ItemTexts:
             f"{', '.join(source.name for source in sources)}: no row of the items table has an id in '{id_column}' "
             f"(read {report.read} rows); name the id column with --items-id-column"
         )
+    return ItemRows(table, forms, report, sources)
+
+
+def item_texts(rows: ItemRows, config: DataConfig) -> ItemTexts:
+    """One row an item, the first of each id, with its texts."""
+    table, report, sources = rows.table, rows.report, rows.sources
+    if rows.forms.drops_fractions:
+        whole = without_fraction(table["item_id"])
+        table = table.with_columns(whole.zip_with(table["_float"], table["item_id"]).alias("item_id"))
     repeated = table.filter(~pl.col("item_id").is_first_distinct())
     line_kind = sources[0].line_kind
     examples = repeated.head(5).select("_file", "_line", "item_id").rows()
     report.add("duplicate", repeated.height, ((file, line_kind, line, value) for file, line, value in examples))
-    table = table.filter(pl.col("item_id").is_first_distinct()).drop("_file", "_line")
+    table = table.filter(pl.col("item_id").is_first_distinct()).drop("_file", "_line", "_float")
     report.kept = table.height
     texts = list(config.text_columns) if config.text_columns is not None else _text_columns(table, sources)
     title = _title(config, texts)
@@ -169,6 +190,12 @@ class TextVotes:
                 votes = both.group_by("item", "text").agg(pl.col("count").sum(), pl.col("first").min())
             self._votes[name] = votes
         self._seen += len(items)
+
+    def move(self, numbers: NDArray[np.int32]) -> None:
+        """Give items other numbers, `numbers[old]`; votes of those that are one now add up."""
+        for name, votes in self._votes.items():
+            moved = votes.with_columns(pl.Series("item", numbers[votes["item"].to_numpy()]))
+            self._votes[name] = moved.group_by("item", "text").agg(pl.col("count").sum(), pl.col("first").min())
 
     def texts(self, ids: list[str]) -> ItemTexts:
         """The winning texts, a row for each of `ids` (external ids by number)."""

@@ -17,8 +17,8 @@ from llm_esr.data.arranging import arrange
 from llm_esr.data.dataset import Dataset
 from llm_esr.data.filtering import filter_interactions
 from llm_esr.data.folder import carry_over, dataset_key, refuse_foreign_folder, write_dataset
-from llm_esr.data.interactions import collect
-from llm_esr.data.items import TextVotes, read_items
+from llm_esr.data.interactions import collect, settle_ids
+from llm_esr.data.items import TextVotes, item_texts, read_items
 from llm_esr.data.splitting import split
 from llm_esr.files import atomic_folder, given_path
 from llm_esr.tables.cleaning import Cleaner
@@ -56,8 +56,10 @@ def prepare(
     sources, item_sources = _open(interactions, items, chosen)
     votes = TextVotes(chosen) if not item_sources else None
     cleaner = Cleaner(sources, chosen, votes.columns if votes else [])
-    texts = read_items(item_sources, chosen) if item_sources else None
+    rows = read_items(item_sources, chosen) if item_sources else None
     events = collect(cleaner, votes)
+    notes = settle_ids(events, rows, votes)
+    texts = None if rows is None else item_texts(rows, chosen)
     if chosen.duplicates == "exact" and events.timestamps is None and events.order is None:
         raise ValueError(
             "--duplicates exact compares user, item and timestamp, and the interactions have no timestamp; name its "
@@ -68,6 +70,7 @@ def prepare(
         assert votes is not None
         texts = votes.texts(events.item_numbers.ids)
     arranged = arrange(events, keep, texts, chosen, cleaner)
+    arranged.notes[:0] = notes
     splits = split(arranged.offsets, arranged.timestamps, chosen)
     provenance = _provenance(sources, item_sources)
     with atomic_folder(target) as folder:

@@ -4,8 +4,8 @@ from llm_esr.files.atomic import atomic_file, atomic_folder, atomic_path, sync_f
 from llm_esr.files.checksums import checksum, key_of
 from llm_esr.files.format import FORMAT
 from llm_esr.files.given import given_path
-from llm_esr.files.parquet import read_parquet, scan_parquet, write_parquet
 from llm_esr.files.records import read_json, write_array, write_json
+from llm_esr.files.text import printable, read_text_file
 
 __all__ = [
     "FORMAT",
@@ -15,11 +15,10 @@ __all__ = [
     "checksum",
     "given_path",
     "key_of",
+    "printable",
     "read_json",
-    "read_parquet",
-    "scan_parquet",
+    "read_text_file",
     "sync_folder",
     "write_array",
     "write_json",
-    "write_parquet",
 ]

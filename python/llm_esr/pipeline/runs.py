@@ -18,6 +18,7 @@ from rich.console import Console
 from llm_esr.config import Config, load_config
 from llm_esr.config.parts import SCORERS
 from llm_esr.evaluation import print_tables, render
+from llm_esr.files import printable
 from llm_esr.pipeline.grid import (
     Settings,
     all_overrides,
@@ -172,4 +173,4 @@ def _teller(progress: bool) -> Say:
     if not progress:
         return lambda line: None
     console = Console(stderr=True)
-    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return lambda line: console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from llm_esr.data.dataset import Dataset
-from llm_esr.files import given_path, read_parquet
+from llm_esr.files import given_path
+from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.values import id_text
 
 Vectors = NDArray[Any]

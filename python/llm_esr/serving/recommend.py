@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,12 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from llm_esr.files import atomic_path, scan_parquet, write_parquet
+from llm_esr.files import atomic_path
+from llm_esr.files.parquet import scan_parquet, write_parquet
 from llm_esr.scoring.fallback import ForEmptyHistories
 from llm_esr.scoring.lists import top_k
 from llm_esr.scoring.scorer import Scorer, chunks, refuse_nan, scores_of
-from llm_esr.serving.ids import external_id, external_ids, unknown_message
+from llm_esr.serving.ids import external_id, external_ids, ids_in, unknown_message
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -29,6 +30,22 @@ if TYPE_CHECKING:
 _Lists = tuple[NDArray[np.int32], NDArray[np.float32]]
 _ROWS_A_PART = 1 << 20  # rows that are held before they go to disk
 _NAMED = 5  # rows or ids that a warning names
+
+
+class NothingLeft(UserWarning):
+    """Users or histories for whom no item is left to recommend, so that no row is theirs.
+
+    Attributes:
+        ids: their ids; of histories, their places.
+    """
+
+    def __init__(self, ids: list[Any]) -> None:
+        self.ids = ids
+        shown = ", ".join(str(name) for name in ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
+        super().__init__(
+            f"nothing is left to recommend for {len(ids):,} of those asked for ({shown}): they met every item that is "
+            "allowed, and have no row"
+        )
 
 
 @dataclass(frozen=True)
@@ -39,11 +56,24 @@ class RecommendationFilter:
         k: its length.
         allowed: bool [I]; None: everything.
         keep_seen: whether items of the history may come back.
+        nothing_left: whose lists hold nothing, of those that were made with this filter.
     """
 
     k: int
     allowed: NDArray[np.bool_] | None = None
     keep_seen: bool = False
+    nothing_left: list[Any] = field(default_factory=list, compare=False)
+
+    def served(self, owners: pl.Series, ids_BK: NDArray[np.int32]) -> None:
+        """Note whose lists hold nothing."""
+        if len(owners):
+            without = (ids_BK[:, :1] == 0).all(axis=1)
+            self.nothing_left.extend(owners.filter(pl.Series(without)).to_list())
+
+    def tell(self, stacklevel: int = 3) -> None:
+        """Warn of lists that hold nothing."""
+        if self.nothing_left:
+            warnings.warn(NothingLeft(self.nothing_left), stacklevel=stacklevel)
 
 
 def make_filter(
@@ -74,7 +104,9 @@ def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int
     Raises:
         ValueError: an unknown user, unless `skip_unknown`, which passes over it with a warning.
     """
-    ids, index = external_ids(users), data.user_index
+    ids, index = ids_in(data, "user", external_ids(users)), data.user_index
+    if not ids:
+        warnings.warn("no user was given, so there is no list", stacklevel=3)
     unknown = [name for name in ids if name not in index]
     if unknown:
         message = unknown_message("user", unknown, index)
@@ -93,18 +125,15 @@ def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArr
     Raises:
         ValueError: not a list of lists of ids.
     """
-    if isinstance(histories, str) or any(isinstance(row, (str, int, float)) for row in histories):
-        raise ValueError(
-            "histories: expected a list of histories, each a list of item ids, such as [['i3', 'i9']]; "
-            f"got {histories!r:.80}"
-        )
     index = data.item_index
     rows: list[list[int]] = []
     unknown: list[str] = []
-    for history in histories:
-        ids = [external_id(value) for value in history]
+    for history in _each_history(histories):
+        ids = ids_in(data, "item", [external_id(value) for value in history])
         rows.append([index[name] for name in ids if name in index])
         unknown += [name for name in ids if name not in index]
+    if not rows:
+        warnings.warn("no history was given, so there is no list", stacklevel=3)
     if unknown:
         warnings.warn(f"{unknown_message('item', unknown, index)} Left out of the histories", stacklevel=3)
     empty = [str(number) for number, row in enumerate(rows) if not row]
@@ -117,6 +146,21 @@ def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArr
         )
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     return np.array([item for row in rows for item in row], dtype=np.int32), offsets
+
+
+def _each_history(histories: Any) -> Iterator[Any]:
+    """The histories of anything that can be gone through once.
+
+    Raises:
+        ValueError: not a list of lists.
+    """
+    expected = "histories: expected a list of histories, each a list of item ids, such as [['i3', 'i9']]"
+    if isinstance(histories, (str, bytes, Mapping)) or not hasattr(histories, "__iter__"):
+        raise ValueError(f"{expected}; got {histories!r:.80}")
+    for number, history in enumerate(histories):
+        if isinstance(history, (str, bytes, Mapping)) or not hasattr(history, "__iter__"):
+            raise ValueError(f"{expected}; history {number} is {history!r:.80}")
+        yield history
 
 
 def user_frames(
@@ -203,6 +247,7 @@ def _frame(
 ) -> pl.DataFrame:
     ids_BK, values_BK = _best(scorer, catalogue.n_items, items, offsets, wanted)
     row, place = np.nonzero(ids_BK)
+    wanted.served(owners, ids_BK)
     index_N = ids_BK[row, place].astype(np.int64) - 1
     columns = {
         owners.name: owners.gather(row),
@@ -245,7 +290,7 @@ def _chunks(scorer: Scorer, rows: NDArray[np.int64], n_items: int, wanted: Recom
 
 
 def _item_numbers(data: Dataset, items: Any, option: str, skip_unknown: bool) -> NDArray[np.int64]:
-    ids = external_ids(items)
+    ids = ids_in(data, "item", external_ids(items))
     index: Mapping[str, int] = data.item_index
     unknown = [name for name in ids if name not in index]
     if unknown:

@@ -254,6 +254,7 @@ class Recommender:
         Returns:
             Columns `user_id` (or `history`, the place in `histories`), `rank` from 1, `item_id`, `score`, and `title`
             where the items have titles; list after list in the order asked for. Equal scores go by the item's number.
+            For whom nothing is left has no row: a warning, `llm_esr.serving.NothingLeft`, has their `ids`.
 
         Raises:
             ValueError: an unknown user or item (near ones are suggested), or neither or both of users and histories.
@@ -265,12 +266,14 @@ class Recommender:
         if users is not None:
             numbers = known_users(self.data, users, skip_unknown)
             found = gather_frames(user_frames(self.scorer, self.data, numbers, wanted), self.data, "user_id")
+            wanted.tell()
             if not explain:
                 return found
             keys: list[Any] = [self.data.user_ids[number] for number in numbers]
             return self._explained(found, keys, *self.data.histories(numbers, "serving"))
         items, offsets = known_items(self.data, histories)
         found = gather_frames(history_frames(self.scorer, self.data, items, offsets, wanted), self.data, "history")
+        wanted.tell()
         return self._explained(found, list(range(len(offsets) - 1)), items, offsets) if explain else found
 
     def _explained(
@@ -327,7 +330,9 @@ class Recommender:
         else:
             numbers = known_users(self.data, users, skip_unknown)
         frames = user_frames(self.scorer, self.data, numbers, wanted)
-        return write_frames(path, frames, empty_frame(self.data, "user_id"))
+        rows = write_frames(path, frames, empty_frame(self.data, "user_id"))
+        wanted.tell()
+        return rows
 
 
 def find_model(path: Path) -> Path:

@@ -107,6 +107,8 @@ def _pandas_column(column: Any, name: str) -> pl.Series:
     return pl.Series(name, [None if value is None else _text(value) for value in values], dtype=pl.String)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> str | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number_text(value) if number and math.isfinite(value) else str(value)
+    return number_text(value) if number else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -122,7 +123,12 @@ def _json_column(name: str, values: list[Any]) -> pl.Series:
         return pl.Series(name, values, dtype=pl.Float64)
     if kinds == {bool}:
         return pl.Series(name, values, dtype=pl.Boolean)
-    return pl.Series(name, [None if value is None else _json_text(value) for value in values], dtype=pl.String)
+    return pl.Series(name, [None if _is_missing(value) else _json_text(value) for value in values], dtype=pl.String)
+
+
+def _is_missing(value: Any) -> bool:
+    """Python writes a missing number as NaN, and infinities; no JSON number is any of them."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _json_text(value: Any) -> str:
@@ -133,5 +139,5 @@ def _json_text(value: Any) -> str:
     if isinstance(value, int | float):
         return number_text(value)
     if isinstance(value, list):
-        return ", ".join(_json_text(part) for part in value if part is not None)
+        return ", ".join(_json_text(part) for part in value if not _is_missing(part))
     return json.dumps(value, ensure_ascii=False)

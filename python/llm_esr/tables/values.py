@@ -27,11 +27,16 @@ def number_text(value: float) -> str:
     return str(value)
 
 
-def id_text(column: pl.Series, *, typed: bool) -> pl.Series:
-    """External ids as text: without outer blanks and the `.0` of an integral float; empty and NaN become null.
+NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
+_WHOLE_FLOAT = r"^([+-]?\d+)\.0+$"
 
-    `typed`: the column has a type of its own. In a text file `17850.0` is a float, too, as pandas writes an integer
-    column with gaps; in a typed text column it stays what it is.
+
+def id_text(column: pl.Series, *, typed: bool) -> pl.Series:
+    """External ids as text, without outer blanks; empty and NaN become null.
+
+    `typed`: the column has a type of its own. An integral float or decimal loses its `.0`; a text stays what it is. In
+    a text file `17850.0` may be a float, too, as pandas writes an integer column with gaps: whether it is one is seen
+    from the whole column (`IdForms`).
 
     Raises:
         TypeError: a type that holds no ids (lists, structs, binary).
@@ -47,9 +52,62 @@ def id_text(column: pl.Series, *, typed: bool) -> pl.Series:
         text = integral.cast(pl.String).zip_with(integral.is_not_null(), column.cast(pl.String))
         return text.zip_with(values.is_finite().fill_null(False), pl.Series([None], dtype=pl.String)).alias(column.name)
     text = column.cast(pl.String).str.strip_chars()
-    if not typed or kind.is_decimal():
-        text = text.str.replace(r"^([+-]?\d+)\.0+$", "$1")
+    if kind.is_decimal():
+        text = without_fraction(text)
     return text.replace("", None)
+
+
+def without_fraction(text: pl.Series) -> pl.Series:
+    """Texts of whole numbers without their `.0`."""
+    return text.str.replace(_WHOLE_FLOAT, "$1")
+
+
+class IdForms:
+    """What a column of ids looks like as a whole: numbers throughout, and whether text files write some with `.0`."""
+
+    def __init__(self) -> None:
+        self.any = False
+        self.word: str | None = None  # an id that is no number
+        self.float_text: str | None = None  # a whole number of a text file with a fraction of zeros
+
+    def see(self, ids: pl.Series, *, typed: bool) -> pl.Series:
+        """Look at ids of `id_text`; returns which of them are whole numbers with `.0` of a text file."""
+        present = ids.drop_nulls()
+        self.any = self.any or len(present) > 0
+        if self.word is None:
+            words = present.filter(~present.str.contains(NUMBER))
+            self.word = words[0] if len(words) else None
+        floats = pl.repeat(False, len(ids), eager=True) if typed else ids.str.contains(_WHOLE_FLOAT).fill_null(False)
+        if self.float_text is None and floats.any():
+            self.float_text = ids.filter(floats)[0]
+        return floats
+
+    @property
+    def numeric(self) -> bool:
+        """Whether every id is a number."""
+        return self.any and self.word is None
+
+    @property
+    def drops_fractions(self) -> bool:
+        """Whether the `.0` of text files goes."""
+        return self.numeric and self.float_text is not None
+
+    def with_those_of(self, other: IdForms) -> IdForms:
+        """Both columns as one."""
+        both = IdForms()
+        both.any = self.any or other.any
+        both.word = self.word if self.word is not None else other.word
+        both.float_text = self.float_text or other.float_text
+        return both
+
+    def note(self, kind: str) -> str | None:
+        """What was made of `.0`, in a line; None where there is none."""
+        if self.float_text is None:
+            return None
+        whole = self.float_text.split(".")[0]
+        if self.numeric:
+            return f"{kind} ids are numbers throughout: {self.float_text} is written {whole}"
+        return f"{kind} ids such as {self.float_text} stay as they are written: others are no numbers ({self.word})"
 
 
 @dataclass(frozen=True)
