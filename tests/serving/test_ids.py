@@ -17,7 +17,6 @@ from llm_esr.data import Dataset
 from llm_esr.serving import NothingLeft, Recommender, read_user_ids
 from llm_esr.serving.ids import external_id
 
-
 LARGE = pl.Series([1e20]).cast(pl.String)[0]
 
 

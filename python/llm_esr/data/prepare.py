@@ -24,7 +24,7 @@ from llm_esr.files import atomic_folder, given_path
 from llm_esr.tables.cleaning import Cleaner
 from llm_esr.tables.formats import open_sources
 from llm_esr.tables.published_formats import resolved
-from llm_esr.tables.source import Source
+from llm_esr.tables.source import LateColumns, Source
 
 
 def prepare(
@@ -54,10 +54,15 @@ def prepare(
     target = target if target.name else target.resolve()
     refuse_foreign_folder(target)
     sources, item_sources = _open(interactions, items, chosen)
-    votes = TextVotes(chosen) if not item_sources else None
-    cleaner = Cleaner(sources, chosen, votes.columns if votes else [])
-    rows = read_items(item_sources, chosen) if item_sources else None
-    events = collect(cleaner, votes)
+    while True:
+        votes = TextVotes(chosen) if not item_sources else None
+        try:
+            cleaner = Cleaner(sources, chosen, votes.columns if votes else [])
+            rows = read_items(item_sources, chosen) if item_sources else None
+            events = collect(cleaner, votes)
+        except LateColumns:
+            continue  # JSON lines: a key that the first lines do not show; the sources know it now
+        break
     notes = settle_ids(events, rows, votes)
     texts = None if rows is None else item_texts(rows, chosen)
     if chosen.duplicates == "exact" and events.timestamps is None and events.order is None:

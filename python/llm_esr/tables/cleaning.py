@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from llm_esr.config import DataConfig
 from llm_esr.tables.row_report import RowReport
 from llm_esr.tables.source import Chunk, Source
-from llm_esr.tables.values import beyond_message, id_text, numbers, timestamps
+from llm_esr.tables.values import beyond_message, id_text, numbers, shown_time, timestamps
 from llm_esr.tables.where import Where
 
 
@@ -66,7 +66,7 @@ class Cleaner:
         wanted += self._where.columns if self._where else []
         self._columns = list(dict.fromkeys(name for name in wanted if name is not None))
         self._order_type: pl.DataType | None = None
-        self._number_columns: dict[str, pl.DataType] | None = None
+        self._numbers: set[str] | None = None
 
     def _timestamp_column(self) -> str | None:
         name = self._config.timestamp_column or None
@@ -126,7 +126,7 @@ class Cleaner:
             at = int(beyond.argmax())
             source_line = f"{source.name} {source.line_kind} {chunk.lines[at]}"
             raise ValueError(beyond_message(column[at], unit, source_line))
-        fates.drop("bad_timestamp", times.nanoseconds.is_null(), column.__getitem__)
+        fates.drop("bad_timestamp", times.nanoseconds.is_null(), lambda row: shown_time(column, row))
         return times.nanoseconds.fill_null(0).to_numpy()
 
     def _order_values(
@@ -158,11 +158,10 @@ class Cleaner:
         return values.fill_null(0).to_numpy()
 
     def _where_columns(self, frame: pl.DataFrame, fates: _Fates) -> pl.DataFrame:
-        """Text columns as numbers where the first chunk says that they are; a later value that is none is dirty."""
-        if self._number_columns is None:
-            found = {name: numbers(frame[name]) for name in frame.columns if frame[name].dtype == pl.String}
-            self._number_columns = {name: values.dtype for name, values in found.items() if values is not None}
-        for name in self._number_columns:
+        """Text columns as numbers where the condition or the values want them; a value that is none is dirty then."""
+        if self._numbers is None:
+            self._numbers = self._number_columns(frame)
+        for name in self._numbers:
             if frame[name].dtype != pl.String:
                 continue
             text = frame[name].str.strip_chars().replace("", None)
@@ -173,6 +172,32 @@ class Cleaner:
             fates.drop("bad_where_value", values.is_null() & text.is_not_null(), text.__getitem__)
             frame = frame.with_columns(values.alias(name))
         return frame
+
+    def _number_columns(self, first: pl.DataFrame) -> set[str]:
+        """Which text columns the condition reads as numbers.
+
+        The first chunk gives a guess. Where the condition does not fit it, the columns that it compares with numbers
+        are numbers, and those that are numbers in the first chunk alone are text: the whole input is looked through.
+        """
+        assert self._where is not None
+        texts = [name for name in first.columns if first[name].dtype == pl.String]
+        found = {name for name in texts if numbers(first[name]) is not None}
+        if self._where.fits(first, found):
+            return found
+        if self._where.fits(first, set(texts)):
+            return set(texts)
+        throughout = {name for name in found if self._numbers_throughout(name)}
+        return throughout if self._where.fits(first, throughout) else found
+
+    def _numbers_throughout(self, name: str) -> bool:
+        for source in self._sources:
+            for chunk in source.chunks([name]):
+                column = chunk.frame[name]
+                if column.dtype != pl.String or numbers(column) is not None:
+                    continue
+                if column.str.strip_chars().replace("", None).null_count() < len(column):
+                    return False
+        return True
 
 
 class _Fates:
@@ -193,6 +218,8 @@ class _Fates:
 
 def require(source: Source, name: str, option: str) -> None:
     """Raise a `ValueError` that names `option` where `source` has no column `name`."""
+    if name not in source.columns and hasattr(source, "find_all_columns"):
+        source.find_all_columns()  # the first lines of JSON need not have every key
     if name in source.columns:
         return
     near = difflib.get_close_matches(name, source.columns, n=1, cutoff=0.6)

@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from llm_esr.tables.source import TYPED_ROWS, Chunk, numbered
 from llm_esr.tables.values import number_text
@@ -93,9 +95,9 @@ def _pandas_column(column: Any, name: str) -> pl.Series:
     if str(column.dtype) in {"int64", "int32", "int16", "int8", "uint64", "uint32", "float64", "float32", "bool"}:
         return pl.Series(name, column.to_numpy())
     if kind == "M" and getattr(column.dtype, "tz", None) is None:
-        return pl.Series(name, column.to_numpy().astype("datetime64[ns]"))
+        return datetimes(name, column.to_numpy())
     if kind == "M":
-        return pl.Series(name, column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[ns]"))
+        return datetimes(name, column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy())
     missing = column.isna().to_numpy()
     values = [None if gone else value for gone, value in zip(missing, column.tolist(), strict=True)]
     kinds = {type(value) for value in values if value is not None}
@@ -104,7 +106,27 @@ def _pandas_column(column: Any, name: str) -> pl.Series:
             return pl.Series(name, values, strict=True)
         except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
             pass
-    return pl.Series(name, [None if value is None else _text(value) for value in values], dtype=pl.String)
+    texts = [None if value is None else _text(value) for value in values]
+    try:
+        return pl.Series(name, texts, dtype=pl.String)
+    except UnicodeEncodeError:
+        row = next(row for row, text in enumerate(texts) if text and any("\ud800" <= char <= "\udfff" for char in text))
+        raise ValueError(
+            f"column '{name}', row {row + 1}: {texts[row]!r:.80} holds half of a character, such as an emoji that was "
+            "cut in two; correct it, or replace it: text.encode('utf-8', 'replace').decode()"
+        ) from None
+
+
+def datetimes(name: str, values: NDArray[np.datetime64]) -> pl.Series:
+    """NumPy datetimes of any unit; those that 64 bits of milliseconds do not hold become the last that they hold."""
+    unit = np.datetime_data(values.dtype)[0]
+    if unit in ("ms", "us", "ns"):
+        return pl.Series(name, values)
+    seconds = values.astype("datetime64[s]").astype(np.int64)
+    limit = np.iinfo(np.int64).max // 1000
+    milliseconds = np.clip(seconds, -limit, limit) * 1000
+    series = pl.Series(name, milliseconds).cast(pl.Datetime("ms"))
+    return series.zip_with(pl.Series(~np.isnat(values)), pl.Series([None], dtype=pl.Datetime("ms")))
 
 
 def _text(value: Any) -> str | None:

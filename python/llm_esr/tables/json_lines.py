@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from llm_esr.tables.published_formats import item_reader, parse_json
-from llm_esr.tables.source import TEXT_ROWS, Chunk, Malformed, TableFile, file_provenance, record_numbers
+from llm_esr.tables.source import TEXT_ROWS, Chunk, LateColumns, Malformed, TableFile, file_provenance, record_numbers
 from llm_esr.tables.values import number_text
 
 SHOWN = 120  # characters of a bad record that are kept
@@ -38,6 +38,8 @@ class JsonLinesSource:
         published = file.role == "items" and file.publisher != "table"
         # A record of a line, or a `ValueError`.
         self._read = item_reader(file.publisher, file.names[1]) if published else parse_json
+        self._columns: list[str] = []
+        self._late: list[str] = []
         names: dict[str, None] = {}
         for records, _, _ in self._parsed(4096):
             for record in records:
@@ -52,8 +54,16 @@ class JsonLinesSource:
 
     @property
     def columns(self) -> list[str]:
-        """Every key of the first 4,096 records."""
+        """Every key of the first 4,096 records, and every one that a reading met later."""
         return self._columns
+
+    def find_all_columns(self) -> None:
+        """Look through the whole file for keys that come late."""
+        names = dict.fromkeys(self._columns)
+        for records, _, _ in self._parsed(TEXT_ROWS):
+            for record in records:
+                names.update(dict.fromkeys(record))
+        self._columns = list(names)
 
     def _parsed(
         self, rows: int, columns: Sequence[str] | None = None
@@ -61,6 +71,7 @@ class JsonLinesSource:
         records: list[dict[str, Any]] = []
         lines: list[int] = []
         bad: list[Malformed] = []
+        known = set(self._columns) if columns is not None else set()
         try:
             with _open_bytes(self._path) as file:
                 for line, raw in enumerate(file, start=1):
@@ -69,11 +80,16 @@ class JsonLinesSource:
                         continue
                     try:
                         record = self._read(text)
+                        if b"\\u" in text and _has_half_characters(record):
+                            raise ValueError("holds half of a character, such as an emoji that was cut in two")
                     except ValueError as error:
                         bad.append(Malformed(line, _shown(text), str(error)))
                     else:
                         if isinstance(record, dict):
                             # A chunk of whole reviews would hold gigabytes of text that nobody asked for.
+                            if columns is not None and not known.issuperset(record):
+                                known.update(record)
+                                self._late += [name for name in record if name not in self._columns + self._late]
                             wanted = record if columns is None else {name: record.get(name) for name in columns}
                             records.append(wanted)
                             lines.append(line)
@@ -90,14 +106,21 @@ class JsonLinesSource:
             yield records, lines, bad
 
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
-        """Read `columns`; a key that a record lacks is a null."""
-        before = 0
+        """Read `columns`; a key that a record lacks is a null.
+
+        Raises:
+            LateColumns: after the last chunk, where a record has a key that the first ones had not.
+        """
+        before, self._late = 0, []
         for records, at, malformed in self._parsed(TEXT_ROWS, columns):
             series = [_json_column(name, [record[name] for record in records]) for name in columns]
             lines = np.asarray(at, dtype=np.int64)
             rows = record_numbers(lines, malformed, before)
             before += len(at) + len(malformed)
             yield Chunk(pl.DataFrame(series), lines, rows, malformed)
+        if self._late:
+            self._columns, self._late = self._columns + self._late, []
+            raise LateColumns
 
     def provenance(self) -> dict[str, Any]:
         """Path, size, checksum."""
@@ -124,6 +147,15 @@ def _json_column(name: str, values: list[Any]) -> pl.Series:
     if kinds == {bool}:
         return pl.Series(name, values, dtype=pl.Boolean)
     return pl.Series(name, [None if _is_missing(value) else _json_text(value) for value in values], dtype=pl.String)
+
+
+def _has_half_characters(value: Any) -> bool:
+    """Whether a text holds a lone surrogate, as JSON's escapes can write it and UTF-8 cannot."""
+    if isinstance(value, str):
+        return not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, dict):
+        return any(_has_half_characters(key) or _has_half_characters(part) for key, part in value.items())
+    return isinstance(value, list) and any(map(_has_half_characters, value))
 
 
 def _is_missing(value: Any) -> bool:

@@ -65,10 +65,18 @@ class Source(Protocol):
         """Names of all columns."""
 
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
-        """Read `columns` (names that exist), from the start."""
+        """Read `columns` (names that exist), from the start.
+
+        Raises:
+            LateColumns: after the last chunk, where later lines have columns that `columns` did not name before.
+        """
 
     def provenance(self) -> dict[str, Any]:
         """The origin of the rows: path, size and checksum."""
+
+
+class LateColumns(Exception):  # noqa: N818 (a signal, not an error)
+    """Columns were found that the first lines did not show; `Source.columns` has them now, and reading starts anew."""
 
 
 def numbered(part: pl.DataFrame, start: int) -> Chunk:

@@ -128,18 +128,31 @@ def timestamps(column: pl.Series, unit: str) -> Times:
     if kind == pl.Date:
         column, kind = column.cast(pl.Datetime("ms")), pl.Datetime("ms")
     if isinstance(kind, pl.Datetime):
-        if kind.time_zone is not None:
-            column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        # Compare before the conversion: the year 9999 overflows 64 bits of nanoseconds.
+        # Compare before the conversion: the year 9999 overflows 64 bits of nanoseconds. With a zone, too, the number
+        # beneath is UTC.
         factor = NANOSECONDS[kind.time_unit or "us"]
-        raw = column.cast(pl.Int64)
+        raw = column.to_physical()
         fits = (raw >= EARLIEST // factor) & (raw < YEAR_2200 // factor)
         return Times(_where(raw, fits) * factor, pl.repeat(False, len(column), eager=True))
+    if kind.is_decimal():
+        return _from_text(column.cast(pl.String), unit)  # a float would round the last digits away
     if kind.is_numeric():
         return _from_numbers(column, unit)
     if kind in (pl.String, pl.Categorical, pl.Enum, pl.Null):
         return _from_text(column.cast(pl.String), unit)
     raise TypeError(f"{kind}")
+
+
+def shown_time(column: pl.Series, row: int) -> object:
+    """A value of a column of times as a message shows it: Python and polars have no text for the year 292,277."""
+    kind = column.dtype
+    if not isinstance(kind, pl.Datetime):
+        return column[row]
+    raw = column.to_physical()[row]
+    seconds = None if raw is None else raw * NANOSECONDS[kind.time_unit or "us"] // NANOSECONDS["s"]
+    if seconds is None or -62_000_000_000 < seconds < 253_000_000_000:  # the years 5 to 9987
+        return column[row]
+    return f"{raw} {kind.time_unit} from 1970"
 
 
 def _where(values: pl.Series, keep: pl.Series) -> pl.Series:
@@ -149,8 +162,11 @@ def _where(values: pl.Series, keep: pl.Series) -> pl.Series:
 def _from_numbers(column: pl.Series, unit: str) -> Times:
     factor = NANOSECONDS[unit]
     if column.dtype.is_integer():
-        beyond = (column >= YEAR_2200 // factor).fill_null(False)
+        # In 64 bits, whatever width the column has: the limits do not fit the smaller ones.
         raw = column.cast(pl.Int64, strict=False)
+        beyond = (raw >= YEAR_2200 // factor).fill_null(False) | (
+            raw.is_null() & (column.cast(pl.Float64) > 0).fill_null(False)
+        )
         return Times(_where(raw, (raw >= EARLIEST // factor) & ~beyond) * factor, beyond)
     values = column.cast(pl.Float64)
     finite = values.is_finite().fill_null(False)
@@ -172,11 +188,28 @@ def _from_text(column: pl.Series, unit: str) -> Times:
         decimal = _where(
             text, rest & text.str.contains(r"^[+-]?\d*\.?\d+(?:[eE][+-]?\d+)?$|^[+-]?\d+\.$").fill_null(False)
         )
-        numbers = _from_numbers(decimal.cast(pl.Float64, strict=False), unit)
+        numbers = _from_decimals(decimal, unit)
         times = times.zip_with(times.is_not_null(), numbers.nanoseconds)
         beyond = beyond | numbers.beyond
         times = times.zip_with(times.is_not_null(), _from_iso(_where(text, rest)))
     return Times(times, beyond)
+
+
+def _from_decimals(text: pl.Series, unit: str) -> Times:
+    """Texts of numbers with a fraction: the whole units and the fraction apart, so that no digit is rounded away."""
+    factor = NANOSECONDS[unit]
+    parts = text.str.extract_groups(r"^([+-]?)(\d*)(?:\.(\d*))?$").struct.unnest()
+    sign, whole, fraction = (parts.to_series(number) for number in range(3))
+    units = whole.replace("", "0").cast(pl.Int64, strict=False)
+    rest = ("0." + fraction.fill_null("0") + "0").cast(pl.Float64, strict=False)
+    plain = units.is_not_null() & rest.is_not_null()
+    fits = units < YEAR_2200 // factor
+    exact = _where(units, fits) * factor + (rest * factor).round(0).cast(pl.Int64, strict=False)
+    exact = exact.zip_with(sign != "-", -exact) if len(exact) else exact
+    others = _from_numbers(_where(text, ~plain.fill_null(False)).cast(pl.Float64, strict=False), unit)
+    beyond = others.beyond | (plain & ~fits & (sign != "-")).fill_null(False)
+    good = _where(exact, (exact >= EARLIEST) & (exact < YEAR_2200))
+    return Times(good.zip_with(good.is_not_null(), others.nanoseconds), beyond)
 
 
 def _from_iso(text: pl.Series) -> pl.Series:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from typing import Any
 
 import polars as pl
@@ -43,6 +44,14 @@ class Where:
             )
         if not self.columns:
             raise ValueError(f"--where {text!r} names no column; {_EXPECTED}")
+
+    def fits(self, frame: pl.DataFrame, as_numbers: Set[str]) -> bool:
+        """Whether the condition can be asked of columns of these types, some of the text columns read as numbers."""
+        empty = frame.clear().with_columns(pl.col(name).cast(pl.Float64) for name in sorted(as_numbers))
+        try:
+            return empty.select(self._expression.alias("answer")).to_series().dtype == pl.Boolean
+        except (pl.exceptions.PolarsError, TypeError):
+            return False
 
     def keep(self, frame: pl.DataFrame, name: str) -> pl.Series:
         """Which rows of `frame` fulfil the condition; a null answer is a no, as in SQL.
