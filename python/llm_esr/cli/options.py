@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-import yaml
 
 from llm_esr.config import Config, DataConfig, choices, load_config
+from llm_esr.config.yaml_text import read_yaml
+from llm_esr.files import given_path
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -62,14 +63,9 @@ def run_settings(config: str | None, data: dict[str, Any]) -> dict[str, Any]:
 def _read_settings(path: str) -> dict[str, Any]:
     if not path.endswith((".yaml", ".yml")):
         raise ValueError(f"--config {path}: `run` expects a YAML file of settings here; presets are for --models")
-    if not Path(path).exists():
+    if not given_path(path).exists():
         raise FileNotFoundError(f"configuration {path} does not exist")
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected sections such as 'train:', got {type(values).__name__}")
+    values = {name: value for name, value in read_yaml(given_path(path)).items() if value is not None}
     if "preset" in values:
         raise ValueError(f"{path} names the preset {values['preset']!r}: it describes a model; give it to --models")
     return values

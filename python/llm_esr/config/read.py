@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,10 +13,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from llm_esr.config.schema import Config
+from llm_esr.config.yaml_text import mapping_of, read_yaml, value_of, yaml_of
+from llm_esr.files import given_path
 
 # Another name of a preset -> the preset.
 ALIASES = {"default": "llm-esr"}
 DEFAULT = "llm-esr"
+
+# What a message shows of a value: YAML's references can make one that would fill the memory as text.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 6, 6
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 
 
 def preset_names() -> list[str]:
@@ -80,10 +88,10 @@ def _layers(source: str | Path, above: tuple[str, ...]) -> dict[str, Any]:
 def _values(text: str) -> dict[str, Any]:
     """What one preset or file says itself."""
     if _is_file(text):
-        path = Path(text)
+        path = given_path(text)
         if not path.exists():
             raise FileNotFoundError(f"configuration {path} does not exist; presets are: {', '.join(preset_names())}")
-        return _read_yaml(path.read_text(encoding="utf-8"), str(path))
+        return _sections(read_yaml(path))
     name = ALIASES.get(text, text)
     if name not in preset_names():
         near = difflib.get_close_matches(text, [*preset_names(), *ALIASES], n=1)
@@ -93,19 +101,12 @@ def _values(text: str) -> dict[str, Any]:
             "a file of your own ends in .yaml"
         )
     body = (resources.files("llm_esr.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return _read_yaml(body, f"preset {name}")
+    return _sections(mapping_of(body, f"preset {name}"))
 
 
-def _read_yaml(text: str, where: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not YAML: {error}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected sections such as 'model:', got {type(values).__name__}")
-    return values
+def _sections(values: dict[str, Any]) -> dict[str, Any]:
+    """What a file says; a section without a setting, `data:`, says nothing."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def _set(values: dict[str, Any], override: str) -> None:
     if not isinstance(part, dict):
         raise ValueError(f"--set {override!r}: '{section}' is not a section")
     try:
-        part[key] = yaml.safe_load(text)
+        part[key] = value_of(text)
     except yaml.YAMLError:
         raise ValueError(f"--set {override!r}: {text!r} is not a YAML value; put quotes around it") from None
 
@@ -146,7 +147,7 @@ def _describe(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
         message = str(error["msg"]).removeprefix("Value error, ")
-        came = "" if isinstance(error.get("input"), dict) else f" (got {error.get('input')!r})"
+        came = "" if isinstance(error.get("input"), dict) else f" (got {_SHORT.repr(error.get('input'))})"
         return f"{name}: {message}{came}" if name and not message.startswith(name) else message
     *path, key = [str(part) for part in error["loc"]]
     known = _known_names(path)
@@ -170,4 +171,4 @@ def _all_names() -> list[str]:
 
 def dump_config(config: Config) -> str:
     """The configuration as YAML, every value written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml_of(config.model_dump(mode="json"))
