@@ -17,6 +17,7 @@ from llm_esr.evaluation.metrics import expected_metrics
 from llm_esr.evaluation.paired import RankedUsers
 from llm_esr.evaluation.ranking import HeldOut, Ranks, rank_targets
 from llm_esr.evaluation.report import Report, Row
+from llm_esr.files.memory import refuse_beyond_memory
 from llm_esr.loading import sample_candidates
 from llm_esr.scoring import Scorer, build_untrained
 from llm_esr.scoring.scorer import refresh
@@ -66,6 +67,8 @@ def evaluate(
             raise ValueError(f"no {part} target is known from training; use evaluate.targets=all")
     candidates = None
     if config.candidates is not None:
+        refuse_beyond_memory(4 * len(ranked) * config.candidates, f"evaluate.candidates {config.candidates:,} for "
+                             f"{len(ranked):,} users", "ask for fewer")  # fmt: skip
         candidates = sample_candidates(data, part, config.candidates, CANDIDATE_SEED, ranked)
     refresh(scorer)
     ranks = rank_targets(
@@ -75,7 +78,7 @@ def evaluate(
         ranked,
         keep_seen=config.keep_seen,
         candidates=candidates,
-        list_length=0 if config.candidates else ks[-1],
+        list_length=0 if config.candidates else min(ks[-1], data.n_items),
     )
     counts = GroupCounts.of(data, part, config.group_rule)
     limits = thresholds(counts, config)

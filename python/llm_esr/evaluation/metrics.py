@@ -24,12 +24,15 @@ def expected_metrics(
     Returns:
         (metric, k) -> float64 [n], in 0..1.
     """
-    ranks = np.arange(1, max(ks) + 1)
+    # No rank is beyond the last competing item, however large a cut-off is.
+    last_rank = int((above + tied).max(initial=0)) + 1
+    ranks = np.arange(1, min(max(ks), last_rank) + 1)
     worth = {"hr": np.ones(len(ranks)), "ndcg": 1 / np.log2(ranks + 1), "mrr": 1 / ranks}
     found = {}
     for name, gains in worth.items():
         total = np.concatenate([[0.0], np.cumsum(gains)])  # total[r]: the worth of ranks 1..r together
         for k in ks:
-            first, last = np.minimum(above, k), np.minimum(above + tied + 1, k)
+            cut = min(k, len(ranks))
+            first, last = np.minimum(above, cut), np.minimum(above + tied + 1, cut)
             found[name, k] = (total[last] - total[first]) / (tied + 1)
     return found

@@ -134,6 +134,12 @@ class LoaderOptions:
             object.__setattr__(self, "augmentation", Augmentation())
         for name, low in _LOWEST.items():
             object.__setattr__(self, name, at_least(name, getattr(self, name), low))
+        sets = self.batch_size * self.max_len if self.negatives == "own" else 1
+        if self.negatives in ("own", "shared") and sets * self.n_negatives > _MOST:
+            raise ValueError(
+                f"n_negatives (negatives.count) {self.n_negatives:,} for up to {sets:,} sets of a batch are "
+                f"{sets * self.n_negatives:,} ids, more than {_MOST:,}; draw fewer, or share them"
+            )
 
     @classmethod
     def from_config(cls, config: Config) -> LoaderOptions:
@@ -163,4 +169,5 @@ class LoaderOptions:
         )
 
 
+_MOST = 1 << 31  # negatives of a batch: 8 GB of ids
 _LOWEST = {"seed": 0, "batch_size": 1, "max_len": 1, "similar_users": 0, "n_negatives": 0}

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from llm_esr.config import IndexConfig, section_with
 from llm_esr.data import Dataset
 from llm_esr.files import FORMAT, key_of, read_json
+from llm_esr.files.memory import refuse_beyond_memory
 from llm_esr.retrieval.neighbours import nearest
 from llm_esr.semantics.vector_files import is_fresh, stored_checksum, write_vectors
 
@@ -106,6 +107,9 @@ def index(
         if k < 1:
             raise ValueError(f"k is {k}; at least 1 similar user is asked for")
         config = config.model_copy(update={"similar_users": k})
+    for name, owners in (("similar_users", data.n_users), ("similar_items", data.n_items)):
+        count = getattr(config, name)
+        refuse_beyond_memory(8 * owners * count, f"index.{name} {count:,} for {owners:,}", "ask for fewer")
     key = index_key(data, config, engine=engine)
     if all(is_fresh(data.folder, name, key) for name in _FILES):
         return data

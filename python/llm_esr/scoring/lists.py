@@ -31,13 +31,14 @@ def top_k(
 
     Args:
         scores_BI: without NaN.
-        k: length of the lists.
+        k: length of the lists, cut to the catalogue.
         seen: (items, offsets) of histories, one a row, whose items are in no list.
 
     Returns:
         ids int32 [B, k] (0 where a row has no further item above -inf) and scores float32 [B, k].
 
     """
+    k = min(k, scores_BI.shape[1])
     if counts_natively(scores_BI):
         scores = scores_BI.detach().contiguous().numpy()
         _, _, ids_BK, values_BK, _ = _native.rank_rows(scores, None, seen, k, torch.get_num_threads())

@@ -86,8 +86,9 @@ def make_filter(
     """
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise ValueError(f"k: expected a whole number of at least 1, got {k!r}")
+    k = min(int(k), data.n_items)
     if include is None and exclude is None:
-        return RecommendationFilter(int(k), None, keep_seen)
+        return RecommendationFilter(k, None, keep_seen)
     allowed_I = np.full(data.n_items, include is None)
     if include is not None:
         allowed_I[_item_numbers(data, include, "include", skip_unknown) - 1] = True
@@ -95,7 +96,7 @@ def make_filter(
         allowed_I[_item_numbers(data, exclude, "exclude", skip_unknown) - 1] = False
     if not allowed_I.any():
         raise ValueError("include and exclude leave no item to recommend")
-    return RecommendationFilter(int(k), allowed_I, keep_seen)
+    return RecommendationFilter(k, allowed_I, keep_seen)
 
 
 def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from llm_esr.training.checkpoint import drop_checkpoints
 from llm_esr.training.environment import describe
 from llm_esr.training.freshness import is_fresh, made_from_of
 from llm_esr.training.loss_choice import say_choice, settle_loss
+from llm_esr.training.plan import check_plan
 from llm_esr.training.start_from import open_start, refuse_own_folder, take_weights
 from llm_esr.training.terms import TermData, build_terms
 from llm_esr.training.trainer import Trainer
@@ -83,6 +84,7 @@ def train(
     refuse_own_folder(config, folder)
     made_from = made_from_of(data, config)
     if not is_fresh(folder, made_from, overwrite):
+        check_plan(data, config)
         listening = _callbacks(config, folder, callbacks, f"{name} {choice}" if choice else None, progress)
         _train(data, config, name, folder, made_from, choice, listening, resume)
     model = load_model(folder, data.folder, _device(config))

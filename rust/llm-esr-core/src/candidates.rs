@@ -4,7 +4,7 @@ use crate::negatives::{ATTEMPTS, Catalogue};
 use crate::rng::{Draws, Stream};
 use crate::seen::Seen;
 use crate::store::Store;
-use crate::{Error, Result};
+use crate::{Error, Result, room};
 
 /// The part whose targets are ranked; its number stands in place of the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +20,8 @@ pub enum Part {
 /// # Errors
 /// A user outside the data, or one who leaves fewer than `n` items unseen.
 pub fn sample(store: &Store, users: &[i64], part: Part, n: usize, seed: u64) -> Result<Vec<i32>> {
-    let mut out = Vec::with_capacity(users.len() * n);
     if users.is_empty() {
-        return Ok(out);
+        return Ok(Vec::new());
     }
     if store.n_items() == 0 {
         return Err(Error::argument(
@@ -30,6 +29,14 @@ pub fn sample(store: &Store, users: &[i64], part: Part, n: usize, seed: u64) -> 
             "it has no items, so there is nothing to draw",
         ));
     }
+    if n > store.n_items() {
+        let message = format!(
+            "{n} candidates are more than the {} items of the catalogue; ask for fewer",
+            store.n_items()
+        );
+        return Err(Error::argument("candidates", message));
+    }
+    let mut out = room(users.len(), n, "candidates")?;
     let catalogue = Catalogue::all(store.n_items() as u32);
     let mut met = Seen::new(store.n_items());
     for &user in users {

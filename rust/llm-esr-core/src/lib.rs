@@ -30,6 +30,7 @@ pub mod packing;
 pub mod pool;
 pub mod ranks;
 pub mod rng;
+mod room;
 pub mod seen;
 pub mod sequences;
 mod simd;
@@ -43,3 +44,4 @@ pub mod window;
 pub mod workers;
 
 pub use errors::{Error, Result};
+pub(crate) use room::{filled, room};

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use crate::best::Best;
 use crate::pool::lock;
 use crate::workers::Workers;
-use crate::{Error, Result};
+use crate::{Error, Result, filled};
 
 /// Items of a task.
 const TASK: usize = 256;
@@ -64,13 +64,14 @@ impl Training<'_> {
     /// Arrays that do not fit each other, or ids outside `1..=n_items`.
     pub fn table(&self, kind: Kind, width: usize, workers: &dyn Workers) -> Result<Table> {
         self.check()?;
-        if width == 0 {
-            return Err(Error::argument(
-                "width",
-                "0; at least one entry a row is kept",
-            ));
+        if width == 0 || width > self.n_items {
+            let message = format!(
+                "{width}; from 1 to {} entries of a row, one for each item, are kept",
+                self.n_items
+            );
+            return Err(Error::argument("width", message));
         }
-        let by_item = self.by_item();
+        let by_item = self.by_item()?;
         let users: Vec<f32> = match kind {
             Kind::Transitions => Vec::new(),
             Kind::CoOccurrence => (0..self.n_items)
@@ -78,8 +79,8 @@ impl Training<'_> {
                 .collect(),
         };
         let mut table = Table {
-            ids: vec![0; self.n_items * width],
-            values: vec![0.0; self.n_items * width],
+            ids: filled(0, self.n_items, width, "width")?,
+            values: filled(0.0, self.n_items, width, "width")?,
         };
         let tasks: Vec<_> = table
             .ids
@@ -148,8 +149,8 @@ impl Training<'_> {
         &self.items[start..start + self.lengths[user] as usize]
     }
 
-    fn by_item(&self) -> ByItem {
-        let mut starts = vec![0_usize; self.n_items + 1];
+    fn by_item(&self) -> Result<ByItem> {
+        let mut starts = filled(0_usize, self.n_items + 1, 1, "n_items")?;
         for user in 0..self.lengths.len() {
             for &item in self.of(user) {
                 starts[item as usize] += 1;
@@ -159,7 +160,7 @@ impl Training<'_> {
             starts[item + 1] += starts[item];
         }
         let mut next = starts.clone();
-        let mut occurrences = vec![(0, 0); starts[self.n_items]];
+        let mut occurrences = filled((0, 0), starts[self.n_items], 1, "items")?;
         for user in 0..self.lengths.len() {
             for (place, &item) in self.of(user).iter().enumerate() {
                 let slot = &mut next[item as usize - 1];
@@ -167,10 +168,10 @@ impl Training<'_> {
                 *slot += 1;
             }
         }
-        ByItem {
+        Ok(ByItem {
             starts,
             occurrences,
-        }
+        })
     }
 
     fn follow(&self, item: usize, by_item: &ByItem, row: &mut Row) {

@@ -10,7 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 use crate::best::Best;
 use crate::pool::lock;
 use crate::workers::Workers;
-use crate::{Error, Result};
+use crate::{Error, Result, filled};
 
 /// Scores looked at together before any of them is compared alone.
 const SCAN: usize = 64;
@@ -61,8 +61,8 @@ impl Question<'_> {
         let mut answer = Answer {
             above: vec![0; if self.targets.is_empty() { 0 } else { rows }],
             tied: vec![0; if self.targets.is_empty() { 0 } else { rows }],
-            ids: vec![0; rows * self.k],
-            values: vec![f32::NEG_INFINITY; rows * self.k],
+            ids: filled(0, rows, self.k, "k")?,
+            values: filled(f32::NEG_INFINITY, rows, self.k, "k")?,
             unknown: vec![false; rows],
         };
         let each = (TASK / self.items.max(1)).max(1);

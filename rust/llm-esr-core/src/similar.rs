@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::best::Best;
-use crate::{Error, Result};
+use crate::{Error, Result, filled};
 
 /// Rows of queries that one task holds; with `TABLE_BLOCK` a task's scores take 1 MiB.
 const QUERY_BLOCK: usize = 256;
@@ -148,8 +148,8 @@ impl ExactIndex {
             return Err(Error::argument("k", "0; at least 1 neighbour is asked for"));
         }
         let count = queries.nrows();
-        let mut ids = vec![-1_i32; count * k];
-        let mut scores = vec![0_f32; count * k];
+        let mut ids = filled(-1_i32, count, k, "k")?;
+        let mut scores = filled(0_f32, count, k, "k")?;
         self.pool.install(|| {
             ids.par_chunks_mut(QUERY_BLOCK * k)
                 .zip(scores.par_chunks_mut(QUERY_BLOCK * k))

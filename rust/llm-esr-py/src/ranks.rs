@@ -31,6 +31,8 @@ fn rank_rows<'py>(
     threads: usize,
 ) -> PyResult<Found<'py>> {
     let (rows, items) = (scores.shape()[0], scores.shape()[1]);
+    // No list is longer than the catalogue, so nothing is made from an unchecked k.
+    let k = k.min(items);
     let question = Question {
         scores: contiguous("scores", scores.as_slice())?,
         items,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -12,7 +12,7 @@ from llm_esr.config.sections.section import Section
 class EvaluateConfig(Section):
     """How a model is judged."""
 
-    k: list[int] = Field([5, 10, 20], description="Cut-offs.")
+    k: list[Annotated[int, Field(le=2**31 - 1)]] = Field([5, 10, 20], description="Cut-offs.")
     keep_seen: bool = Field(False, description="Whether the user's earlier items compete with the target.")
     targets: Literal["all", "known"] = Field("all", description="known: only targets that training met.")
     candidates: int | None = Field(
@@ -40,7 +40,7 @@ class EvaluateConfig(Section):
     popularity_groups: list[int] = Field(
         [10, 30, 60, 100], description="Lower ends of the groups by the target's popularity; []: none."
     )
-    resamples: int = Field(1000, ge=0, description="Bootstrap resamples; 0: no intervals.")
+    resamples: int = Field(1000, ge=0, le=100_000, description="Bootstrap resamples; 0: no intervals.")
 
     @field_validator("candidates")
     @classmethod

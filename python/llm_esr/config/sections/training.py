@@ -84,7 +84,7 @@ class DistillConfig(Section):
 class TrainConfig(Section):
     """The training."""
 
-    seed: int = Field(42, ge=0, description="Of everything that is drawn.")
+    seed: int = Field(42, ge=0, le=2**63 - 1, description="Of everything that is drawn.")
     start_from: str | None = Field(
         None, description="A trained model's folder, or a run's; its weights are taken where name and shape agree."
     )
@@ -140,8 +140,8 @@ class RuntimeConfig(Section):
     """Where and how fast a training runs; never part of a key, as it changes no result."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
-    threads: int = Field(0, ge=0, description="Threads of torch and our kernels; 0: what torch finds.")
-    loader_threads: int = Field(1, ge=1, description="Threads that prepare batches.")
+    threads: int = Field(0, ge=0, le=1024, description="Threads of torch and our kernels; 0: what torch finds.")
+    loader_threads: int = Field(1, ge=1, le=256, description="Threads that prepare batches.")
     keep_memory: bool = Field(
         True, description="On the CPU: what a step frees stays with the process until the training ends."
     )
