@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::batch_builder::BatchBuilder;
 use crate::batches::Scratch;
 use crate::pool::{Pool, Pooled, lock};
+use crate::workers::check_threads;
 use crate::{Error, Result};
 
 /// Who takes which share of an epoch's order.
@@ -56,6 +57,7 @@ impl Loader {
     /// # Errors
     /// A batch size of 0, or a rank that is none of the world's.
     pub fn new(builder: BatchBuilder, shares: Shares, threads: usize) -> Result<Self> {
+        check_threads(threads)?;
         if shares.batch_size == 0 {
             return Err(Error::argument(
                 "batch_size",

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::best::Best;
+use crate::workers::check_threads;
 use crate::{Error, Result, filled};
 
 /// Rows of queries that one task holds; with `TABLE_BLOCK` a task's scores take 1 MiB.
@@ -68,6 +69,7 @@ impl ExactIndex {
                 format!("{} rows; ids are 32-bit, at most {}", table.rows, i32::MAX),
             ));
         }
+        check_threads(threads)?;
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()

@@ -1,5 +1,7 @@
 //! Who does the work of a kernel: this thread, or several that the caller has.
 
+use crate::{Error, Result};
+
 /// Threads that share out numbered tasks.
 pub trait Workers {
     /// Does every task of `0..tasks` once, in any order and on any thread, and returns when all are done.
@@ -17,4 +19,19 @@ impl Workers for Alone {
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         (0..tasks).for_each(task);
     }
+}
+
+/// The most threads that anything is given.
+pub const MOST_THREADS: usize = 1024;
+
+/// Refuses a number of threads that would take the machine down before they do anything.
+///
+/// # Errors
+/// More than `MOST_THREADS`.
+pub fn check_threads(threads: usize) -> Result<()> {
+    if threads > MOST_THREADS {
+        let message = format!("{threads}; at most {MOST_THREADS} are started");
+        return Err(Error::argument("threads", message));
+    }
+    Ok(())
 }
