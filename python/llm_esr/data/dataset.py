@@ -230,6 +230,10 @@ class Dataset:
 
     def titles(self) -> list[str] | None:
         """Every item's title, entry 0 is item 1; None where the items have no texts."""
+        return self._titles
+
+    @cached_property
+    def _titles(self) -> list[str] | None:
         if self.title_column is None:
             return None
         return self.item_table()[self.title_column].fill_null("unknown").to_list()

@@ -64,11 +64,9 @@ class RecommendationFilter:
     keep_seen: bool = False
     nothing_left: list[Any] = field(default_factory=list, compare=False)
 
-    def served(self, owners: pl.Series, ids_BK: NDArray[np.int32]) -> None:
+    def served(self, owners: NDArray[Any], ids_BK: NDArray[np.int32]) -> None:
         """Note whose lists hold nothing."""
-        if len(owners):
-            without = (ids_BK[:, :1] == 0).all(axis=1)
-            self.nothing_left.extend(owners.filter(pl.Series(without)).to_list())
+        self.nothing_left.extend(owners[(ids_BK[:, :1] == 0).all(axis=1)].tolist())
 
     def tell(self, stacklevel: int = 3) -> None:
         """Warn of lists that hold nothing."""
@@ -168,11 +166,11 @@ def user_frames(
     scorer: Scorer, data: Dataset, users: NDArray[np.int64], wanted: RecommendationFilter
 ) -> Iterator[pl.DataFrame]:
     """Lists of known users, a frame for each chunk; what they read is everything a user did."""
-    names = pl.Series("user_id", data.user_ids, dtype=pl.String)
+    names = np.array(data.user_ids, dtype=object)
     catalogue = _Catalogue(data)
     for chunk in _chunks(scorer, users, data.n_items, wanted):
         items, offsets = data.histories(users[chunk], "serving")
-        yield _frame(scorer, catalogue, items, offsets, wanted, names.gather(users[chunk]))
+        yield _frame(scorer, catalogue, items, offsets, wanted, _Owners("user_id", names[users[chunk]]))
 
 
 def history_frames(
@@ -183,9 +181,7 @@ def history_frames(
     catalogue = _Catalogue(data)
     for chunk in _chunks(scorer, rows, data.n_items, wanted):
         cut = offsets[chunk.start : chunk.stop + 1]
-        yield _frame(
-            scorer, catalogue, items[cut[0] : cut[-1]], cut - cut[0], wanted, pl.Series("history", rows[chunk])
-        )
+        yield _frame(scorer, catalogue, items[cut[0] : cut[-1]], cut - cut[0], wanted, _Owners("history", rows[chunk]))
 
 
 def gather_frames(frames: Iterator[pl.DataFrame], data: Dataset, first: str) -> pl.DataFrame:
@@ -229,13 +225,28 @@ def _write_part(held: list[pl.DataFrame], path: Path) -> Path:
 
 
 class _Catalogue:
-    """What a list says of its items, read once for all chunks."""
+    """What a list says of its items, read once for all chunks.
+
+    Columns are picked by NumPy: threads of polars would never answer in a forked child.
+    """
 
     def __init__(self, data: Dataset) -> None:
         titles = data.titles()
         self.n_items = data.n_items
-        self.ids = pl.Series(data.item_ids, dtype=pl.String)
-        self.titles = None if titles is None else pl.Series(titles, dtype=pl.String)
+        self.ids = np.array(data.item_ids, dtype=object)
+        self.titles = None if titles is None else np.array(titles, dtype=object)
+
+
+@dataclass(frozen=True)
+class _Owners:
+    """Whose lists they are: the name of the first column, and its values."""
+
+    name: str
+    values: NDArray[Any]
+
+    @property
+    def type(self) -> type[pl.DataType]:
+        return pl.String if self.name == "user_id" else pl.Int64
 
 
 def _frame(
@@ -244,20 +255,20 @@ def _frame(
     items: NDArray[np.int32],
     offsets: NDArray[np.int64],
     wanted: RecommendationFilter,
-    owners: pl.Series,
+    owners: _Owners,
 ) -> pl.DataFrame:
     ids_BK, values_BK = _best(scorer, catalogue.n_items, items, offsets, wanted)
     row, place = np.nonzero(ids_BK)
-    wanted.served(owners, ids_BK)
+    wanted.served(owners.values, ids_BK)
     index_N = ids_BK[row, place].astype(np.int64) - 1
-    columns = {
-        owners.name: owners.gather(row),
-        "rank": pl.Series(place + 1, dtype=pl.Int32),
-        "item_id": catalogue.ids.gather(index_N),
-        "score": pl.Series(values_BK[row, place], dtype=pl.Float32),
-    }
+    columns = [
+        pl.Series(owners.name, owners.values[row].tolist(), dtype=owners.type),
+        pl.Series("rank", (place + 1).astype(np.int32)),
+        pl.Series("item_id", catalogue.ids[index_N].tolist(), dtype=pl.String),
+        pl.Series("score", values_BK[row, place]),
+    ]
     if catalogue.titles is not None:
-        columns["title"] = catalogue.titles.gather(index_N)
+        columns.append(pl.Series("title", catalogue.titles[index_N].tolist(), dtype=pl.String))
     return pl.DataFrame(columns)
 
 

@@ -23,6 +23,7 @@ from llm_esr.scoring.blend import Blend
 from llm_esr.scoring.fallback import ForEmptyHistories
 from llm_esr.serving.blends import read_blend
 from llm_esr.serving.explaining import Explainer
+from llm_esr.serving.forking import remember
 from llm_esr.serving.judging import judge
 from llm_esr.serving.recommend import (
     empty_frame,
@@ -71,6 +72,7 @@ class Recommender:
         self.blend = {scorer: weight for scorer, weight in (blend or {}).items() if weight} or None
         self._network = None if model is None else NetworkScorer(model, name, fallback=Popularity(data))
         self._built: Scorer | None = None
+        remember(self)
 
     def __repr__(self) -> str:
         seed = "untrained" if self.seed is None else f"seed {self.seed}"
@@ -138,6 +140,11 @@ class Recommender:
             if self._network is None:
                 self._built = ForEmptyHistories(self._built, Popularity(self.data))
         return self._built
+
+    def make_ready(self) -> None:
+        """Read and build what the first recommendation would; a fork calls it (see `serving/forking.py`)."""
+        _ = self.scorer, self.data.user_index, self.data.item_index
+        self.data.titles()
 
     def refresh(self) -> None:
         """Compute the item matrix anew at the next call; needed after the model's weights were changed."""
@@ -282,16 +289,18 @@ class Recommender:
         """Lists with a column `why`; `keys` are the values of their first column, a history each."""
         explainer, index = Explainer(self), self.data.item_index
         lines: dict[tuple[Any, str], str] = {}
+        pairs = list(zip(found[found.columns[0]].to_list(), found["item_id"].to_list(), strict=True))
         for row, key in enumerate(keys):
-            ids = found.filter(pl.col(found.columns[0]) == key)["item_id"].to_list()
+            ids = [item for owner, item in pairs if owner == key]
             history = items[offsets[row] : offsets[row + 1]]
             if len(history):
-                why = explainer.why(history, np.array([index[item] for item in ids], np.int32))
+                said = explainer.why(history, np.array([index[item] for item in ids], np.int32))
             else:
-                why = ["no known item in the history: the most popular"] * len(ids)
-            lines |= {(key, item): words for item, words in zip(ids, why, strict=True)}
-        said = [lines[key, item] for key, item in zip(found[found.columns[0]], found["item_id"], strict=True)]
-        return found.with_columns(pl.Series("why", said, dtype=pl.String))
+                said = ["no known item in the history: the most popular"] * len(ids)
+            lines |= {(key, item): words for item, words in zip(ids, said, strict=True)}
+        return found.insert_column(
+            len(found.columns), pl.Series("why", [lines[pair] for pair in pairs], dtype=pl.String)
+        )
 
     def recommend_to(
         self,
