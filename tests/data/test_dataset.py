@@ -92,7 +92,7 @@ def truncate(path: Path) -> None:
 def test_a_cut_or_missing_array_is_noticed(tmp_path: Path, name: str) -> None:
     folder = make(tmp_path / "d").folder
     truncate(folder / name)
-    with pytest.raises(ValueError, match=f"{name}: .*run `llm-esr prepare` again"):
+    with pytest.raises(ValueError, match=f"{name}.*run `llm-esr prepare` again"):
         Dataset.open(folder)
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=name):

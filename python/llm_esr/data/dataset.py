@@ -11,7 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.data.splitting import iso, training_counts
-from llm_esr.files import FORMAT, read_json
+from llm_esr.files import FORMAT, read_json, verify
+from llm_esr.files.arrays import open_array
 from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.row_report import lines_of
 
@@ -77,6 +78,13 @@ class Dataset:
         has_times = self.metadata.get("timestamps") is not None
         self.timestamps = self._array("timestamps.npy", np.int64, (self.n_interactions,)) if has_times else None
         self._check()
+        for name in ("offsets.npy", "items.npy", "splits.npy", *(["timestamps.npy"] if has_times else [])):
+            self._verify(name)
+
+    def _verify(self, name: str) -> None:
+        promised = self.metadata.get("files")
+        verify(self.folder / name, promised.get(name) if isinstance(promised, dict) else None,
+               "run `llm-esr prepare` again")  # fmt: skip
 
     def __repr__(self) -> str:
         return (
@@ -91,10 +99,7 @@ class Dataset:
         path = self.folder / name
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; run `llm-esr prepare` again")
-        try:
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise self._damaged(name, f"not a whole .npy array ({error})") from None
+        array = open_array(path, remedy="the file is damaged: run `llm-esr prepare` again")
         if array.dtype != np.dtype(dtype) or array.shape != shape:
             raise self._damaged(name, f"holds {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
         return array
@@ -201,6 +206,7 @@ class Dataset:
             raise self._damaged(name, f"not readable ({error})") from None
         if table.height != rows:
             raise self._damaged(name, f"holds {table.height} rows, expected {rows}")
+        self._verify(name)
         return table
 
     @cached_property
@@ -270,15 +276,15 @@ class Dataset:
         if not path.exists():
             return None
         remedy = f"run `llm-esr {stage}` again"
-        try:
-            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise ValueError(f"{path}: not a whole .npy array ({error}); {remedy}") from None
+        array = open_array(path, remedy=remedy)
         if array.ndim != 2 or array.shape[0] != rows or array.dtype.str[1:] not in kinds:
             raise ValueError(
                 f"{path} holds {array.dtype} {array.shape}, expected {rows} rows of two axes and "
                 f"{' or '.join(str(np.dtype(kind)) for kind in kinds)}; {remedy}"
             )
+        beside = path.with_suffix(".json")
+        if beside.exists():
+            verify(path, read_json(beside).get("checksum"), remedy)
         return array
 
     def summary(self) -> str:

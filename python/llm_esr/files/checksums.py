@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 22
+LARGEST_VERIFIED = 1 << 28  # bytes: a fifth of a second
+_verified: dict[tuple[str, int, int, int], str] = {}
 
 
 def checksum(path: str | os.PathLike[str]) -> str:
@@ -18,6 +20,31 @@ def checksum(path: str | os.PathLike[str]) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def verify(path: Path, promised: str | None, remedy: str) -> None:
+    """Compare a file with its checksum, once in a process for each state of the file.
+
+    Files beyond `LARGEST_VERIFIED` are left to `llm-esr doctor`: they are mapped, and reading them whole would take
+    longer than what is done with them.
+
+    Args:
+        path: an existing file.
+        promised: the checksum that its record holds; None: it holds none.
+        remedy: what makes the file again.
+
+    Raises:
+        ValueError: the file differs.
+    """
+    if promised is None:
+        return
+    state = path.stat()
+    key = (str(path.absolute()), state.st_ino, state.st_size, state.st_mtime_ns)
+    if state.st_size > LARGEST_VERIFIED or _verified.get(key) == promised:
+        return
+    if checksum(path) != promised:
+        raise ValueError(f"{path} differs from the checksum of its record: damaged or replaced; {remedy}")
+    _verified[key] = promised
 
 
 def key_of(value: Any) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llm_esr.config import Config, load_config
-from llm_esr.files import FORMAT, atomic_path, read_json
+from llm_esr.files import FORMAT, atomic_path, read_json, verify
+from llm_esr.files.arrays import open_array
 from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.views import ModelData
 from llm_esr.models.views.borrowing import BorrowedRows
@@ -20,8 +20,12 @@ from llm_esr.models.views.borrowing import BorrowedRows
 
 def item_vectors(folder: Path) -> Tensor:
     """The data folder's item vectors, [I, E], memory-mapped: pages are read when they are used."""
+    path = folder / "item_embeddings.npy"
+    beside = folder / "item_embeddings.json"
+    if beside.exists():
+        verify(path, read_json(beside).get("checksum"), "run `llm-esr embed` again")
     # Copy-on-write, because torch asks for a writable buffer; nothing writes to it.
-    return torch.from_numpy(np.load(folder / "item_embeddings.npy", mmap_mode="c", allow_pickle=False))
+    return torch.from_numpy(open_array(path, "c"))
 
 
 def save_weights(model: SequentialEncoder, folder: Path) -> None:
@@ -65,6 +69,10 @@ def load_model(folder: str | Path, data_folder: Path | None = None, device: str 
     record = read_model_json(folder)
     if not record["finished"]:
         raise ValueError(f"the training in {folder} is not finished; run the same `train` or `run` again to resume it")
+    for name, promised in record.get("files", {}).items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is gone; train the model again")
+        verify(folder / name, promised, "train the model again, or restore the file")
     config: Config = load_config(folder / "config.yaml")
     data_folder = data_folder or (folder / record["data"]).resolve()
     table = None

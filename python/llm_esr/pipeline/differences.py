@@ -16,6 +16,7 @@ from llm_esr.evaluation.paired import RankedUsers, is_difference, paired_rows
 from llm_esr.evaluation.ranking import HeldOut, Ranks
 from llm_esr.evaluation.table import MAIN_GROUPS
 from llm_esr.files import FORMAT, write_array, write_json
+from llm_esr.files.arrays import open_array
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.serving.judging import name_alone
 
@@ -109,7 +110,7 @@ def _read(folder: RunFolder, model: ModelId, name: str, split: str, protocol: st
     path = _file(folder, model, name, split, protocol)
     if not path.exists():
         return None
-    array = np.load(path, allow_pickle=False)
+    array = open_array(path, None, "delete it and evaluate again")
     if array.dtype != np.int64 or array.ndim != 2 or len(array) != 3:
         raise ValueError(f"{path} is damaged: int64 [3, U] was expected; delete it and evaluate again")
     return RankedUsers(name, model.seed, split, protocol, *array)

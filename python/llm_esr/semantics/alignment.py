@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from llm_esr.data.dataset import Dataset
 from llm_esr.files import given_path
+from llm_esr.files.arrays import open_array
 from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.values import id_text
 
@@ -95,11 +96,7 @@ def _align(source: Any, target: _Target) -> Vectors:
         raise FileNotFoundError(f"{target.what} vectors: {path} does not exist; check the path")
     match path.suffix.lower():
         case ".npy":
-            try:
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (ValueError, OSError, EOFError) as error:
-                raise ValueError(f"{path} is not a whole .npy array of numbers ({error}); write it again") from None
-            return _by_row(array, str(path), target)
+            return _by_row(open_array(path, remedy="write it again"), str(path), target)
         case ".parquet" | ".pq":
             return _by_id(*_read_parquet(path, target), str(path), target)
         case ".safetensors":

@@ -19,6 +19,7 @@ from rich.progress import Progress
 from llm_esr.config import EmbedConfig, section_with
 from llm_esr.data import Dataset
 from llm_esr.files import FORMAT, checksum, key_of
+from llm_esr.files.arrays import open_array
 from llm_esr.semantics.alignment import align_items, align_users
 from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
 from llm_esr.semantics.prompts import item_prompts, user_prompts
@@ -183,7 +184,7 @@ def _encode_users(data: Dataset, model: Encoder, config: EmbedConfig, about: dic
 def _average_users(data: Dataset, config: EmbedConfig, about: dict[str, Any], bars: Progress) -> None:
     """Each user at the mean of the vectors of its training items, a repeat counted as often as it occurs."""
     # As stored, so that the same user vectors come from the file as from the encoder that made it.
-    table = np.load(data.folder / "item_embeddings.npy", mmap_mode="r", allow_pickle=False)
+    table = open_array(data.folder / "item_embeddings.npy")
     width = int(table.shape[1])
 
     def vectors_of(users: NDArray[np.int64]) -> NDArray[np.float32]:

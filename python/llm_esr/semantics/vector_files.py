@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_esr.files import FORMAT, atomic_file, checksum, read_json, write_json
+from llm_esr.files.arrays import open_array
 
 
 class RowWriter:
@@ -75,8 +76,8 @@ def is_fresh(folder: Path, name: str, key: str) -> bool:
         return False
     try:
         about = read_json(sidecar)
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        array = open_array(path)
+    except (ValueError, OSError):
         return False  # damaged: made again
     present = {"key": key, "shape": list(array.shape), "dtype": array.dtype.name}
     return isinstance(about, dict) and all(about.get(name) == value for name, value in present.items())

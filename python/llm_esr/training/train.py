@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llm_esr.config import Config, config_with, dump_config, load_config, model_name
-from llm_esr.files import FORMAT, atomic_file, key_of, write_json
+from llm_esr.files import FORMAT, atomic_file, checksum, key_of, write_json
 from llm_esr.loading.staging import best_device
 from llm_esr.models.storage import load_model, save_weights
 from llm_esr.training.build import build_loader, build_model
@@ -154,7 +154,9 @@ def _train(
     model = trainer.fit(record["key"], resume=resume)
     save_weights(model, folder)
     best = {"epoch": trainer.best_epoch, "ndcg@10": trainer.best_value} if trainer.best is not None else None
-    write_json(folder / "model.json", record | {"finished": True, "epochs": trainer.epoch, "validation": best})
+    files = {name: checksum(folder / name) for name in ("model.safetensors", "config.yaml")}
+    done = {"finished": True, "epochs": trainer.epoch, "validation": best, "files": files}
+    write_json(folder / "model.json", record | done)
     # The weights are out; what is left of the checkpoints would only resume a training that is over.
     drop_checkpoints(folder / "checkpoint")
 
