@@ -44,7 +44,7 @@ def test_a_file_cannot_encode_user_prompts(shop, tmp_path):
 
 def test_vectors_that_no_model_can_use_are_refused_and_leave_nothing_behind(shop, tmp_path):
     table = np.ones((6, 2), np.float32)
-    for value, message in ((np.nan, "item .d. .*not finite"), (1e6, "row 3 holds a number too large for float16")):
+    for value, message in ((np.nan, "item .d. .*not finite"), (1e6, "row 3 .*holds a number too large for float16")):
         table[3, 1] = value
         np.save(tmp_path / "v.npy", table)
         with pytest.raises(ValueError, match=message):

@@ -34,7 +34,7 @@ if how == "polars":
     pl.DataFrame({"a": range(100_000)}).group_by(pl.col("a") % 7).len()
 def child(queue, explain):
     import faulthandler
-    faulthandler.dump_traceback_later(20, exit=True)
+    faulthandler.dump_traceback_later(50, exit=True)
     found = model.recommend(users=users, k=5, explain=explain)
     model.recommend(histories=[["no such item"], [found["item_id"][0]]], k=2)
     queue.put([row[:4] for row in found.rows()])

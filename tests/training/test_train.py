@@ -307,5 +307,5 @@ def test_the_stored_table_is_what_the_items_start_from(tiny_folder: Path, tmp_pa
 
 
 def test_early_stopping_names_the_setting_that_asks_for_too_many_candidates(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"train\.validation_candidates: .*fewer than the 100"):
+    with pytest.raises(ValueError, match=r"train\.validation_candidates: .*100 candidates are more than the"):
         train(tiny_folder, config=small("paper-sasrec"), out=tmp_path, progress=False)

@@ -78,7 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, has had enough; Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError, ImportError) as error:
+    # With PYTHONWARNINGS=error a warning is raised, and says as much as a mistake does.
+    except (ValueError, OSError, ImportError, Warning) as error:
         code = _mistake(_message(error), debug)
     except SystemExit:
         raise

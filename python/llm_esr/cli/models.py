@@ -180,7 +180,7 @@ def _print(found: pl.DataFrame) -> None:
     first = found.columns[0]
     table = Table(show_header=True, header_style="bold")
     for column in found.columns:
-        table.add_column(column, justify="right" if column in {"rank", "score"} else "left")
+        table.add_column(column, justify="right" if column in {"rank", "score"} else "left", overflow="fold")
     before: Any = None
     for row in found.iter_rows(named=True):
         if before is not None and row[first] != before:

@@ -95,12 +95,14 @@ def embed(
     if item_embeddings is not None:
         encoder = f"file:{item_embeddings}"
     from llm_esr.semantics import embed as make  # noqa: PLC0415 (brings scikit-learn)
+    from llm_esr.semantics.embed import vector_variety  # noqa: PLC0415
 
     folder = data_folder(data)
     made = make(folder, encoder, user_embeddings=user_embeddings, config=settings.embed, progress=not quiet)
     assert made.item_embeddings is not None
     items, width = made.item_embeddings.shape
     typer.echo(f"{items:,} item vectors, {width} wide, and {made.n_users:,} user vectors -> {folder}")
+    typer.echo(f"item vectors: {vector_variety(made)}")
 
 
 def index(

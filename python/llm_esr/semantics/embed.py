@@ -7,7 +7,8 @@ their training items alone, so no held-out item reaches a user vector.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from llm_esr.semantics.alignment import align_items, align_users
 from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
 from llm_esr.semantics.prompts import item_prompts, user_prompts
 from llm_esr.semantics.templates import ITEM_TEMPLATES, USER_TEMPLATES
+from llm_esr.semantics.variety import Variety, variety_of
 from llm_esr.semantics.vector_files import is_fresh, vector_file
 
 _TEXTS_AT_ONCE = 1024
@@ -112,7 +114,14 @@ def embed(
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bars:
         if from_file:
-            _copy(data.folder, "item_embeddings", align_items(name.removeprefix(FILE_PREFIX), data), config, about)
+            _copy(
+                data.folder,
+                "item_embeddings",
+                align_items(name.removeprefix(FILE_PREFIX), data),
+                config,
+                about,
+                data.item_ids,
+            )
             model = None
         else:
             model = make_encoder(name, config)
@@ -120,13 +129,23 @@ def embed(
             _encode_items(data, model, config, about, bars)
         if user_embeddings is not None:
             about = {**about, "encoder": f"{FILE_PREFIX}{user_embeddings}", "user_vectors": "file"}
-            _copy(data.folder, "user_embeddings", align_users(user_embeddings, data), config, about)
+            _copy(data.folder, "user_embeddings", align_users(user_embeddings, data), config, about, data.user_ids)
         elif config.user_vectors == "prompt":
             assert model is not None
             _encode_users(data, model, config, {**about, "user_vectors": "prompt"}, bars)
         else:
             _average_users(data, config, {**about, "user_vectors": "mean"}, bars)
+    said = vector_variety(data).warning("the item vectors")
+    if said is not None:
+        warnings.warn(said, stacklevel=2)
     return data
+
+
+def vector_variety(data: Dataset) -> Variety:
+    """How many different item vectors there are."""
+    vectors = data.item_embeddings
+    assert vectors is not None
+    return variety_of(vectors)
 
 
 def _encoder_name(data: Dataset, name: str | None) -> str:
@@ -163,7 +182,7 @@ def _encode_items(data: Dataset, model: Encoder, config: EmbedConfig, about: dic
     model.fit(prompts)
     shape = (data.n_items, model.width)
     bar = bars.add_task("item vectors", total=data.n_items)
-    with vector_file(data.folder, "item_embeddings", shape, config.dtype, about) as writer:
+    with vector_file(data.folder, "item_embeddings", shape, config.dtype, about, data.item_ids) as writer:
         for start in range(0, data.n_items, _TEXTS_AT_ONCE):
             writer.append(model.encode(prompts[start : start + _TEXTS_AT_ONCE]))
             bars.update(bar, completed=writer.written)
@@ -224,10 +243,12 @@ def _write_users(
             bars.update(bar, completed=writer.written)
 
 
-def _copy(folder: Path, name: str, vectors: NDArray[Any], config: EmbedConfig, about: dict[str, Any]) -> None:
+def _copy(
+    folder: Path, name: str, vectors: NDArray[Any], config: EmbedConfig, about: dict[str, Any], names: Sequence[str]
+) -> None:
     shape = (vectors.shape[0], vectors.shape[1])
     rows = max(1, _NUMBERS_AT_ONCE // max(1, shape[1]))
-    with vector_file(folder, name, shape, config.dtype, about) as writer:
+    with vector_file(folder, name, shape, config.dtype, about, names) as writer:
         for start in range(0, shape[0], rows):
             writer.append(vectors[start : start + rows])
 

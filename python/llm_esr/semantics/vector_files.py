@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from llm_esr.files import FORMAT, atomic_file, checksum, read_json, write_json
 from llm_esr.files.arrays import open_array
 
+_MOST_LOST = 0.05  # of a vector's length, by rounding; float16 loses .0005 of a vector of unit length
+
 
 class RowWriter:
     """Appends rows to a `.npy` file whose shape is known beforehand."""
 
-    def __init__(self, file: IO[Any], shape: tuple[int, int], dtype: str) -> None:
+    def __init__(self, file: IO[Any], shape: tuple[int, int], dtype: str, names: Sequence[str] | None = None) -> None:
         self.shape = shape
+        self._names = names
         self.written = 0
         self._file = file
         self._dtype = np.dtype(dtype)
@@ -39,14 +42,39 @@ class RowWriter:
             finite = bool(np.isfinite(rows[bad[0]]).all())
             remedy = "set embed.dtype=float32" if finite else "make the vectors again"
             cause = f"a number too large for {self._dtype.name}" if finite else "NaN or infinity"
-            raise ValueError(f"vector of row {self.written + int(bad[0])} holds {cause}; {remedy}")
+            raise ValueError(f"{self._named(int(bad[0]))} holds {cause}; {remedy}")
+        # A mean of users may be nothing; a vector that was given or encoded is not.
+        if self._names is not None and cast.dtype.itemsize < np.asarray(rows).dtype.itemsize:
+            self._refuse_vanished(rows, cast)
         self._file.write(cast.tobytes())
         self.written += len(rows)
+
+    def _named(self, row: int) -> str:
+        number = self.written + row
+        return f"vector of row {number}" + ("" if self._names is None else f" ({self._names[number]!r})")
+
+    def _refuse_vanished(self, rows: NDArray[Any], cast: NDArray[Any]) -> None:
+        """A vector of tiny numbers is zero, or nearly another one, in a narrower type."""
+        wide = np.asarray(rows, dtype=np.float64)
+        length = np.linalg.norm(wide, axis=1)
+        lost = np.linalg.norm(wide - cast.astype(np.float64), axis=1)
+        bad = np.flatnonzero(lost > _MOST_LOST * length)
+        if len(bad):
+            raise ValueError(
+                f"{self._named(int(bad[0]))} has the length {length[bad[0]]:.3g}, too small for {self._dtype.name}, in "
+                f"which it would lose {lost[bad[0]] / length[bad[0]]:.0%} of itself; set embed.dtype=float32, or scale "
+                "the vectors to unit length"
+            )
 
 
 @contextmanager
 def vector_file(
-    folder: Path, name: str, shape: tuple[int, int], dtype: str, about: dict[str, Any]
+    folder: Path,
+    name: str,
+    shape: tuple[int, int],
+    dtype: str,
+    about: dict[str, Any],
+    names: Sequence[str] | None = None,
 ) -> Iterator[RowWriter]:
     """Write `<name>.npy` row by row and then `<name>.json`; both appear when the block ends well.
 
@@ -55,7 +83,7 @@ def vector_file(
     """
     path = folder / f"{name}.npy"
     with atomic_file(path) as file:
-        writer = RowWriter(file, shape, dtype)
+        writer = RowWriter(file, shape, dtype, names)
         yield writer
         assert writer.written == shape[0], f"{writer.written} rows written of {shape[0]}"
         (folder / f"{name}.json").unlink(missing_ok=True)
