@@ -11,6 +11,7 @@ import torch
 
 from llm_esr.config import Config, config_with, dump_config, load_config, model_name
 from llm_esr.files import FORMAT, atomic_file, checksum, key_of, write_json
+from llm_esr.files.lock import lock_folder
 from llm_esr.loading.staging import best_device
 from llm_esr.models.storage import load_model, save_weights
 from llm_esr.training.build import build_loader, build_model
@@ -86,7 +87,9 @@ def train(
     if not is_fresh(folder, made_from, overwrite):
         check_plan(data, config)
         listening = _callbacks(config, folder, callbacks, f"{name} {choice}" if choice else None, progress)
-        _train(data, config, name, folder, made_from, choice, listening, resume)
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock_folder(folder, "trained"):
+            _train(data, config, name, folder, made_from, choice, listening, resume)
     model = load_model(folder, data.folder, _device(config))
     recommender = Recommender(model, data, name=name, seed=config.train.seed, config=config, folder=folder)
     assert recommender.network is not None
