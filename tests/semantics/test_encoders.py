@@ -98,3 +98,17 @@ def test_a_folder_without_a_model_is_explained(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "nonesuch"}')
     with pytest.raises(ValueError, match="is not a sentence-transformers model"):
         make_encoder(f"sentence-transformers:{tmp_path}", EmbedConfig())
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu", "embed.device 'gpu': expected auto, cpu, cuda, cuda:1 or mps"),
+        ("cpu:9", "embed.device cpu:9: torch finds 1 of them here"),
+        ("cuda:99", "embed.device cuda:99: torch finds .* here; use --set embed.device=cpu or auto"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named_and_not_the_model(device: str, message: str) -> None:
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(ValueError, match=message):
+        make_encoder("sentence-transformers:some/model", EmbedConfig(device=device))

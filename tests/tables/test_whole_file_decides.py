@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -85,3 +86,21 @@ def test_where_reads_the_same_types_wherever_a_value_stands(tmp_path: Path) -> N
     assert kinds(tmp_path, ["7", "8", "A7", "7"], "x = '7'") == {"where": 2}
     with pytest.raises(ValueError, match=r"--where .*read as: x is Int64"):
         kinds(tmp_path, ["7", "8", "9", "7"], "x = 'many'")
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".jsonl.gz"])
+def test_zeros_behind_a_gzip_member_are_nothing(tmp_path: Path, suffix: str) -> None:
+    lines = [b"user_id,item_id\n", b"u,a\n", b"u,b\n"] if "csv" in suffix else [
+        b'{"user_id": "u", "item_id": "a"}\n', b'{"user_id": "u", "item_id": "b"}\n'
+    ]  # fmt: skip
+    for padded in (b"".join(map(gzip.compress, lines)), gzip.compress(b"".join(lines))):
+        path = tmp_path / f"e{suffix}"
+        for zeros in (0, 1, 511, 400_000):
+            path.write_bytes(padded + bytes(zeros))
+            assert llm_esr.prepare(path, out=tmp_path / "d", split="none").item_ids == ["a", "b"]
+        path.write_bytes(gzip.compress(lines[0]) + bytes(7) + gzip.compress(b"".join(lines[1:])) + bytes(9))
+        assert llm_esr.prepare(path, out=tmp_path / "d", split="none").item_ids == ["a", "b"]
+        for bad in (padded + b"\0garbage", padded[:-9]):
+            path.write_bytes(bad)
+            with pytest.raises(ValueError, match="gzip"):
+                llm_esr.prepare(path, out=tmp_path / "x", split="none")

@@ -49,6 +49,26 @@ class SentenceEncoder:
         return np.asarray(vectors, dtype=np.float32)
 
 
+def _check_device(name: str | None) -> None:
+    """A `ValueError` where torch knows no such device or has none here: the model is not to blame."""
+    if name is None:
+        return
+    import torch  # noqa: PLC0415 - brought by the extra
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"embed.device {name!r}: expected auto, cpu, cuda, cuda:1 or mps") from None
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }.get(device.type)
+    if there is not None and (device.index or 0) >= there:
+        found = f"{there} of them" if there else "no such device"
+        raise ValueError(f"embed.device {name}: torch finds {found} here; use --set embed.device=cpu or auto")
+
+
 def _is_folder(model: str) -> bool:
     return Path(model).exists() or model.startswith((".", "/", "~", "\\")) or model.count("/") > 1
 
@@ -68,6 +88,7 @@ def _load_sentence_model(model: str, device: str | None) -> Any:
         raise ImportError(
             f"encoder '{_PREFIX}{model}' needs sentence-transformers; install it with: pip install 'llm-esr[text]'"
         ) from None
+    _check_device(device)
     # Without the hub only the cache is asked: the hub's client would try again for minutes.
     from_cache = not _is_folder(model) and not _hub_answers()
     try:

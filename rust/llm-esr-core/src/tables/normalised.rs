@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use csv::ByteRecord;
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use crate::errors::{Error, Result};
 
@@ -23,13 +23,55 @@ pub(super) struct Normalised {
     finished: bool,
 }
 
+/// A gzip stream of one or several members; zeros behind a member, as tapes and some uploads pad with, are nothing.
+struct Members<R> {
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Members<R> {
+    fn new(raw: R) -> Self {
+        Self {
+            member: Some(GzDecoder::new(raw)),
+        }
+    }
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let count = member.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let Some(ended) = self.member.take() else {
+                break;
+            };
+            let mut raw = ended.into_inner();
+            loop {
+                let rest = raw.fill_buf()?;
+                let zeros = rest.iter().take_while(|&&byte| byte == 0).count();
+                if rest.is_empty() {
+                    return Ok(0);
+                }
+                let more = zeros < rest.len();
+                raw.consume(zeros);
+                if more {
+                    break;
+                }
+            }
+            self.member = Some(GzDecoder::new(raw));
+        }
+        Ok(0)
+    }
+}
+
 impl Normalised {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| Error::io(path, error))?;
         let mut raw = BufReader::with_capacity(BUFFER, file);
         let magic = raw.fill_buf().map_err(|error| unreadable(path, error))?;
         let mut input: Box<dyn BufRead + Send + Sync> = if magic.starts_with(&[0x1f, 0x8b]) {
-            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(raw)))
+            Box::new(BufReader::with_capacity(BUFFER, Members::new(raw)))
         } else {
             Box::new(raw)
         };
