@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -25,12 +25,15 @@ def lock_folder(folder: Path, doing: str) -> Iterator[None]:
     The system gives the lock back when its process ends, so a lock file that a killed process left behind is free.
 
     Args:
-        folder: an existing folder; the file `.lock` in it says who holds it.
+        folder: made where it is missing, and taken away again where nothing was put into it; the file `.lock` in it
+            says who holds it.
         doing: what is done there, for the message, such as `trained`.
 
     Raises:
         ValueError: another process holds it; the message has its number, machine and start.
     """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         yield
         return
@@ -48,6 +51,9 @@ def lock_folder(folder: Path, doing: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(handle)
+        for made in missing:
+            with suppress(OSError):  # not empty: the training put something there
+                made.rmdir()
 
 
 def _hold(path: Path) -> int | None:

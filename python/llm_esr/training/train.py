@@ -87,7 +87,6 @@ def train(
     if not is_fresh(folder, made_from, overwrite):
         check_plan(data, config)
         listening = _callbacks(config, folder, callbacks, f"{name} {choice}" if choice else None, progress)
-        folder.mkdir(parents=True, exist_ok=True)
         with lock_folder(folder, "trained"):
             _train(data, config, name, folder, made_from, choice, listening, resume)
     model = load_model(folder, data.folder, _device(config))
