@@ -226,3 +226,12 @@ def test_the_same_number_written_otherwise_is_the_first_hint(tmp_path: Path) -> 
     model = llm_esr.run(tmp_path / "e.csv", out=run, models=["transitions"], progress=False).recommender()
     with pytest.raises(ValueError, match=r"no user '1' in the data; did you mean '1\.0'\?"):
         model.recommend(users=[1])
+
+
+def test_a_users_file_with_a_key_that_comes_late(tmp_path: Path) -> None:
+    lines = [f'{{"user_id": "u{n}"}}' for n in range(5000)] + ['{"user_id": "last", "note": "x"}']
+    (tmp_path / "u.jsonl").write_text("\n".join(lines) + "\n")
+    assert read_user_ids(tmp_path / "u.jsonl") == [*(f"u{n}" for n in range(5000)), "last"]
+    (tmp_path / "u.pq").write_bytes(b"")
+    pl.DataFrame({"user_id": ["a"]}).write_parquet(tmp_path / "u.pq")
+    assert read_user_ids(tmp_path / "u.pq") == ["a"]

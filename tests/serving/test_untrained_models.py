@@ -93,6 +93,12 @@ def test_a_run_of_scorers_alone_and_what_reads_it(run: llm_esr.Run, tmp_path: Pa
     assert "evaluate   transitions fresh" in said
 
 
+def test_popularity_alone_is_a_run_that_is_judged(run: llm_esr.Run, tmp_path: Path) -> None:
+    shop = run.folder.parent / "shop"
+    llm_esr.run(shop / "interactions.parquet", out=tmp_path, models=["popularity"], progress=False)
+    assert evaluate_folder(tmp_path).value(model="popularity") > 0
+
+
 def test_what_cannot_be_is_refused_before_anything_is_written(run: llm_esr.Run, tmp_path: Path) -> None:
     shop = run.folder.parent / "shop"
     plain = llm_esr.run(shop / "interactions.parquet", out=tmp_path / "run", models=["popularity"], progress=False)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import llm_esr
+from llm_esr.tables.json_lines import JsonLinesSource
 
 
 def write(path: Path, records: list[dict[str, object]]) -> Path:
@@ -104,3 +105,20 @@ def test_zeros_behind_a_gzip_member_are_nothing(tmp_path: Path, suffix: str) -> 
             path.write_bytes(bad)
             with pytest.raises(ValueError, match="gzip"):
                 llm_esr.prepare(path, out=tmp_path / "x", split="none")
+
+
+def test_a_key_that_nobody_asked_for_does_not_read_the_file_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records: list[dict[str, object]] = [{"user_id": "u", "item_id": f"i{n % 9}"} for n in range(5000)]
+    path = write(tmp_path / "e.jsonl", [*records, {"user_id": "u", "item_id": "late", "vote": 3}])
+    read: list[int] = []
+    own = JsonLinesSource.chunks
+
+    def counted(source: JsonLinesSource, columns: list[str]) -> object:
+        read.append(1)
+        return own(source, columns)
+
+    monkeypatch.setattr(JsonLinesSource, "chunks", counted)
+    assert "late" in llm_esr.prepare(path, out=tmp_path / "d", split="none").item_ids
+    assert len(read) == 1

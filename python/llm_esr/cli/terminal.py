@@ -11,7 +11,7 @@ def mend_width() -> None:
     """Forget a terminal width of nothing, as cron, `docker exec` and some CI give it: nothing would be printed."""
     for name in ("COLUMNS", "LINES"):
         given = os.environ.get(name)
-        if given is not None and not (given.strip().isdigit() and int(given) > 0):
+        if given is not None and not (given.strip().isdecimal() and int(given) > 0):
             del os.environ[name]
     columns = os.environ.get("COLUMNS")
     if columns is not None and int(columns) < _LEAST_COLUMNS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from llm_esr.config import DataConfig
 from llm_esr.tables.cleaning import require
 from llm_esr.tables.row_report import RowReport
-from llm_esr.tables.source import Source
+from llm_esr.tables.source import Source, chunks_of
 from llm_esr.tables.values import IdForms, id_text, numbers, without_fraction
 
 UNKNOWN = "unknown"  # the text of an item that the items table does not know
@@ -59,7 +60,9 @@ def read_items(sources: list[Source], config: DataConfig) -> ItemRows:
     for source in sources:
         columns = [id_column, *(named if config.text_columns is not None else source.columns)]
         rows_read = 0
-        for chunk in source.chunks(list(dict.fromkeys(columns))):
+        # Without columns that were named every one counts, those that come late too.
+        reading = source.chunks if config.text_columns is None else partial(chunks_of, source)
+        for chunk in reading(list(dict.fromkeys(columns))):
             report.read += chunk.n_read
             rows_read += chunk.n_read
             bad = ((source.name, source.line_kind, record.line, record.text) for record in chunk.malformed)

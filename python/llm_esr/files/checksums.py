@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 22
-LARGEST_VERIFIED = 1 << 28  # bytes: a fifth of a second
+LARGEST_VERIFIED = 1 << 28  # bytes: a fraction of a second
 _verified: dict[tuple[str, int, int, int], str] = {}
 
 

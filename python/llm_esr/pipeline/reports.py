@@ -56,8 +56,7 @@ def evaluate_folder(
         folders = [path]
     else:
         run = RunFolder(path)
-        chosen = [model for model in chosen_models(run, name, seed) if name is not None or model.name != POPULARITY]
-        folders = [run.model(model) for model in chosen]
+        folders = [run.model(model) for model in chosen_models(run, name, seed)]
     changed = [*as_overrides({"evaluate": changes or {}}), *overrides]
     rows: list[dict[str, Any]] = []
     reports: dict[ModelId, Report] = {}
@@ -74,7 +73,7 @@ def evaluate_folder(
             judged.add(setting)
             rows += evaluate_popularity(data, config, part=part).rows
         if model.name == POPULARITY:
-            continue
+            continue  # it is in the table already
         report = judge(model, data, config, part=part)
         rows += report.rows
         reports[ModelId(model.name, model.seed)] = report

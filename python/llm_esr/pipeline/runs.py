@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from llm_esr.config import Config, load_config
+from llm_esr.config import Config
 from llm_esr.config.parts import SCORERS
 from llm_esr.evaluation import print_tables, render
 from llm_esr.files import printable
@@ -62,10 +62,11 @@ class Run:
 
     def recommender(self, name: str | None = None, seed: int | None = None) -> Recommender:
         """A model, ready to evaluate and recommend; default: the primary one."""
-        untrained = name in SCORERS or (name is None and self.primary.seed is None)
-        own = next((model.seed for model in self.models if model.name == name), None)
-        default = None if untrained else self.primary.seed if self.primary.seed is not None else own
-        wanted = ModelId(name or self.primary.name, default if seed is None else seed)
+        name = name or self.primary.name
+        same = [model for model in self.models if model.name == name and seed in (None, model.seed)]
+        # Of several seeds the primary model's.
+        same.sort(key=lambda model: model.seed != self.primary.seed)
+        wanted = same[0] if same else ModelId(name, seed)
         if wanted not in self.models:
             raise ValueError(f"this run has no model {wanted}; it has: {', '.join(map(str, self.models))}")
         return Recommender.load(RunFolder(self.folder).model(wanted))
@@ -151,7 +152,7 @@ def run(
         if judged:
             stages.evaluate(data, cell, model, own)
     # A scorer is judged as the model that the run stands for.
-    common = configs.get(chosen, next(iter(configs.values()), load_config(None, overrides)))
+    common = configs.get(chosen, next(iter(configs.values()), shared))
     for cell in untrained:
         model = stages.open_scorer(data, cell, common)
         if judged:

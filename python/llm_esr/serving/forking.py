@@ -1,9 +1,10 @@
 """Serving in a forked child, as gunicorn's --preload and multiprocessing on Linux make them.
 
 Threads do not come along in a fork, so a pool that the parent has used never answers in the child: polars would wait
-for ever, and OpenMP may. Before a fork every living recommender reads what it needs of tables, and builds its scorer;
-in the child torch computes on the child's own thread. What the child does with a frame is its own affair: `rows`,
-`to_dicts` and single columns answer, `filter` or `group_by` would wait for the pool.
+for ever, and OpenMP may. Before a fork every living recommender reads what it needs of tables; in the child torch
+computes on the child's own thread. A request before the fork also counts a blend's tables once for all children. What
+the child does with a frame is its own affair: `rows`, `to_dicts` and single columns answer, `filter` or `group_by`
+would wait for the pool.
 """
 
 from __future__ import annotations

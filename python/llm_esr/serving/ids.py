@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from llm_esr.files import given_path, read_text_file
-from llm_esr.tables.formats import open_sources
+from llm_esr.tables.formats import format_of, open_sources
+from llm_esr.tables.source import chunks_of
 from llm_esr.tables.values import id_text, without_fraction
 
 if TYPE_CHECKING:
@@ -108,10 +109,9 @@ def read_user_ids(path: str | Path, column: str | Sequence[str] = "user_id") -> 
     path = given_path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected a file of user ids, one a line")
-    kinds = {suffix.lower() for suffix in path.suffixes}
-    tables = {".parquet", ".csv", ".tsv", ".jsonl", ".ndjson"}
-    ids = _ids_of_table(path, [column] if isinstance(column, str) else list(column)) if kinds & tables else None
-    if ids is None:
+    if format_of(path) not in (None, "inter"):
+        ids = _ids_of_table(path, [column] if isinstance(column, str) else list(column))
+    else:
         ids = [line.strip() for line in read_text_file(path).splitlines() if line.strip()]
     if not ids:
         raise ValueError(f"{path} holds no user id; expected one a line")
@@ -126,7 +126,7 @@ def _ids_of_table(path: Path, columns: list[str]) -> list[str]:
         raise ValueError(f"{path} has no column {wanted} (it has: {', '.join(source.columns)})")
     found: list[str] = []
     without = 0
-    for chunk in source.chunks([name]):
+    for chunk in chunks_of(source, [name]):
         if chunk.malformed:
             first = chunk.malformed[0]
             raise ValueError(

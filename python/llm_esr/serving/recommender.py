@@ -142,8 +142,8 @@ class Recommender:
         return self._built
 
     def make_ready(self) -> None:
-        """Read and build what the first recommendation would; a fork calls it (see `serving/forking.py`)."""
-        _ = self.scorer, self.data.user_index, self.data.item_index
+        """Read the ids and titles, which a forked child could not (see `serving/forking.py`)."""
+        _ = self.data.user_index, self.data.item_index
         self.data.titles()
 
     def refresh(self) -> None:

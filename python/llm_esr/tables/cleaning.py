@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llm_esr.config import DataConfig
 from llm_esr.tables.row_report import RowReport
-from llm_esr.tables.source import Chunk, Source
+from llm_esr.tables.source import Chunk, LateColumns, Source, chunks_of
 from llm_esr.tables.values import beyond_message, id_text, numbers, shown_time, timestamps
 from llm_esr.tables.where import Where
 
@@ -84,8 +84,12 @@ class Cleaner:
     def chunks(self) -> Iterator[Clean]:
         """Clean every chunk of every source, in order."""
         for source in self._sources:
-            for chunk in source.chunks(self._columns):
-                yield self._clean(chunk, source)
+            try:
+                for chunk in source.chunks(self._columns):
+                    yield self._clean(chunk, source)
+            except LateColumns:
+                if self._timestamp_column() != self.timestamp:
+                    raise  # the one column that is read wherever it is
 
     def _clean(self, chunk: Chunk, source: Source) -> Clean:
         frame, config = chunk.frame, self._config
@@ -191,7 +195,7 @@ class Cleaner:
 
     def _numbers_throughout(self, name: str) -> bool:
         for source in self._sources:
-            for chunk in source.chunks([name]):
+            for chunk in chunks_of(source, [name]):
                 column = chunk.frame[name]
                 if column.dtype != pl.String or numbers(column) is not None:
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +78,12 @@ class Source(Protocol):
 
 class LateColumns(Exception):  # noqa: N818 (a signal, not an error)
     """Columns were found that the first lines did not show; `Source.columns` has them now, and reading starts anew."""
+
+
+def chunks_of(source: Source, columns: Sequence[str]) -> Iterator[Chunk]:
+    """The chunks of columns that were chosen by name, whatever other columns come late."""
+    with suppress(LateColumns):
+        yield from source.chunks(columns)
 
 
 def numbered(part: pl.DataFrame, start: int) -> Chunk:

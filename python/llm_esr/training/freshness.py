@@ -9,6 +9,7 @@ from llm_esr.config import STAGES, Config
 from llm_esr.files import FORMAT, key_of, read_json
 from llm_esr.retrieval import neighbours_match
 from llm_esr.training.loss_choice import settle_loss
+from llm_esr.training.plan import check_plan
 from llm_esr.training.start_from import refuse_own_folder, start_folder, weights_checksum
 
 if TYPE_CHECKING:
@@ -52,10 +53,14 @@ def is_finished(data: Dataset, config: Config, folder: Path, *, overwrite: bool 
 
     Raises:
         ValueError: it holds a finished model of other settings, and `overwrite` is not given.
+            Or a training that the machine's memory cannot hold.
         FileNotFoundError: files that the settings need.
     """
     refuse_own_folder(config, folder)
-    return is_fresh(folder, made_from_of(data, config), overwrite)
+    fresh = is_fresh(folder, made_from_of(data, config), overwrite)
+    if not fresh:
+        check_plan(data, config)
+    return fresh
 
 
 def is_fresh(folder: Path, made_from: dict[str, Any], overwrite: bool) -> bool:

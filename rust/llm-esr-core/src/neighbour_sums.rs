@@ -251,16 +251,20 @@ mod tests {
         training.table(Kind::Transitions, 2, &Alone).unwrap()
     }
 
-    #[test]
-    fn a_history_is_the_sum_of_its_newest_rows() {
-        let table = table();
-        let sum = Sum {
+    fn two_newest(table: &Table) -> Sum<'_> {
+        Sum {
             ids: &table.ids,
             values: &table.values,
             width: 2,
             decay: 0.5,
             newest: 2,
-        };
+        }
+    }
+
+    #[test]
+    fn a_history_is_the_sum_of_its_newest_rows() {
+        let table = table();
+        let sum = two_newest(&table);
         let mut scores = [9.0; 8];
         sum.scores(&[3, 2, 1], &[0, 3, 3], &mut scores, &Alone)
             .unwrap();
@@ -273,13 +277,7 @@ mod tests {
     #[test]
     fn lists_are_what_the_scores_rank() {
         let table = table();
-        let sum = Sum {
-            ids: &table.ids,
-            values: &table.values,
-            width: 2,
-            decay: 0.5,
-            newest: 2,
-        };
+        let sum = two_newest(&table);
         let histories = ([3, 2, 1].as_slice(), [0, 3, 3].as_slice());
         let (mut ids, mut values) = ([9; 10], [9.0; 10]);
         sum.lists(histories, false, 5, (&mut ids, &mut values), &Alone)
