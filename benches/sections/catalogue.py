@@ -14,11 +14,13 @@ from torch import Tensor
 from workload import SMALL, Size
 
 from llm_esr.training.catalogue_softmax import _SCORES, MetItems, catalogue_softmax
+from llm_esr.training.loss_choice import SAMPLED
 
 SECTION = "catalogue"
 TITLE = "Softmax over the whole catalogue"
 THREADS = 2
 WIDTH, TEXTS = 128, 384
+CROSSING = (6_000, 12_101, 25_000, 50_000, 100_000)  # items, beside 4,096 sampled ones
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ def about(size: Size) -> str:
     return (
         f"Loss and all gradients of one step, width {WIDTH}, two threads, alone and with {TEXTS} text channels beside. "
         "`torch` makes all scores, masks what was met and takes cross_entropy; `products` are the matrix products "
-        "alone, over the same chunks as ours. Losses and gradients are checked equal before. Ratios are within one run."
+        "alone, over the same chunks as ours. Losses and gradients are checked equal before. Ratios are within one "
+        "run. "
+        f"{SAMPLED:,} sampled are shared negatives in place of the catalogue, another loss: what `train.loss: auto` "
+        "takes for large catalogues."
     )
 
 
@@ -52,7 +57,32 @@ def measure(size: Size) -> Results:
             rows += compare(
                 case, f"{count} targets, {items:,} items" + (f", {texts} text channels" if texts else ""), size
             )
+    for items in CROSSING if size is not SMALL else (300,):
+        rows.append(beside_sampled(make_case(900 if size is not SMALL else 40, items, 0), size))
     return Results(rows)
+
+
+def beside_sampled(case: Case, size: Size) -> Row:
+    count, items = len(case.states_MC), len(case.vectors_IC)
+    found = alternating(
+        {
+            "whole": rate_of(lambda: int(ours(case) is not None), THREADS),
+            "sampled": rate_of(lambda: int(sampled(case) is not None), THREADS),
+        },
+        size.repeats,
+    )
+    middle = {key: statistics.median(rates) for key, rates in found.items()}
+    return Row(SECTION, f"{count} targets, {items:,} items", middle["whole"], "steps/s", THREADS,
+               f"{SAMPLED:,} sampled", middle["sampled"], median_ratio(found["whole"], found["sampled"]))  # fmt: skip
+
+
+def sampled(case: Case) -> tuple[Tensor, ...]:
+    """The softmax over the target and shared negatives, with its gradients."""
+    negatives_N = torch.randint(len(case.vectors_IC), (SAMPLED,))
+    target_M1 = (case.states_MC * case.vectors_IC[case.targets_M]).sum(dim=1, keepdim=True)
+    scores = torch.cat([target_M1, case.states_MC @ case.vectors_IC[negatives_N].T], dim=1)
+    loss = F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long))
+    return torch.autograd.grad(loss, wanted(case))
 
 
 def compare(case: Case, name: str, size: Size) -> list[Row]:

@@ -32,7 +32,7 @@ def test_the_largest_part_is_named(setting: str, named: str, tiny_folder: Path, 
 def test_the_memory_decides(tiny_folder: Path) -> None:
     data, config = llm_esr.Dataset.open(tiny_folder), load_config("sasrec")
     check_plan(data, config)
-    with pytest.raises(ValueError, match="and the machine has 1.0 MB"):
+    with pytest.raises(ValueError, match=r"and the machine has 1\.0 MB"):
         check_plan(data, config, memory=1_000_000)
 
 
