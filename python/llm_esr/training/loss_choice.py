@@ -1,7 +1,7 @@
 """`train.loss: auto`: the softmax over the whole catalogue where it is affordable, else 4,096 sampled negatives.
 
-A step over the whole catalogue takes as long as one over 4,096 sampled items at some 6,000 items, 2.5 times as long at
-12,000, 4.5 times at 25,000 and 7.6 times at 50,000 (losses, gradients and the table's Adam; docs/tail.md).
+The loss over the whole catalogue takes as long as over 4,096 sampled items at some 6,000 items, 2.5 times as long at
+12,000, 3.8 times at 25,000 and 7.7 times at 50,000 (docs/benchmarks.md).
 The choice goes by the number of items alone, so it is the same on every machine.
 """
 
