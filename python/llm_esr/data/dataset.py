@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.data.splitting import iso, training_counts
-from llm_esr.files import FORMAT, read_json, verify
+from llm_esr.files import FORMAT, read_json, verify, verify_beside
 from llm_esr.files.arrays import open_array
 from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.row_report import lines_of
@@ -282,9 +282,7 @@ class Dataset:
                 f"{path} holds {array.dtype} {array.shape}, expected {rows} rows of two axes and "
                 f"{' or '.join(str(np.dtype(kind)) for kind in kinds)}; {remedy}"
             )
-        beside = path.with_suffix(".json")
-        if beside.exists():
-            verify(path, read_json(beside).get("checksum"), remedy)
+        verify_beside(path, remedy)
         return array
 
     def summary(self) -> str:

@@ -1,7 +1,7 @@
 """Files that are whole or absent, their checksums, small records, and the one format number."""
 
 from llm_esr.files.atomic import atomic_file, atomic_folder, atomic_path, sync_folder
-from llm_esr.files.checksums import checksum, key_of, verify
+from llm_esr.files.checksums import checksum, key_of, verify, verify_beside
 from llm_esr.files.format import FORMAT
 from llm_esr.files.given import given_path
 from llm_esr.files.records import read_json, write_array, write_json
@@ -20,6 +20,7 @@ __all__ = [
     "read_text_file",
     "sync_folder",
     "verify",
+    "verify_beside",
     "write_array",
     "write_json",
 ]

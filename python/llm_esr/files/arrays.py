@@ -28,7 +28,7 @@ def open_array(path: Path, mode: Literal["r", "c"] | None = "r", remedy: str = "
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy's notes on headers of Python 2
             array = np.load(path, mmap_mode=mode, allow_pickle=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except (*_FOREIGN, OSError) as error:
         said = " ".join(str(error).split())[:120] or type(error).__name__

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from llm_esr.files.records import read_json
+
 _CHUNK = 1 << 22
 LARGEST_VERIFIED = 1 << 28  # bytes: a fraction of a second
 _verified: dict[tuple[str, int, int, int], str] = {}
@@ -45,6 +47,17 @@ def verify(path: Path, promised: str | None, remedy: str) -> None:
     if checksum(path) != promised:
         raise ValueError(f"{path} differs from the checksum of its record: damaged or replaced; {remedy}")
     _verified[key] = promised
+
+
+def verify_beside(path: Path, remedy: str) -> None:
+    """As `verify`, with the checksum in the JSON beside an array, where there is one."""
+    beside = path.with_suffix(".json")
+    if not beside.exists():
+        return
+    record = read_json(beside)
+    if not isinstance(record, dict):
+        raise ValueError(f"{beside} is damaged: it holds no record; {remedy}")
+    verify(path, record.get("checksum"), remedy)
 
 
 def key_of(value: Any) -> str:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llm_esr.config import Config, load_config
-from llm_esr.files import FORMAT, atomic_path, read_json, verify
+from llm_esr.files import FORMAT, atomic_path, read_json, verify, verify_beside
 from llm_esr.files.arrays import open_array
 from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.views import ModelData
@@ -21,9 +21,7 @@ from llm_esr.models.views.borrowing import BorrowedRows
 def item_vectors(folder: Path) -> Tensor:
     """The data folder's item vectors, [I, E], memory-mapped: pages are read when they are used."""
     path = folder / "item_embeddings.npy"
-    beside = folder / "item_embeddings.json"
-    if beside.exists():
-        verify(path, read_json(beside).get("checksum"), "run `llm-esr embed` again")
+    verify_beside(path, "run `llm-esr embed` again")
     # Copy-on-write, because torch asks for a writable buffer; nothing writes to it.
     return torch.from_numpy(open_array(path, "c"))
 

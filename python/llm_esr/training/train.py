@@ -88,7 +88,9 @@ def train(
         check_plan(data, config)
         listening = _callbacks(config, folder, callbacks, f"{name} {choice}" if choice else None, progress)
         with lock_folder(folder, "trained"):
-            _train(data, config, name, folder, made_from, choice, listening, resume)
+            # Another process may have finished it in between.
+            if not is_fresh(folder, made_from, overwrite):
+                _train(data, config, name, folder, made_from, choice, listening, resume)
     model = load_model(folder, data.folder, _device(config))
     recommender = Recommender(model, data, name=name, seed=config.train.seed, config=config, folder=folder)
     assert recommender.network is not None
