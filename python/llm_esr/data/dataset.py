@@ -17,6 +17,7 @@ from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.row_report import lines_of
 
 Part = Literal["train", "validation", "test", "serving"]
+_TRIES = 20
 
 
 class Dataset:
@@ -41,11 +42,24 @@ class Dataset:
     def open(cls, folder: str | Path) -> Dataset:
         """Open a folder; headers, lengths, the order of offsets, the range of ids and the splits are checked.
 
+        Where `prepare` replaces the folder meanwhile, it is the data set before or the one after.
+
         Raises:
             FileNotFoundError: no such folder, or a file of it is missing.
             ValueError: a file is damaged, or of another format version.
         """
-        return cls(Path(folder))
+        folder = Path(folder)
+        for _ in range(_TRIES):
+            before = _state(folder)
+            try:
+                data = cls(folder)
+            except (OSError, ValueError):
+                if _state(folder) == before:
+                    raise
+                continue  # another data set has come in between
+            if _state(folder) == before:
+                return data
+        raise ValueError(f"{folder} is replaced over and over while it is opened; wait until nobody writes to it")
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,6 +69,7 @@ class Dataset:
             raise FileNotFoundError(
                 f"{folder} has no dataset.json, so it is no data set; make one with `llm-esr prepare`"
             )
+        self._opened = _state(folder)
         self.metadata = read_json(folder / "dataset.json")
         version = self.metadata.get("format") if isinstance(self.metadata, dict) else None
         if version != FORMAT:
@@ -83,8 +98,13 @@ class Dataset:
 
     def _verify(self, name: str) -> None:
         promised = self.metadata.get("files")
-        verify(self.folder / name, promised.get(name) if isinstance(promised, dict) else None,
-               "run `llm-esr prepare` again")  # fmt: skip
+        try:
+            verify(self.folder / name, promised.get(name) if isinstance(promised, dict) else None,
+                   "run `llm-esr prepare` again")  # fmt: skip
+        except ValueError:
+            if _state(self.folder) != self._opened:
+                raise self._damaged(name, "") from None
+            raise
 
     def __repr__(self) -> str:
         return (
@@ -93,6 +113,8 @@ class Dataset:
         )
 
     def _damaged(self, name: str, what: str) -> ValueError:
+        if _state(self.folder) != self._opened:
+            return ValueError(f"{self.folder} was replaced by another data set while it was open; open it again")
         return ValueError(f"{self.folder / name}: {what}; the file is damaged: run `llm-esr prepare` again")
 
     def _array(self, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -310,3 +332,12 @@ class Dataset:
             lines[-1] += f" (validation from {iso(at['validation_from'])}, test from {iso(at['test_from'])})"
         lines += [f"note: {note}" for note in meta["notes"]]
         return "\n".join(lines)
+
+
+def _state(folder: Path) -> tuple[int, int, int] | None:
+    """Which record lies in a folder; None: none."""
+    try:
+        found = (folder / "dataset.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -15,6 +15,7 @@ from llm_esr.config import DataConfig
 from llm_esr.data.arranging import Arranged
 from llm_esr.data.splitting import Splits, training_counts
 from llm_esr.files import FORMAT, checksum, key_of, write_array, write_json
+from llm_esr.files.lock import LOCK
 from llm_esr.files.parquet import write_parquet
 
 OWN_FILES = (
@@ -100,7 +101,7 @@ def refuse_foreign_folder(target: Path) -> None:
         return
     if not target.is_dir():
         raise ValueError(f"out: {target} is a file; expected a folder to write the data set to")
-    if any(target.iterdir()) and not (target / "dataset.json").exists():
+    if any(path.name != LOCK for path in target.iterdir()) and not (target / "dataset.json").exists():
         raise ValueError(
             f"out: {target} is a folder with other files and no data set; prepare replaces its folder as a whole: "
             "name a new or empty one"

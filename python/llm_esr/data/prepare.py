@@ -21,6 +21,7 @@ from llm_esr.data.interactions import collect, settle_ids
 from llm_esr.data.items import TextVotes, item_texts, read_items
 from llm_esr.data.splitting import split
 from llm_esr.files import atomic_folder, given_path
+from llm_esr.files.lock import lock_folder
 from llm_esr.tables.cleaning import Cleaner
 from llm_esr.tables.formats import open_sources
 from llm_esr.tables.published_formats import resolved
@@ -54,6 +55,12 @@ def prepare(
     target = target if target.name else target.resolve()
     refuse_foreign_folder(target)
     sources, item_sources = _open(interactions, items, chosen)
+    with lock_folder(target, "prepared"):
+        _write(target, sources, item_sources, chosen)
+    return Dataset.open(target)
+
+
+def _write(target: Path, sources: list[Source], item_sources: list[Source], chosen: DataConfig) -> None:
     while True:
         votes = TextVotes(chosen) if not item_sources else None
         try:
@@ -81,7 +88,6 @@ def prepare(
     with atomic_folder(target) as folder:
         write_dataset(folder, arranged, splits, chosen, provenance)
         carry_over(target, folder)
-    return Dataset.open(target)
 
 
 def prepare_key(interactions: Any, items: Any, config: DataConfig) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from llm_esr.evaluation.paired import RankedUsers
 from llm_esr.evaluation.table import print_tables, render
 from llm_esr.files import FORMAT, read_json, write_json
+from llm_esr.files.lock import lock_record
 
 KEY = ("model", "seed", "split", "protocol", "group", "metric", "k")
 
@@ -146,14 +147,17 @@ def read_rows(path: str | Path) -> list[Row]:
 def merge_rows(path: str | Path, rows: list[Row]) -> None:
     """Put rows into a `metrics.json`: equal keys are replaced, the rest is kept; written whole or not at all."""
     path = Path(path)
-    old = read_rows(path) if path.exists() else []
-    write_json(path, {"format": FORMAT, "rows": merged(old, rows)})
+    with lock_record(path):
+        old = read_rows(path) if path.exists() else []
+        write_json(path, {"format": FORMAT, "rows": merged(old, rows)})
 
 
 def drop_rows(path: str | Path, model: str, seed: int | None) -> None:
     """Take a model's rows out of a `metrics.json`, as its figures are no longer true once it is trained anew."""
     path = Path(path)
-    if path.exists():
+    if not path.exists():
+        return
+    with lock_record(path):
         kept = [row for row in read_rows(path) if (row["model"], row["seed"]) != (model, seed)]
         write_json(path, {"format": FORMAT, "rows": kept})
 

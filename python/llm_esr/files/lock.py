@@ -1,4 +1,4 @@
-"""One writer a folder: a lock that its process holds, and that ends with the process, however it ends."""
+"""Locks that a process holds, and that end with it, however it ends: one writer a folder, one change of a record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ try:
 except ImportError:  # Windows: two writers are not told apart there
     fcntl = None  # type: ignore[assignment]
 
-_NAME = ".lock"
+LOCK = ".lock"
+_WAIT = 0.02  # seconds between two tries
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def lock_folder(folder: Path, doing: str) -> Iterator[None]:
     Args:
         folder: made where it is missing, and taken away again where nothing was put into it; the file `.lock` in it
             says who holds it.
-        doing: what is done there, for the message, such as `trained`.
+        doing: what is done there, for the message, such as `trained`. The folder may be replaced as a whole meanwhile.
 
     Raises:
         ValueError: another process holds it; the message has its number, machine and start.
@@ -37,23 +38,70 @@ def lock_folder(folder: Path, doing: str) -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    path = folder / _NAME
+    path = folder / LOCK
     handle = _hold(path)
     if handle is None:
         raise ValueError(
-            f"{folder} is being {doing} by {_owner(path)}; wait until it has finished, stop it, or give another folder"
+            f"{folder} is being {_owner(path)}; wait until it has finished, stop it, or give another folder"
         )
     try:
-        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        owner = {
+            "doing": doing,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
         os.ftruncate(handle, 0)
         os.write(handle, json.dumps(owner).encode())
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if _is_at(handle, path):
+            path.unlink()
         os.close(handle)
         for made in missing:
             with suppress(OSError):  # not empty: the training put something there
                 made.rmdir()
+
+
+@contextmanager
+def lock_record(path: Path) -> Iterator[None]:
+    """Wait until no other process changes a record, and hold it while the block reads and writes it.
+
+    Args:
+        path: the record; the lock is an empty file beside it, which goes when nobody holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}{LOCK}")
+    while (handle := _hold(lock)) is None:
+        time.sleep(_WAIT)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def drop_lock(folder: Path) -> None:
+    """Take away the lock file that a killed process left in a folder; one that is held stays."""
+    path = folder / LOCK
+    if fcntl is None or not path.exists():
+        return
+    handle = _hold(path)
+    if handle is not None:
+        path.unlink()
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    held = os.fstat(handle)
+    return (held.st_ino, held.st_dev) == (found.st_ino, found.st_dev)
 
 
 def _hold(path: Path) -> int | None:
@@ -65,7 +113,7 @@ def _hold(path: Path) -> int | None:
             os.close(handle)
             return None
         # The owner before may have taken the file away between the opening and the lock: then this is another file.
-        if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
+        if _is_at(handle, path):
             return handle
         os.close(handle)
 
@@ -73,6 +121,6 @@ def _hold(path: Path) -> int | None:
 def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
-        return f"process {int(owner['pid'])} on {owner['host']} since {owner['since']}"
+        return f"{owner['doing']} by process {int(owner['pid'])} on {owner['host']} since {owner['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+        return "written by another process"

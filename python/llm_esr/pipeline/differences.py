@@ -17,6 +17,7 @@ from llm_esr.evaluation.ranking import HeldOut, Ranks
 from llm_esr.evaluation.table import MAIN_GROUPS
 from llm_esr.files import FORMAT, write_array, write_json
 from llm_esr.files.arrays import open_array
+from llm_esr.files.lock import lock_record
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.serving.judging import name_alone
 
@@ -79,8 +80,9 @@ def differences(
 
 def replace_differences(path: Path, rows: list[dict[str, Any]]) -> None:
     """Put these differences in place of those that `metrics.json` has."""
-    kept = [row for row in read_rows(path) if not is_difference(row["model"])] if path.exists() else []
-    write_json(path, {"format": FORMAT, "rows": kept + rows})
+    with lock_record(path):
+        kept = [row for row in read_rows(path) if not is_difference(row["model"])] if path.exists() else []
+        write_json(path, {"format": FORMAT, "rows": kept + rows})
 
 
 def _pairs(primary: str, names: list[str]) -> Iterator[tuple[str, str]]:

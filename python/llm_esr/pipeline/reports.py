@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -78,14 +79,23 @@ def evaluate_folder(
         rows += report.rows
         reports[ModelId(model.name, model.seed)] = report
     if run is not None:
-        merge_rows(run.metrics, rows)
-        for cell, report in reports.items():
-            keep_ranks(run, cell, report)
-        # Other thresholds may stand in the file now; the next `run` looks again.
-        stale = {POPULARITY, *map(str, reports)}
-        run.update(evaluated={k: v for k, v in run.read()["evaluated"].items() if k not in stale})
-        write_tables(run)
+        try:
+            _keep(run, rows, reports)
+        except OSError as error:
+            # The figures are there, and may have taken an hour.
+            warnings.warn(
+                f"the figures could not be kept: {error}; give a run folder that can be written", stacklevel=2
+            )
     return Report(rows)
+
+
+def _keep(run: RunFolder, rows: list[dict[str, Any]], reports: Mapping[ModelId, Report]) -> None:
+    merge_rows(run.metrics, rows)
+    for cell, report in reports.items():
+        keep_ranks(run, cell, report)
+    # Other thresholds may stand in the file now; the next `run` looks again.
+    run.forget_evaluated([POPULARITY, *map(str, reports)])
+    write_tables(run)
 
 
 def _run_of(model: Path) -> RunFolder | None:

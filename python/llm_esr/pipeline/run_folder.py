@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llm_esr.config import Section
 from llm_esr.files import FORMAT, read_json, write_json
+from llm_esr.files.lock import lock_record
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,29 @@ class RunFolder:
 
     def update(self, **fields: Any) -> None:
         """Replace fields of `run.json`."""
-        write_json(self.record, self.read() | fields)
+        with lock_record(self.record):
+            write_json(self.record, self.read() | fields)
 
     def remember(self, section: str, settings: Section) -> None:
         """Note the settings that a data stage was last made with, to name a difference later."""
-        self.update(settings={**self.read()["settings"], section: settings.model_dump(mode="json")})
+        with lock_record(self.record):
+            record = self.read()
+            before = record["settings"]
+            record["settings"] = {**before, section: settings.model_dump(mode="json")}
+            if record["settings"] != before:
+                write_json(self.record, record)
+
+    def note_evaluated(self, model: str, key: str) -> None:
+        """Note under which key a model's figures were made."""
+        with lock_record(self.record):
+            record = self.read()
+            record["evaluated"] = {**record["evaluated"], model: key}
+            write_json(self.record, record)
+
+    def forget_evaluated(self, models: Iterable[str]) -> None:
+        """The figures of these models are to be made again."""
+        stale = set(models)
+        with lock_record(self.record):
+            record = self.read()
+            record["evaluated"] = {name: key for name, key in record["evaluated"].items() if name not in stale}
+            write_json(self.record, record)

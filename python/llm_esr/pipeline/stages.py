@@ -55,6 +55,7 @@ class Stages:
             data = Dataset.open(folder.data)
             if data.metadata["key"] == prepare_key(interactions, items, config.data):
                 self.say("prepare    fresh")
+                folder.remember("data", config.data)
                 return data
             self._refuse_to_outdate("data", config.data, list(folder.finished()))
         began = time.monotonic()
@@ -87,6 +88,7 @@ class Stages:
             return data
         if embed_fresh(data, config.embed, user_embeddings=user_embeddings):
             self.say("embed      fresh")
+            self.folder.remember("embed", config.embed)
             return data
         if data.item_embeddings is not None:
             self._refuse_to_outdate("embed", config.embed, self._readers_of_vectors())
@@ -112,6 +114,7 @@ class Stages:
             return data
         if index_fresh(data, config.index):
             self.say("index      fresh")
+            self.folder.remember("index", config.index)
             return data
         if data.similar_users is not None:
             self._refuse_to_outdate("index", config.index, self._readers_of_vectors())
@@ -140,8 +143,7 @@ class Stages:
             return model
         for name in (cell.name, name_alone(cell.name)):
             drop_rows(self.folder.metrics, name, cell.seed)
-        done = self.folder.read()["evaluated"]
-        self.folder.update(evaluated={name: key for name, key in done.items() if name != str(cell)})
+        self.folder.forget_evaluated([str(cell)])
         self.say(f"train      {cell} {record['epochs']} epochs ({time.monotonic() - began:.0f} s)")
         if model.blend:
             weights = ", ".join(f"{weight:g} {scorer}" for scorer, weight in model.blend.items())
@@ -182,8 +184,7 @@ class Stages:
         replace_differences(self.folder.metrics, rows)
 
     def _evaluate_once(self, name: str, key: str, figures: Callable[[], Report], cell: ModelId | None = None) -> None:
-        done = self.folder.read()["evaluated"]
-        if done.get(name) == key and self.folder.metrics.exists():
+        if self.folder.read()["evaluated"].get(name) == key and self.folder.metrics.exists():
             self.say(f"evaluate   {name} fresh")
             return
         began = time.monotonic()
@@ -191,7 +192,7 @@ class Stages:
         merge_rows(self.folder.metrics, report.rows)
         if cell is not None:
             keep_ranks(self.folder, cell, report)
-        self.folder.update(evaluated={**done, name: key})
+        self.folder.note_evaluated(name, key)
         self.say(f"evaluate   {name} ({time.monotonic() - began:.1f} s)")
 
     def _readers_of_vectors(self) -> list[ModelId]:

@@ -22,6 +22,7 @@ from llm_esr.data.dataset import Dataset
 from llm_esr.data.folder import refuse_foreign_folder
 from llm_esr.data.prepare import prepare
 from llm_esr.files import FORMAT, atomic_folder, checksum, given_path, key_of
+from llm_esr.files.lock import lock_folder
 from llm_esr.published.pickled_arrays import read_pickled_array
 from llm_esr.retrieval import nearest
 from llm_esr.retrieval.index import write_similar_items
@@ -78,7 +79,7 @@ def convert(folder: str | Path, *, out: str | Path, progress: bool = True) -> Da
             f"{source} has none of {', '.join(PICKLES.values())}; for {interactions.name} alone use "
             f"`llm-esr prepare {interactions} --out {target}`"
         )
-    with atomic_folder(target) as temporary:
+    with lock_folder(target, "converted"), atomic_folder(target) as temporary:
         data = prepare(interactions, out=temporary)
         items = _Rows("item", _rows_of(data.item_ids, "item", interactions))
         users = _Rows("user", _rows_of(data.user_ids, "user", interactions))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from llm_esr.config import IndexConfig, section_with
 from llm_esr.data import Dataset
 from llm_esr.files import FORMAT, key_of, read_json
+from llm_esr.files.lock import drop_lock, lock_folder
 from llm_esr.files.memory import refuse_beyond_memory
 from llm_esr.retrieval.neighbours import nearest
 from llm_esr.semantics.vector_files import is_fresh, stored_checksum, write_vectors
@@ -112,8 +113,20 @@ def index(
         refuse_beyond_memory(8 * owners * count, f"index.{name} {count:,} for {owners:,}", "ask for fewer")
     key = index_key(data, config, engine=engine)
     if all(is_fresh(data.folder, name, key) for name in _FILES):
+        drop_lock(data.folder)
         return data
     about: dict[str, Any] = {"key": key, "engine": engine, "made_from": _sources(data)}
+    with lock_folder(data.folder, "indexed"):
+        # Another process may have made them in between.
+        if not all(is_fresh(data.folder, name, key) for name in _FILES):
+            _make(data, config, about, threads=threads, engine=engine, progress=progress)
+    return data
+
+
+def _make(
+    data: Dataset, config: IndexConfig, about: dict[str, Any], *, threads: int, engine: str, progress: bool
+) -> None:
+    """Find and store similar users, then nearest items."""
     users, _ = nearest(
         _teachers(data),
         config.similar_users,
@@ -131,7 +144,6 @@ def index(
         progress="nearest items" if progress else None,
     )
     write_similar_items(data.folder, rows, scores, about)
-    return data
 
 
 def write_similar_items(

@@ -21,6 +21,7 @@ from llm_esr.config import EmbedConfig, section_with
 from llm_esr.data import Dataset
 from llm_esr.files import FORMAT, checksum, key_of
 from llm_esr.files.arrays import open_array
+from llm_esr.files.lock import drop_lock, lock_folder
 from llm_esr.semantics.alignment import align_items, align_users
 from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
 from llm_esr.semantics.prompts import item_prompts, user_prompts
@@ -99,8 +100,7 @@ def embed(
     data = data if isinstance(data, Dataset) else Dataset.open(data)
     config = section_with(EmbedConfig, config, settings, "embed")
     name = _encoder_name(data, encoder or config.encoder)
-    from_file = name.startswith(FILE_PREFIX)
-    if from_file and user_embeddings is None and config.user_vectors == "prompt":
+    if name.startswith(FILE_PREFIX) and user_embeddings is None and config.user_vectors == "prompt":
         raise ValueError(
             "embed.user_vectors is 'prompt', but a file cannot encode prompts; set embed.user_vectors=mean or give "
             "user_embeddings (--user-embeddings)"
@@ -108,20 +108,35 @@ def embed(
     sources = _sources(data, config, name, user_embeddings)
     key = key_of({"stage": "embed", "format": FORMAT, **sources})
     if all(is_fresh(data.folder, file, key) for file in _FILES):
+        drop_lock(data.folder)
         return data
     about = {"key": key, "encoder": name, "made_from": sources}
+    with lock_folder(data.folder, "embedded"):
+        # Another process may have made them in between.
+        if not all(is_fresh(data.folder, file, key) for file in _FILES):
+            _make(data, name, user_embeddings, config, about, progress=progress)
+    said = vector_variety(data).warning("the item vectors")
+    if said is not None:
+        warnings.warn(said, stacklevel=2)
+    return data
+
+
+def _make(
+    data: Dataset,
+    name: str,
+    user_embeddings: str | Path | None,
+    config: EmbedConfig,
+    about: dict[str, Any],
+    *,
+    progress: bool,
+) -> None:
+    """Make and store item vectors, then user vectors."""
     # Bars go where figures do not; in a file or a pipe they would leave blank lines.
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bars:
-        if from_file:
-            _copy(
-                data.folder,
-                "item_embeddings",
-                align_items(name.removeprefix(FILE_PREFIX), data),
-                config,
-                about,
-                data.item_ids,
-            )
+        if name.startswith(FILE_PREFIX):
+            vectors = align_items(name.removeprefix(FILE_PREFIX), data)
+            _copy(data.folder, "item_embeddings", vectors, config, about, data.item_ids)
             model = None
         else:
             model = make_encoder(name, config)
@@ -135,10 +150,6 @@ def embed(
             _encode_users(data, model, config, {**about, "user_vectors": "prompt"}, bars)
         else:
             _average_users(data, config, {**about, "user_vectors": "mean"}, bars)
-    said = vector_variety(data).warning("the item vectors")
-    if said is not None:
-        warnings.warn(said, stacklevel=2)
-    return data
 
 
 def vector_variety(data: Dataset) -> Variety:
