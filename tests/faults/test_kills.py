@@ -29,7 +29,7 @@ BROKEN = """
 import runpy, sys, time
 from contextlib import contextmanager
 from pathlib import Path
-import llm_esr.retrieval.index as index
+import llm_esr.retrieval
 import llm_esr.semantics.vector_files as vector_files
 
 @contextmanager
@@ -39,7 +39,7 @@ def in_place(path):
         time.sleep(0.1)
 
 vector_files.atomic_file = in_place
-index.is_fresh = lambda folder, name, key: (folder / "similar_users.npy").exists()
+sys.modules["llm_esr.retrieval.index"].is_fresh = lambda folder, name, key: (folder / "similar_users.npy").exists()
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
