@@ -36,7 +36,7 @@ import llm_esr.semantics.vector_files as vector_files
 def in_place(path):
     with Path(path).open("wb") as file:
         yield file
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 vector_files.atomic_file = in_place
 sys.modules["llm_esr.retrieval.index"].is_fresh = lambda folder, name, key: (folder / "similar_users.npy").exists()
@@ -46,6 +46,6 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_the_harness_finds_a_writer_that_is_not_atomic(tmp_path: Path) -> None:
-    line = [sys.executable, "-c", BROKEN, str(HARNESS), "--kills", "8", "--only", "index", "--keep", str(tmp_path)]
+    line = [sys.executable, "-c", BROKEN, str(HARNESS), "--kills", "4", "--only", "index", "--keep", str(tmp_path)]
     done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 1 and "index, killed after" in done.stdout, done.stdout + done.stderr

@@ -16,6 +16,7 @@ except ImportError:  # Windows: two writers are not told apart there
     fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
+CAN_LOCK = fcntl is not None
 _WAIT = 0.02  # seconds between two tries
 
 
@@ -39,7 +40,7 @@ def lock_folder(folder: Path, doing: str) -> Iterator[None]:
         yield
         return
     path = folder / LOCK
-    handle = _hold(path)
+    handle = hold(path)
     if handle is None:
         raise ValueError(
             f"{folder} is being {_owner(path)}; wait until it has finished, stop it, or give another folder"
@@ -55,7 +56,7 @@ def lock_folder(folder: Path, doing: str) -> Iterator[None]:
         os.write(handle, json.dumps(owner).encode())
         yield
     finally:
-        if _is_at(handle, path):
+        if is_at(handle, path):
             path.unlink()
         os.close(handle)
         for made in missing:
@@ -75,7 +76,7 @@ def lock_record(path: Path) -> Iterator[None]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}{LOCK}")
-    while (handle := _hold(lock)) is None:
+    while (handle := hold(lock)) is None:
         time.sleep(_WAIT)
     try:
         yield
@@ -89,13 +90,14 @@ def drop_lock(folder: Path) -> None:
     path = folder / LOCK
     if fcntl is None or not path.exists():
         return
-    handle = _hold(path)
+    handle = hold(path)
     if handle is not None:
         path.unlink()
         os.close(handle)
 
 
-def _is_at(handle: int, path: Path) -> bool:
+def is_at(handle: int, path: Path) -> bool:
+    """Whether a handle is on what lies at a path now."""
     try:
         found = path.stat()
     except OSError:
@@ -104,18 +106,31 @@ def _is_at(handle: int, path: Path) -> bool:
     return (held.st_ino, held.st_dev) == (found.st_ino, found.st_dev)
 
 
-def _hold(path: Path) -> int | None:
+def hold(path: Path, *, create: bool = True, only_locked: bool = False) -> int | None:
+    """A handle on a file or folder that nobody else holds; None: it is held, or is not there and not to be made.
+
+    On a file system without locks everything is free, and nothing where `only_locked`.
+    """
+    flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            handle = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o644)
+        except FileNotFoundError:
+            if create:
+                raise
+            return None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(handle)
-            return None
+        except OSError as error:
+            if only_locked or isinstance(error, BlockingIOError):
+                os.close(handle)
+                return None
         # The owner before may have taken the file away between the opening and the lock: then this is another file.
-        if _is_at(handle, path):
+        if is_at(handle, path):
             return handle
         os.close(handle)
+        if not create:
+            return None
 
 
 def _owner(path: Path) -> str:

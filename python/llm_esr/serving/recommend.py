@@ -5,7 +5,6 @@ Shapes: B users or histories of a chunk, I items, K places of a list.
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from llm_esr.files import atomic_path
 from llm_esr.files.parquet import scan_parquet, write_parquet
+from llm_esr.files.temporaries import temporary
 from llm_esr.scoring.fallback import ForEmptyHistories
 from llm_esr.scoring.lists import top_k
 from llm_esr.scoring.scorer import Scorer, chunks, refuse_nan, scores_of
@@ -199,8 +199,7 @@ def empty_frame(data: Dataset, first: str) -> pl.DataFrame:
 
 def write_frames(path: Path, frames: Iterator[pl.DataFrame], empty: pl.DataFrame) -> int:
     """Write frames to one Parquet file, whole or not at all, holding a bounded number of rows; returns the rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder, atomic_path(path) as target:
+    with atomic_path(path) as target, temporary(path) as folder:
         parts: list[Path] = []
         held: list[pl.DataFrame] = []
         rows = n_held = 0
@@ -208,13 +207,13 @@ def write_frames(path: Path, frames: Iterator[pl.DataFrame], empty: pl.DataFrame
             held.append(frame)
             n_held += len(frame)
             if n_held >= _ROWS_A_PART:
-                parts.append(_write_part(held, Path(folder) / f"{len(parts):06}.parquet"))
+                parts.append(_write_part(held, folder / f"{len(parts):06}.parquet"))
                 rows, n_held, held = rows + n_held, 0, []
         if not parts:
             write_parquet(pl.concat([empty, *held]), target)
         else:
             if held:
-                parts.append(_write_part(held, Path(folder) / f"{len(parts):06}.parquet"))
+                parts.append(_write_part(held, folder / f"{len(parts):06}.parquet"))
             scan_parquet(parts).sink_parquet(target.absolute(), maintain_order=True)
         return rows + n_held
 

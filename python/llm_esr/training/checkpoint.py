@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from llm_esr.files import FORMAT, atomic_path
+from llm_esr.files.temporaries import sweep
 
 KEPT = 2
 
@@ -46,9 +47,10 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
 
 
 def drop_checkpoints(folder: Path) -> None:
-    """Remove every checkpoint of a folder."""
+    """Remove every checkpoint of a folder, and what a killed process left of one."""
     for path in _newest_first(folder):
         path.unlink()
+    sweep(folder)
 
 
 def _newest_first(folder: Path) -> list[Path]:

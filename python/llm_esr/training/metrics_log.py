@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from llm_esr.files.atomic import writing
+
 
 class MetricsLog:
     """An append-only log that a resumed training cuts back to its checkpoint."""
@@ -21,7 +23,7 @@ class MetricsLog:
 
     def append(self, **values: Any) -> None:
         """Write one line."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def cut(self, length: int) -> None:
