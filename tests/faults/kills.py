@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -82,27 +83,47 @@ def _lasting(path: Path) -> bytes:
     """A file's bytes; of a log of figures without the times that it took."""
     if path.name not in VOLATILE:
         return path.read_bytes()
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError:
+        return path.read_bytes()
     kept = [{k: v for k, v in line.items() if k not in VOLATILE[path.name]} for line in lines]
     return json.dumps(kept).encode()
 
 
 def fork(line: list[str], folder: Path) -> int:
     """Start a command in a child; its process id."""
+    return _child(lambda: answer(line, folder))
+
+
+def run_forked(call: Callable[[], None]) -> int | None:
+    """Call a function in a child, to its end; the exit code."""
+    return finish(_child(call))
+
+
+def answer(line: list[str], folder: Path) -> None:
+    """What a child does for a command: run it in a folder, and print to a file beside that."""
+    os.chdir(folder)
+    log = os.open(folder.parent / f"{folder.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    from llm_esr.cli import main as command
+
+    command(line)
+
+
+def _child(call: Callable[[], None]) -> int:
     child = os.fork()
     if child:
         return child
     code = 1
     try:
-        os.chdir(folder)
-        log = os.open(folder.parent / f"{folder.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        from llm_esr.cli import main as command
-
-        command(line)
+        call()
+        code = 0
     except SystemExit as left:
         code = int(left.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)
@@ -193,6 +214,13 @@ def make_tables(folder: Path) -> None:
     items.write_csv(folder / "items.csv")
 
 
+def tables_beside(folder: Path) -> Path:
+    """The tables, made in a process of their own: Polars starts its threads at the first use."""
+    tables = folder / "tables"
+    subprocess.run([sys.executable, __file__, "--tables", str(tables)], check=True)
+    return tables
+
+
 def import_everything() -> None:
     """Import what the commands import, and start no thread: the children are forked from here."""
     import torch
@@ -208,8 +236,7 @@ def import_everything() -> None:
 
 def kill_all(kills: int, seed: int, folder: Path, names: list[str] | None = None) -> dict[str, Counts]:
     """Kill every command, the kills shared among them; what became of each."""
-    # Polars starts its threads at the first use: the tables are made in a process of their own.
-    subprocess.run([sys.executable, __file__, "--tables", str(folder / "tables")], check=True)
+    tables = tables_beside(folder)
     import_everything()
     chosen = [command for command in COMMANDS if names is None or command.name in names]
     shares = sum(command.share for command in chosen)
@@ -219,7 +246,7 @@ def kill_all(kills: int, seed: int, folder: Path, names: list[str] | None = None
         place = folder / command.name.replace(" ", "-")
         place.mkdir()
         said = 0
-        for counts in kill_command(command, wanted, seed, place, folder / "tables"):
+        for counts in kill_command(command, wanted, seed, place, tables):
             result[command.name] = counts
             for wrong in counts.wrong[said:]:
                 print(wrong, flush=True)

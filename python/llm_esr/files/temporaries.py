@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from llm_esr.files.lock import CAN_LOCK, hold, is_at
+from llm_esr.files.lock import CAN_LOCK, drop_lock, hold, is_at
 
 _SUFFIX = ".llm-esr-tmp"
 _LONGEST = 200  # bytes of a name; systems take 255
@@ -30,6 +30,12 @@ def temporary(target: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
         if handle is not None:
             os.close(handle)
+
+
+def tidy(folder: Path) -> None:
+    """Take away what a process left that was killed when all was written: its lock and its temporaries."""
+    drop_lock(folder)
+    sweep(folder)
 
 
 def sweep(folder: Path) -> None:

@@ -19,7 +19,7 @@ from llm_esr.config import Config
 from llm_esr.config.parts import SCORERS
 from llm_esr.evaluation import print_tables, render
 from llm_esr.files import printable
-from llm_esr.files.lock import drop_lock
+from llm_esr.files.temporaries import tidy
 from llm_esr.pipeline.grid import (
     Settings,
     all_overrides,
@@ -133,7 +133,7 @@ def run(
     data = stages.prepare(interactions, items, shared)
     data = stages.embed(data, shared, user_embeddings, as_is=interactions is None)
     data = stages.index(data, shared, as_is=interactions is None)
-    drop_lock(data.folder)  # of a stage that was killed once all was written
+    tidy(data.folder)  # of a stage that was killed once all was written
     semantic = data.item_embeddings is not None
     if models is None and not semantic:
         stages.say(what_is_missing())

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from llm_esr.config import IndexConfig, section_with
 from llm_esr.data import Dataset
 from llm_esr.files import FORMAT, key_of, read_json
-from llm_esr.files.lock import drop_lock, lock_folder
+from llm_esr.files.lock import lock_folder
 from llm_esr.files.memory import refuse_beyond_memory
+from llm_esr.files.temporaries import tidy
 from llm_esr.retrieval.neighbours import nearest
 from llm_esr.semantics.vector_files import is_fresh, stored_checksum, write_vectors
 
@@ -113,7 +114,7 @@ def index(
         refuse_beyond_memory(8 * owners * count, f"index.{name} {count:,} for {owners:,}", "ask for fewer")
     key = index_key(data, config, engine=engine)
     if all(is_fresh(data.folder, name, key) for name in _FILES):
-        drop_lock(data.folder)
+        tidy(data.folder)
         return data
     about: dict[str, Any] = {"key": key, "engine": engine, "made_from": _sources(data)}
     with lock_folder(data.folder, "indexed"):

@@ -21,7 +21,8 @@ from llm_esr.config import EmbedConfig, section_with
 from llm_esr.data import Dataset
 from llm_esr.files import FORMAT, checksum, key_of
 from llm_esr.files.arrays import open_array
-from llm_esr.files.lock import drop_lock, lock_folder
+from llm_esr.files.lock import lock_folder
+from llm_esr.files.temporaries import tidy
 from llm_esr.semantics.alignment import align_items, align_users
 from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
 from llm_esr.semantics.prompts import item_prompts, user_prompts
@@ -108,7 +109,7 @@ def embed(
     sources = _sources(data, config, name, user_embeddings)
     key = key_of({"stage": "embed", "format": FORMAT, **sources})
     if all(is_fresh(data.folder, file, key) for file in _FILES):
-        drop_lock(data.folder)
+        tidy(data.folder)
         return data
     about = {"key": key, "encoder": name, "made_from": sources}
     with lock_folder(data.folder, "embedded"):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from llm_esr.files.atomic import writing
+from llm_esr.files.atomic import sync_folder, writing
 
 
 class MetricsLog:
@@ -22,9 +23,14 @@ class MetricsLog:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def append(self, **values: Any) -> None:
-        """Write one line."""
+        """Write one line, and wait until the disk has it: the next checkpoint counts on it."""
+        new = not self.path.exists()
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            sync_folder(self.path.parent)
 
     def cut(self, length: int) -> None:
         """Drop what was written after the checkpoint; nothing where the file is shorter."""

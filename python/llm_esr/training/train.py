@@ -11,7 +11,8 @@ import torch
 
 from llm_esr.config import Config, config_with, dump_config, load_config, model_name
 from llm_esr.files import FORMAT, atomic_file, checksum, key_of, write_json
-from llm_esr.files.lock import drop_lock, lock_folder
+from llm_esr.files.lock import lock_folder
+from llm_esr.files.temporaries import tidy
 from llm_esr.loading.staging import best_device
 from llm_esr.models.storage import load_model, save_weights
 from llm_esr.training.build import build_loader, build_model
@@ -87,7 +88,7 @@ def train(
     if is_fresh(folder, made_from, overwrite):
         # What a process that was killed after its last record could not take away.
         drop_checkpoints(folder / "checkpoint")
-        drop_lock(folder)
+        tidy(folder)
     else:
         check_plan(data, config)
         listening = _callbacks(config, folder, callbacks, f"{name} {choice}" if choice else None, progress)
