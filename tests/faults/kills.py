@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ SETTINGS = ["model.width=8", "model.max_len=8", "train.batch_size=8", "train.epo
             "embed.lsa_dimensions=16"]  # fmt: skip
 SET = [part for setting in SETTINGS for part in ("--set", setting)]
 LATE = ("torch._dynamo", "sklearn.decomposition", "sklearn.feature_extraction.text", "scipy.sparse.linalg")
+LIGHT = {"prepare"}  # without torch
 TABLES = ["events.csv", "--items", "items.csv"]
 
 
@@ -101,10 +102,11 @@ def run_forked(call: Callable[[], None]) -> int | None:
     return finish(_child(call))
 
 
-def answer(line: list[str], folder: Path) -> None:
-    """What a child does for a command: run it in a folder, and print to a file beside that."""
+def answer(line: list[str], folder: Path, log: int | None = None) -> None:
+    """What a child does for a command: run it in a folder, and print to a handle, or to a file beside that."""
     os.chdir(folder)
-    log = os.open(folder.parent / f"{folder.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    if log is None:
+        log = os.open(folder.parent / f"{folder.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     from llm_esr.cli import main as command
@@ -221,11 +223,15 @@ def tables_beside(folder: Path) -> Path:
     return tables
 
 
-def import_everything() -> None:
+def import_for(commands: Iterable[Command]) -> None:
     """Import what the commands import, and start no thread: the children are forked from here."""
+    import llm_esr.cli
+    import llm_esr.data
+
+    if all(line[0] in LIGHT for command in commands for line in (command.line, *command.before)):
+        return
     import torch
 
-    import llm_esr.cli
     import llm_esr.pipeline  # noqa: F401
 
     # What torch, scikit-learn and SciPy would import when they are first used, in every child anew.
@@ -237,8 +243,8 @@ def import_everything() -> None:
 def kill_all(kills: int, seed: int, folder: Path, names: list[str] | None = None) -> dict[str, Counts]:
     """Kill every command, the kills shared among them; what became of each."""
     tables = tables_beside(folder)
-    import_everything()
     chosen = [command for command in COMMANDS if names is None or command.name in names]
+    import_for(chosen)
     shares = sum(command.share for command in chosen)
     result = {}
     for command in chosen:

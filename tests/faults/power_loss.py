@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kills import COMMANDS, Command, answer, import_everything, run_forked, tables_beside, tree, whole
+from kills import COMMANDS, Command, answer, import_for, run_forked, tables_beside, tree, whole
 
 VARIANTS = ("whole", "half", "empty")
 
@@ -319,11 +319,10 @@ def cut_all(
 ) -> dict[str, Counts]:
     """Cut every command, at so many states each; what became of each."""
     tables = tables_beside(folder)
-    import_everything()
+    chosen = [command for command in COMMANDS if names is None or command.name in names]
+    import_for(chosen)
     result = {}
-    for command in COMMANDS:
-        if names is not None and command.name not in names:
-            continue
+    for command in chosen:
         place = folder / command.name.replace(" ", "-")
         place.mkdir()
         counts = result[command.name] = cut_command(command, place, tables, limit, seed, stop=stop)

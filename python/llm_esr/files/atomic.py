@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from llm_esr.files.temporaries import prefix_of, temporary
-
-# What a disk says that takes no more. Libraries in Rust put the number into their message.
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
-_OS_ERROR = re.compile(r"os error (\d+)")
+from llm_esr.files.refusals import writing
+from llm_esr.files.temporaries import temporary
 
 
 @contextmanager
@@ -62,32 +56,6 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             made.chmod(0o755)
             _put_in_place(made, target)
             # The temporary name may hold the old folder now; it goes with the block.
-
-
-@contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turn what any library says of a disk that takes no more into an error that names the file."""
-    try:
-        yield
-    except Exception as error:
-        number = _refusal(error, target)
-        if number is None:
-            raise
-        what = f"{os.strerror(number)}; it was not written, and what lay there is as it was: free space there, or "
-        raise OSError(number, f"{what}name a place that can be written", str(target)) from error
-
-
-def _refusal(error: Exception, target: Path) -> int | None:
-    """The number of a system's refusal to write `target`; None: another error."""
-    if isinstance(error, OSError) and error.errno is not None:
-        number = error.errno
-        if error.filename is None:
-            return number if number in _FULL else None
-        about, prefix = Path(os.fsdecode(error.filename)), prefix_of(target)
-        ours = about in (target, *target.parents) or any(part.startswith(prefix) for part in about.parts)
-        return number if ours and number in _FULL | _CLOSED else None
-    found = _OS_ERROR.search(str(error))
-    return int(found.group(1)) if found and int(found.group(1)) in _FULL else None
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from llm_esr.files.refusals import writing
+
 try:
     import fcntl
 except ImportError:  # Windows: two writers are not told apart there
@@ -52,8 +54,9 @@ def lock_folder(folder: Path, doing: str) -> Iterator[None]:
             "host": socket.gethostname(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-        os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(owner).encode())
+        with writing(path):
+            os.ftruncate(handle, 0)
+            os.write(handle, json.dumps(owner).encode())
         yield
     finally:
         if is_at(handle, path):

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llm_esr.files.lock import CAN_LOCK, drop_lock, hold, is_at
+from llm_esr.files.refusals import prefix_of
 
 _SUFFIX = ".llm-esr-tmp"
-_LONGEST = 200  # bytes of a name; systems take 255
 _swept: set[tuple[int, str]] = set()  # (process, folder)
 
 
@@ -56,11 +56,6 @@ def _sweep_once(folder: Path) -> None:
     if key not in _swept:
         _swept.add(key)
         sweep(folder)
-
-
-def prefix_of(target: Path) -> str:
-    """What the names of a target's temporaries begin with; a long name is cut, so that theirs is none too long."""
-    return "." + os.fsencode(target.name)[:_LONGEST].decode(errors="ignore") + "."
 
 
 def _make(target: Path) -> tuple[Path, int | None]:

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from llm_esr.files.atomic import sync_folder, writing
+from llm_esr.files import sync_folder
+from llm_esr.files.refusals import writing
 
 
 class MetricsLog:
