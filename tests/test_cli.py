@@ -57,6 +57,30 @@ def test_help_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["run", "e.csv", "--out", "o", "--set", "train.epochs=-1"],
+        ["run", "e.csv", "--out", "o", "--models", "no-such-model"],
+        ["run", "e.csv", "--out", "o", "--seeds", "a"],
+        ["demo", "--set", "model.width=-1"],
+        ["train", "data", "--set", "train.loss=x"],
+        ["evaluate", "o", "--k", "0"],
+        ["evaluate", "o", "--set", "evaluate.candidates=x"],
+        ["embed", "data", "--set", "embed.dtype=x"],
+        ["index", "data", "--k", "0", "--set", "index.similar_items=-1"],
+    ],
+)
+def test_a_wrong_setting_is_refused_before_torch_is_imported(line: list[str]) -> None:
+    code = (
+        "import sys\nfrom llm_esr.cli import main\n"
+        f"try:\n    main({line!r})\nexcept SystemExit as left:\n    assert left.code == 2\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.startswith("error: "), done.stderr
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--version") == 0
     assert capsys.readouterr().out == f"llm-esr {__version__}\n"

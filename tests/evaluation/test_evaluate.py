@@ -216,7 +216,7 @@ def test_what_cannot_be_evaluated_says_why(small_data, make_random_data):
     data = make_random_data(13)
     with pytest.raises(ValueError, match="keep_seen says nothing"):
         evaluate(Popularity(data), data, config=EvaluateConfig(keep_seen=True, candidates=5))
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
         evaluate(Popularity(data), data, config=EvaluateConfig(k=[0, 5]))
     with pytest.raises(ValueError, match="'validation' or 'test', got 'train'"):
         evaluate(Popularity(data), data, part="train")

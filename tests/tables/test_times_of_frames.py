@@ -104,3 +104,15 @@ def test_no_digit_of_a_decimal_is_rounded_away(text: str, nanoseconds: int | Non
     assert timestamps(pl.Series([text]), "s").nanoseconds[0] == nanoseconds
     if "e" not in text and text.count(".") == 1 and len(text) < 21 and not text.endswith("."):
         assert timestamps(pl.Series([Decimal(text)]), "s").nanoseconds[0] == nanoseconds
+
+
+def test_what_float32_loses_of_times_is_said(tmp_path: Path) -> None:
+    seconds = [1_600_000_000 + 60 * n for n in range(4)]
+    for kind, said in ((np.float32, True), (np.float64, False)):
+        frame = pl.DataFrame({"user_id": ["u"] * 4, "item_id": list("abcd"), "timestamp": np.array(seconds, kind)})
+        data = llm_esr.prepare(frame, out=tmp_path / kind.__name__)
+        notes = [note for note in data.metadata["notes"] if "float32" in note]
+        assert len(notes) == said
+        if said:
+            assert notes[0].startswith("column 'timestamp' is float32, which tells times only in steps of 128 s: ")
+        assert data.history(0, "serving").tolist() == [1, 2, 3, 4]

@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from llm_esr.cli.options import SetOption, ids, numbers
+from llm_esr.config import load_config
 from llm_esr.files import atomic_path, printable
+from llm_esr.pipeline.grid import as_overrides
 
 if TYPE_CHECKING:
     import polars as pl
@@ -66,6 +68,8 @@ def evaluate(
         changes["keep_seen"] = True
     if part not in {"validation", "test"}:
         raise ValueError(f"--part {part!r}: expected test or validation")
+    # A wrong setting is refused at once, before the seconds that torch takes to import.
+    load_config(None, [*as_overrides({"evaluate": changes}), *(set_ or [])])
     from llm_esr.pipeline.reports import evaluate_folder  # noqa: PLC0415 (brings torch)
 
     report = evaluate_folder(

@@ -70,19 +70,21 @@ def run(
     **data: Any,
 ) -> None:
     """Do every stage for a grid of models and seeds, skip what is fresh, and print one table."""
-    from llm_esr.pipeline.runs import run as whole_run  # noqa: PLC0415 (brings torch)
-
     if encoder is not None and item_embeddings is not None:
         raise ValueError("--encoder and --item-embeddings were both given; item vectors have one source")
     settings = run_settings(config, settings_from(**data))
     if encoder is not None:
         settings["embed"] = {**settings.get("embed", {}), "encoder": encoder}
+    chosen = numbers(seeds, "--seeds") or []
+    _check_settings(names(models), settings, epochs, set_)
+    from llm_esr.pipeline.runs import run as whole_run  # noqa: PLC0415 (brings torch)
+
     done = whole_run(
         one_or_many(interactions),
         items=one_or_many(items),
         out=out,
         models=names(models),
-        seeds=numbers(seeds, "--seeds") or [],
+        seeds=chosen,
         item_embeddings=item_embeddings,
         user_embeddings=user_embeddings,
         config=settings,
@@ -109,15 +111,24 @@ def demo(
     quiet: QuietOption = False,
 ) -> None:
     """Run everything on simulated data: SASRec and LLM-ESR, one table, three users in words."""
+    chosen = numbers(seeds, "--seeds") or []
+    _check_settings(None, {}, None, set_)
     from llm_esr.pipeline.demo import demo as whole_demo  # noqa: PLC0415
 
-    done = whole_demo(
-        out, seeds=numbers(seeds, "--seeds") or [], overrides=set_ or [], overwrite=overwrite, progress=not quiet
-    )
+    done = whole_demo(out, seeds=chosen, overrides=set_ or [], overwrite=overwrite, progress=not quiet)
     done.print_table("simulated data; item vectors by lsa, no LLM")
     from llm_esr.pipeline.demo import in_words  # noqa: PLC0415
 
     typer.echo(in_words(done))
+
+
+def _check_settings(
+    models: list[str] | None, settings: dict[str, Any], epochs: int | None, set_: list[str] | None
+) -> None:
+    """Refuse a wrong model or setting at once, before the seconds that torch takes to import."""
+    from llm_esr.pipeline.grid import all_overrides, shared_config, wanted_models  # noqa: PLC0415
+
+    shared_config(wanted_models(models)[1], all_overrides(settings, {}, epochs, None, set_ or []))
 
 
 def doctor(

@@ -95,9 +95,9 @@ def _values(text: str) -> dict[str, Any]:
     name = ALIASES.get(text, text)
     if name not in preset_names():
         near = difflib.get_close_matches(text, [*preset_names(), *ALIASES], n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = f", did you mean '{near[0]}'?" if near else ";"
         raise FileNotFoundError(
-            f"no preset '{text}'{hint} Presets: {', '.join([*ALIASES, *preset_names()])}; "
+            f"no preset '{text}'{hint} presets: {', '.join([*ALIASES, *preset_names()])}; "
             "a file of your own ends in .yaml"
         )
     body = (resources.files("llm_esr.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")

@@ -82,7 +82,7 @@ def _write(target: Path, sources: list[Source], item_sources: list[Source], chos
         assert votes is not None
         texts = votes.texts(events.item_numbers.ids)
     arranged = arrange(events, keep, texts, chosen, cleaner)
-    arranged.notes[:0] = notes
+    arranged.notes[:0] = [*cleaner.notes, *notes]
     splits = split(arranged.offsets, arranged.timestamps, chosen)
     provenance = _provenance(sources, item_sources)
     with atomic_folder(target) as folder:

@@ -51,13 +51,11 @@ def evaluate(
         users: only these users (numbers 0..U-1); default: all.
 
     Raises:
-        ValueError: no user has a target, a cut-off below 1, ranges that do not rise, settings that exclude each other,
+        ValueError: no user has a target, ranges that do not rise, settings that exclude each other,
             or NaN scores.
     """
     config = config or EvaluateConfig()
     ks = sorted(set(config.k))
-    if not ks or ks[0] < 1:
-        raise ValueError(f"evaluate.k: expected cut-offs of at least 1, such as [5, 10, 20], got {config.k}")
     check_ranges(config)
     protocol = protocol_name(config)
     ranked, n_not_ranked = rankable_users(data, part, users)

@@ -69,6 +69,12 @@ def shared_config(models: Sequence[str | Path] | None, overrides: Sequence[str])
     return load_config(None, [*overrides, *as_overrides(merged)])
 
 
+def wanted_models(models: Sequence[str | Path] | None) -> tuple[list[str], list[str | Path] | None]:
+    """What a run was asked for: scorers that need no training, and presets and files (None: the usual ones)."""
+    scorers = [str(model) for model in models or [] if str(model) in SCORERS]
+    return scorers, None if models is None else [model for model in models if str(model) not in SCORERS]
+
+
 def says_epochs(overrides: Sequence[str], models: Sequence[str | Path] | None) -> bool:
     """Whether somebody said how long to train."""
     if any(override.strip().startswith("train.epochs") for override in overrides):

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from llm_esr.config import Config
-from llm_esr.config.parts import SCORERS
 from llm_esr.evaluation import print_tables, render
 from llm_esr.files import printable
 from llm_esr.files.temporaries import tidy
@@ -27,6 +26,7 @@ from llm_esr.pipeline.grid import (
     primary_model,
     says_epochs,
     shared_config,
+    wanted_models,
     what_is_missing,
 )
 from llm_esr.pipeline.reports import write_tables
@@ -120,8 +120,7 @@ def run(
         FileNotFoundError: an input that does not exist.
     """
     folder = RunFolder(Path(out))
-    scorers = [str(model) for model in models or [] if str(model) in SCORERS]
-    models = None if models is None else [model for model in models if str(model) not in SCORERS]
+    scorers, models = wanted_models(models)
     overrides = all_overrides(config, settings, epochs, item_embeddings, overrides)
     shared = shared_config(models, overrides)
     if shared.data.split == "none" and not says_epochs(overrides, models):

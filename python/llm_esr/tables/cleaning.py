@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from llm_esr.config import DataConfig
 from llm_esr.tables.row_report import RowReport
 from llm_esr.tables.source import Chunk, LateColumns, Source, chunks_of
-from llm_esr.tables.values import beyond_message, id_text, numbers, shown_time, timestamps
+from llm_esr.tables.values import beyond_message, coarseness, id_text, numbers, shown_time, timestamps
 from llm_esr.tables.where import Where
 
 
@@ -41,6 +41,7 @@ class Cleaner:
             ValueError: a column that is not there; the message names the option.
         """
         self.report = RowReport()
+        self.notes: list[str] = []
         self._sources = sources
         self._config = config
         self._texts = text_columns
@@ -125,6 +126,12 @@ class Cleaner:
                 f"{source.name}: column '{self.timestamp}' holds {error}; expected integers, ISO 8601 texts or "
                 "datetimes: name another with --timestamp-column"
             ) from None
+        coarse = coarseness(column, unit)
+        if coarse is not None and not self.notes:
+            self.notes.append(
+                f"column '{self.timestamp}' is float32, which {coarse}: what lies closer together keeps the order of "
+                "the rows; store times as int64"
+            )
         beyond = times.beyond.to_numpy() & fates.kept
         if beyond.any():
             at = int(beyond.argmax())

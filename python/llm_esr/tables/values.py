@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 Unit = Literal["s", "ms", "us", "ns"]
@@ -141,6 +143,17 @@ def timestamps(column: pl.Series, unit: str) -> Times:
     if kind in (pl.String, pl.Categorical, pl.Enum, pl.Null):
         return _from_text(column.cast(pl.String), unit)
     raise TypeError(f"{kind}")
+
+
+def coarseness(column: pl.Series, unit: str) -> str | None:
+    """What float32 loses of the times in a column, in words; None: nothing that a second would show."""
+    if column.dtype != pl.Float32:
+        return None
+    largest = column.abs().fill_nan(None).max()
+    if not isinstance(largest, int | float) or not math.isfinite(largest):
+        return None
+    step = float(np.spacing(np.float32(largest))) * NANOSECONDS[unit] / NANOSECONDS["s"]
+    return f"tells times only in steps of {step:,.0f} s" if step > 1 else None
 
 
 def shown_time(column: pl.Series, row: int) -> object:

@@ -12,7 +12,7 @@ from llm_esr.config.sections.section import Section
 class EvaluateConfig(Section):
     """How a model is judged."""
 
-    k: list[Annotated[int, Field(le=2**31 - 1)]] = Field([5, 10, 20], description="Cut-offs.")
+    k: list[Annotated[int, Field(ge=1, le=2**31 - 1)]] = Field([5, 10, 20], min_length=1, description="Cut-offs.")
     keep_seen: bool = Field(False, description="Whether the user's earlier items compete with the target.")
     targets: Literal["all", "known"] = Field("all", description="known: only targets that training met.")
     candidates: int | None = Field(
