@@ -22,6 +22,7 @@ _HOMES = {
     "Recommender": "llm_esr.serving",
     "Report": "llm_esr.evaluation",
     "Run": "llm_esr.pipeline",
+    "UnforeseenError": "llm_esr.doors",
     "convert": "llm_esr.published",
     "demo": "llm_esr.pipeline",
     "doctor": "llm_esr.pipeline",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from llm_esr.config import load_config as load_config
     from llm_esr.data import Dataset as Dataset
     from llm_esr.data.prepare import prepare as prepare
+    from llm_esr.doors import UnforeseenError as UnforeseenError
     from llm_esr.evaluation import Report as Report
     from llm_esr.loading import BatchLoader as BatchLoader
     from llm_esr.loading import LoaderOptions as LoaderOptions

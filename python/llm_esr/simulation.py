@@ -24,6 +24,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from llm_esr.doors import door
+
 _PATHS: dict[str, list[str]] = {
     "Running": [
         "trail running shoes", "running socks", "running shorts", "hydration vest", "energy gel pack", "sports watch",
@@ -89,6 +91,7 @@ _START = 1_577_836_800  # 2020-01-01, in seconds
 _DAY = 86_400
 
 
+@door
 def simulate(seed: int = 42, n_users: int = 3000, n_items: int = 2000) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Make a simulated shop; the module's text tells how. The same arguments give the same tables.
 

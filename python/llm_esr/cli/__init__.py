@@ -19,6 +19,7 @@ from llm_esr import __version__
 from llm_esr.cli import models, runs, stages
 from llm_esr.cli.terminal import mend_width
 from llm_esr.config import describe_errors
+from llm_esr.doors import UnforeseenError
 from llm_esr.files import printable
 
 MISTAKE = 2
@@ -96,6 +97,7 @@ def _unforeseen(error: BaseException, given: list[str], debug: bool) -> int:
     if debug:
         traceback.print_exc()
     hint = "" if debug else " with what --debug shows"
+    error = error.__cause__ if isinstance(error, UnforeseenError) and error.__cause__ is not None else error
     said = " ".join(str(error).split())[:300]
     _complain(
         f"llm-esr {shlex.join(given)}: {type(error).__name__}: {said or 'no message'}; this should have been a clear "

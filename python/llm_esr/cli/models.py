@@ -12,8 +12,8 @@ from rich.table import Table
 
 from llm_esr.cli.options import SetOption, ids, numbers
 from llm_esr.config import load_config
+from llm_esr.config.layers import as_overrides
 from llm_esr.files import atomic_path, printable
-from llm_esr.pipeline.grid import as_overrides
 
 if TYPE_CHECKING:
     import polars as pl

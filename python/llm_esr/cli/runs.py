@@ -126,7 +126,7 @@ def _check_settings(
     models: list[str] | None, settings: dict[str, Any], epochs: int | None, set_: list[str] | None
 ) -> None:
     """Refuse a wrong model or setting at once, before the seconds that torch takes to import."""
-    from llm_esr.pipeline.grid import all_overrides, shared_config, wanted_models  # noqa: PLC0415
+    from llm_esr.config.layers import all_overrides, shared_config, wanted_models  # noqa: PLC0415
 
     shared_config(wanted_models(models)[1], all_overrides(settings, {}, epochs, None, set_ or []))
 

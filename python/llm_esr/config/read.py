@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from llm_esr.config.schema import Config
 from llm_esr.config.yaml_text import mapping_of, read_yaml, value_of, yaml_of
+from llm_esr.doors import door
 from llm_esr.files import given_path
 
 # Another name of a preset -> the preset.
@@ -32,6 +33,7 @@ def preset_names() -> list[str]:
     return sorted([p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")])
 
 
+@door
 def load_config(source: str | Path | None = None, overrides: Sequence[str] | None = None) -> Config:
     """Read a configuration.
 

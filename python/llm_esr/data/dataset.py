@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.data.splitting import iso, training_counts
+from llm_esr.doors import door
 from llm_esr.files import FORMAT, read_json, verify, verify_beside
 from llm_esr.files.arrays import open_array
 from llm_esr.files.parquet import read_parquet
@@ -39,6 +40,7 @@ class Dataset:
     metadata: dict[str, Any]
 
     @classmethod
+    @door
     def open(cls, folder: str | Path) -> Dataset:
         """Open a folder; headers, lengths, the order of offsets, the range of ids and the splits are checked.
 

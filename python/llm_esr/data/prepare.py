@@ -20,6 +20,7 @@ from llm_esr.data.folder import carry_over, dataset_key, refuse_foreign_folder, 
 from llm_esr.data.interactions import collect, settle_ids
 from llm_esr.data.items import TextVotes, item_texts, read_items
 from llm_esr.data.splitting import split
+from llm_esr.doors import door
 from llm_esr.files import atomic_folder, given_path
 from llm_esr.files.lock import lock_folder
 from llm_esr.tables.cleaning import Cleaner
@@ -28,6 +29,7 @@ from llm_esr.tables.published_formats import resolved
 from llm_esr.tables.source import LateColumns, Source
 
 
+@door
 def prepare(
     interactions: Any,
     *,

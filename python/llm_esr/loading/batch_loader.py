@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from llm_esr import _native
 from llm_esr._native import Batch, Batches
+from llm_esr.doors import door
 from llm_esr.files import FORMAT, checksum, key_of, read_json
 from llm_esr.loading.options import LoaderOptions, LoaderSettings
 from llm_esr.loading.sequences import at_least
@@ -47,6 +48,7 @@ class BatchLoader(IterableDataset[Batch]):
 
     """
 
+    @door
     def __init__(
         self,
         data: Dataset,

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from llm_esr.pipeline.grid import BASELINE, LLM_ESR
+from llm_esr.config.layers import DEFAULT
+from llm_esr.doors import door
+from llm_esr.pipeline.grid import BASELINE
 from llm_esr.pipeline.runs import Run, run
 from llm_esr.pipeline.stages import Say
 
@@ -18,6 +20,7 @@ _SHOWN_USERS = 3
 _SHOWN_ITEMS = 5
 
 
+@door
 def demo(
     out: str | Path = "runs/demo",
     *,
@@ -50,7 +53,7 @@ def demo(
         interactions,
         items=items,
         out=out,
-        models=[BASELINE, LLM_ESR],
+        models=[BASELINE, DEFAULT],
         seeds=seeds,
         config={"embed": {"encoder": "lsa"}, "train": _TRAINING},
         overrides=overrides,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_esr.doors import door
 from llm_esr.files import checksum, read_json
 
 _PACKAGES = ("torch", "numpy", "polars", "pydantic", "safetensors", "scikit-learn", "typer")
@@ -29,6 +30,7 @@ class Finding:
         return f"{'BAD ' if self.bad else 'ok  '} {self.name:<22} {self.said}"
 
 
+@door
 def doctor(folder: str | Path | None = None) -> list[Finding]:
     """Look at the installation and, where one is given, at a run, data or model folder.
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llm_esr.config import load_config
+from llm_esr.config.layers import as_overrides
 from llm_esr.config.parts import POPULARITY
+from llm_esr.doors import door
 from llm_esr.evaluation import Report, evaluate_popularity, merge_rows, read_rows, render
 from llm_esr.files import atomic_file, read_json
 from llm_esr.pipeline.differences import keep_ranks
-from llm_esr.pipeline.grid import as_overrides
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.serving import Recommender
 from llm_esr.serving.judging import judge
@@ -26,6 +27,7 @@ def write_tables(folder: RunFolder) -> list[dict[str, Any]]:
     return rows
 
 
+@door
 def evaluate_folder(
     path: str | Path,
     *,

@@ -16,19 +16,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from llm_esr.config import Config
+from llm_esr.config.layers import Settings, all_overrides, says_epochs, shared_config, wanted_models
+from llm_esr.doors import door
 from llm_esr.evaluation import print_tables, render
 from llm_esr.files import printable
 from llm_esr.files.temporaries import tidy
-from llm_esr.pipeline.grid import (
-    Settings,
-    all_overrides,
-    model_grid,
-    primary_model,
-    says_epochs,
-    shared_config,
-    wanted_models,
-    what_is_missing,
-)
+from llm_esr.pipeline.grid import model_grid, primary_model, what_is_missing
 from llm_esr.pipeline.reports import write_tables
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.pipeline.stages import Say, Stages
@@ -73,6 +66,7 @@ class Run:
         return Recommender.load(RunFolder(self.folder).model(wanted))
 
 
+@door
 def run(
     interactions: Any = None,
     *,

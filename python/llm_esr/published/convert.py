@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from llm_esr.data.dataset import Dataset
 from llm_esr.data.folder import refuse_foreign_folder
 from llm_esr.data.prepare import prepare
+from llm_esr.doors import door
 from llm_esr.files import FORMAT, atomic_folder, checksum, given_path, key_of
 from llm_esr.files.lock import lock_folder
 from llm_esr.published.pickled_arrays import read_pickled_array
@@ -51,6 +52,7 @@ class _Rows:
         return int(self.rows.max()) + 1
 
 
+@door
 def convert(folder: str | Path, *, out: str | Path, progress: bool = True) -> Dataset:
     """Make a data folder of the authors' files; whichever of the pickles are there.
 

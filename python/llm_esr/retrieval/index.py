@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from llm_esr.config import IndexConfig, section_with
 from llm_esr.data import Dataset
+from llm_esr.doors import door
 from llm_esr.files import FORMAT, key_of, read_json
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.memory import refuse_beyond_memory
@@ -72,6 +73,7 @@ def neighbours_match(data: Dataset) -> bool:
     return True
 
 
+@door
 def index(
     data: Dataset | str | Path,
     k: int | None = None,

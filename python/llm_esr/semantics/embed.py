@@ -19,6 +19,7 @@ from rich.progress import Progress
 
 from llm_esr.config import EmbedConfig, section_with
 from llm_esr.data import Dataset
+from llm_esr.doors import door
 from llm_esr.files import FORMAT, checksum, key_of
 from llm_esr.files.arrays import open_array
 from llm_esr.files.lock import lock_folder
@@ -68,6 +69,7 @@ def embed_fresh(
     return all(is_fresh(data.folder, name, key) for name in _FILES)
 
 
+@door
 def embed(
     data: Dataset | str | Path,
     encoder: str | None = None,

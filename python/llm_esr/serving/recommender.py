@@ -14,6 +14,7 @@ from torch import Tensor
 
 from llm_esr.config import Config, EvaluateConfig, load_config
 from llm_esr.config.parts import VIEWS
+from llm_esr.doors import door
 from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
 from llm_esr.files import read_json
@@ -79,6 +80,7 @@ class Recommender:
         return f"Recommender({self.name}, {seed}, {self.data.n_users:,} users, {self.data.n_items:,} items)"
 
     @classmethod
+    @door
     def load(
         cls,
         path: str | Path,
@@ -158,6 +160,7 @@ class Recommender:
         """
         return self.scorer.scores(items, offsets)
 
+    @door
     def evaluate(
         self,
         data: Dataset | None = None,
@@ -233,6 +236,7 @@ class Recommender:
             report += evaluate_popularity(data, config, part=part, users=chosen)
         return report + judge(self, data, config, part=part, users=chosen)
 
+    @door
     def recommend(
         self,
         users: Any = None,
@@ -302,6 +306,7 @@ class Recommender:
             len(found.columns), pl.Series("why", [lines[pair] for pair in pairs], dtype=pl.String)
         )
 
+    @door
     def recommend_to(
         self,
         path: str | Path,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llm_esr.config import Config, config_with, dump_config, load_config, model_name
+from llm_esr.doors import door
 from llm_esr.files import FORMAT, atomic_file, checksum, key_of, write_json
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.temporaries import tidy
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _PLAIN = ("train", "model", "distill", "runtime")  # sections whose settings `train` takes by their plain name
 
 
+@door
 def train(
     data: Dataset | str | Path,
     *,
