@@ -24,6 +24,7 @@ pub mod negative_sampling;
 pub mod negatives;
 pub mod neighbour_sums;
 pub mod neighbour_tables;
+pub mod npy;
 pub mod options;
 mod packed_range;
 pub mod packing;
