@@ -12,6 +12,7 @@ mod best;
 pub mod candidates;
 pub mod catalogue_rows;
 pub mod choice;
+pub mod contents;
 mod copying;
 pub mod dropout;
 pub mod errors;
