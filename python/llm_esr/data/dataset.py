@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.data.splitting import iso, training_counts
-from llm_esr.files import FORMAT, read_json, verify, verify_beside
+from llm_esr.files import FORMAT, read_record, verify, verify_beside
 from llm_esr.files.arrays import open_array
 from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.row_report import lines_of
@@ -55,8 +55,8 @@ class Dataset:
             raise FileNotFoundError(
                 f"{folder} has no dataset.json, so it is no data set; make one with `llm-esr prepare`"
             )
-        self.metadata = read_json(folder / "dataset.json")
-        version = self.metadata.get("format") if isinstance(self.metadata, dict) else None
+        self.metadata = read_record(folder / "dataset.json")
+        version = self.metadata.get("format")
         if version != FORMAT:
             raise ValueError(
                 f"{folder / 'dataset.json'} has format {version!r}, this release reads {FORMAT}; "

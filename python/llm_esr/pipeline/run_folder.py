@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_esr.config import Section
-from llm_esr.files import FORMAT, read_json, write_json
+from llm_esr.files import FORMAT, read_record, write_json
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class RunFolder:
         """The finished models and their `model.json`."""
         found: dict[ModelId, dict[str, Any]] = {}
         for path in sorted(self.path.glob("models/*/model.json")):
-            record = read_json(path)
+            record = read_record(path)
             if "scorer" in record:
                 found[ModelId(path.parent.name, None)] = record
         for path in sorted(self.path.glob("models/*/*/model.json")):
-            record = read_json(path)
+            record = read_record(path)
             if record.get("finished") and path.parent.name.isdigit():
                 found[ModelId(path.parent.parent.name, int(path.parent.name))] = record
         return found
@@ -78,7 +78,7 @@ class RunFolder:
         """
         if not self.record.exists():
             return {"format": FORMAT, "primary": None, "data": "data", "settings": {}, "evaluated": {}}
-        record: dict[str, Any] = read_json(self.record)
+        record: dict[str, Any] = read_record(self.record)
         if record.get("format") != FORMAT:
             raise ValueError(f"{self.record} has format {record.get('format')}; this version reads {FORMAT}")
         return record

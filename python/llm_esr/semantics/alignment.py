@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from llm_esr.data.dataset import Dataset
 from llm_esr.files import given_path
 from llm_esr.files.arrays import open_array
 from llm_esr.files.parquet import read_parquet
+from llm_esr.files.tensors import UNREADABLE
 from llm_esr.tables.values import id_text
 
 Vectors = NDArray[Any]
@@ -224,7 +225,7 @@ def read_safetensors(path: Path) -> tuple[pl.Series, Vectors]:
             names = list(file.keys())
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, TypeError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} is not a readable safetensors file of float16 or float32 ({error})") from None
     matrices = [name for name in names if tensors[name].ndim == 2]
     if not matrices:
