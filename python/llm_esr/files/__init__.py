@@ -3,7 +3,7 @@
 from llm_esr.files.atomic import atomic_file, atomic_folder, atomic_path, sync_folder
 from llm_esr.files.checksums import checksum, verify, verify_beside
 from llm_esr.files.format import FORMAT
-from llm_esr.files.given import given_path
+from llm_esr.files.given import given_path, is_there
 from llm_esr.files.records import key_of, read_json, read_record, write_array, write_json
 from llm_esr.files.text import printable, read_text_file
 
@@ -14,6 +14,7 @@ __all__ = [
     "atomic_path",
     "checksum",
     "given_path",
+    "is_there",
     "key_of",
     "printable",
     "read_json",

@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from llm_esr.files.given import is_there
 from llm_esr.files.records import read_record
 
 _CHUNK = 1 << 22
@@ -50,6 +51,6 @@ def verify(path: Path, promised: str | None, remedy: str) -> None:
 def verify_beside(path: Path, remedy: str) -> None:
     """As `verify`, with the checksum in the JSON beside an array, where there is one."""
     beside = path.with_suffix(".json")
-    if not beside.exists() or not path.exists():
+    if not is_there(beside) or not path.exists():
         return  # who opens it says what makes it
     verify(path, read_record(beside).get("checksum"), remedy)

@@ -18,7 +18,14 @@ from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.views import ModelData
 from llm_esr.models.views.borrowing import BorrowedRows
 
-_ENTRIES = ("name", "seed", "made_from", "n_items", "data", "finished")
+_ENTRIES: dict[str, Any] = {
+    "name": str,
+    "seed": (int, type(None)),
+    "made_from": dict,
+    "n_items": int,
+    "data": str,
+    "finished": bool,
+}
 
 
 def item_vectors(folder: Path) -> Tensor:
@@ -50,8 +57,11 @@ def read_model_json(folder: Path) -> dict[str, Any]:
     record = read_record(path, "format")
     if record["format"] != FORMAT:
         raise ValueError(f"{path} has format {record['format']}, this version reads {FORMAT}")
-    if missing := [name for name in _ENTRIES if name not in record]:
-        raise ValueError(f"{path} is damaged: it has no entry {' and no '.join(missing)}; train the model again")
+    wrong = [name for name, kind in _ENTRIES.items() if name not in record or not isinstance(record[name], kind)]
+    if wrong or record["n_items"] < 1 or not isinstance(record.get("files", {}), dict):
+        raise ValueError(
+            f"{path} is damaged: {' and '.join(wrong) or 'an entry'} is missing or of a wrong kind; train again"
+        )
     return record
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_esr.config import Section
-from llm_esr.files import FORMAT, read_record, write_json
+from llm_esr.files import FORMAT, is_there, read_record, write_json
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class RunFolder:
         Raises:
             ValueError: damaged, or of a later version.
         """
-        if not self.record.exists():
+        if not is_there(self.record):
             return {"format": FORMAT, "primary": None, "data": "data", "settings": {}, "evaluated": {}}
         record: dict[str, Any] = read_record(self.record)
         if record.get("format") != FORMAT:
             raise ValueError(f"{self.record} has format {record.get('format')}; this version reads {FORMAT}")
-        return record
+        return read_record(self.record, "primary", "settings", "evaluated")
 
     def update(self, **fields: Any) -> None:
         """Replace fields of `run.json`."""

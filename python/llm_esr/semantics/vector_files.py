@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_esr.files import FORMAT, atomic_file, checksum, read_record, write_json
+from llm_esr.files import FORMAT, atomic_file, checksum, is_there, read_record, write_json
 from llm_esr.files.arrays import open_array
 
 _MOST_LOST = 0.05  # of a vector's length, by rounding; float16 loses .0005 of a vector of unit length
@@ -120,4 +120,4 @@ def stored_checksum(folder: Path, name: str) -> str:
     path, sidecar = folder / f"{name}.npy", folder / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; run llm_esr.embed (or `llm-esr embed`) first")
-    return str(read_record(sidecar, "checksum")["checksum"]) if sidecar.exists() else checksum(path)
+    return str(read_record(sidecar, "checksum")["checksum"]) if is_there(sidecar) else checksum(path)

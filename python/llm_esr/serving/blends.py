@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_esr.evaluation.blending import Tuned, tune_blend
-from llm_esr.files import FORMAT, key_of, read_record, write_json
+from llm_esr.files import FORMAT, is_there, key_of, read_record, write_json
 from llm_esr.scoring import Scorer
 from llm_esr.scoring.blend import BLENDED, blendable
 
@@ -26,7 +26,7 @@ def read_blend(folder: Path) -> dict[str, float] | None:
 
     """
     path = folder / _FILE
-    if not path.exists():
+    if not is_there(path):
         return None
     record = read_record(path)
     if record.get("format") != FORMAT:

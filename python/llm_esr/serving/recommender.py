@@ -16,7 +16,7 @@ from llm_esr.config import Config, EvaluateConfig, load_config
 from llm_esr.config.parts import VIEWS
 from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
-from llm_esr.files import read_record
+from llm_esr.files import is_there, read_record
 from llm_esr.loading.staging import best_device
 from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel, build_untrained
 from llm_esr.scoring.blend import Blend
@@ -351,9 +351,9 @@ def find_model(path: Path) -> Path:
         FileNotFoundError: no model there.
         ValueError: several, and nothing that says which.
     """
-    if (path / "model.json").exists():
+    if is_there(path / "model.json"):
         return path
-    primary = read_record(path / "run.json").get("primary") if (path / "run.json").exists() else None
+    primary = read_record(path / "run.json").get("primary") if is_there(path / "run.json") else None
     if primary:
         folder = path / "models" / str(primary["name"])
         if primary["seed"] is not None:
@@ -386,7 +386,7 @@ def _evaluate_config(base: EvaluateConfig, **changes: Any) -> EvaluateConfig:
 
 def _check_data(folder: Path, record: dict[str, Any], data: Dataset) -> None:
     made_from = record["made_from"]
-    if record["n_items"] != data.n_items or made_from["data"] != data.fingerprint:
+    if record["n_items"] != data.n_items or made_from.get("data") != data.fingerprint:
         raise ValueError(
             f"{folder} was trained on other data than {data.folder} holds now ({record['n_items']:,} items then, "
             f"{data.n_items:,} now): item numbers would mean other items. Train it again, or give the data it knows"
