@@ -163,8 +163,13 @@ def forged(suffix: str, whole: bytes) -> Iterator[tuple[str, bytes]]:
     if suffix in (".json", ".yaml"):
         yield from _json(whole)
     if suffix == ".pickle":
-        for text in (b"\x80\x04\x8e" + b"\xff" * 8, b"\x80\x04\x8a\xff" + b"\x7f" * 255 + b".",
-                     b"\x80\x04" + b"(" * 9999, b"\x80\x04]\x94" + b"h\x00a" * 9999 + b".", b"cos\nsystem\n(S'true'\ntR."):  # fmt: skip
+        for text in (
+            b"\x80\x04\x8e" + b"\xff" * 8,
+            b"\x80\x04\x8a\xff" + b"\x7f" * 255 + b".",
+            b"\x80\x04" + b"(" * 9999,
+            b"\x80\x04]\x94" + b"h\x00a" * 9999 + b".",
+            b"cos\nsystem\n(S'true'\ntR.",
+        ):
             yield f"{text[:12]!r}", text
 
 

@@ -63,8 +63,8 @@ def _data(folder: Path) -> list[Subject]:
         found = [data.offsets, data.items, data.splits, data.timestamps, store.offsets, store.items, store.splits]
         return [data.metadata, data.summary(), *map(_bytes, found)]
 
-    def property_of(name: str) -> Any:
-        return _bytes(getattr(Dataset.open(folder), name))
+    def both(name: str) -> Any:
+        return _bytes(getattr(Dataset.open(folder), name)), stored_checksum(folder, name)
 
     subjects = [Subject(folder / name, arrays) for name in ("dataset.json", "offsets.npy", "items.npy", "splits.npy",
                                                             "timestamps.npy")]  # fmt: skip
@@ -74,12 +74,8 @@ def _data(folder: Path) -> list[Subject]:
     ]
     for name in ("item_embeddings", "user_embeddings", "similar_users", "similar_items", "similar_items_scores"):
         subjects += [
-            Subject(folder / f"{name}.npy", lambda name=name: property_of(name), named=name),
-            Subject(
-                folder / f"{name}.json",
-                lambda name=name: (property_of(name), stored_checksum(folder, name)),
-                named=name,
-            ),
+            Subject(folder / f"{name}{suffix}", lambda name=name: both(name), named=name)
+            for suffix in (".npy", ".json")
         ]
     return subjects
 

@@ -23,7 +23,7 @@ def read_plainly(path: Path) -> bytes:
 
 def outcomes(path: Path, read: Any, **more: Any) -> dict[str, int]:
     path.write_bytes(b"ok1")
-    return damage.sweep([damage.Subject(path, lambda: read(path), **more)], 1, 100)[path.name]
+    return damage.sweep([damage.Subject(path, lambda: read(path), **more)], 1, 100)["/".join(path.parts[-2:])]
 
 
 def test_a_reader_that_takes_damage_for_data_is_found(tmp_path: Path) -> None:

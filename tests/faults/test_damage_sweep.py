@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-MOST = 150  # truncations and flips of a file, each; `damage.py FOLDER SEED 1000000` takes every place
+MOST = 60  # truncations and flips of a file, each; `damage.py FOLDER SEED 1000000` takes every place
 
 
 @pytest.fixture(scope="module")
 def counts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]:
     folder = tmp_path_factory.mktemp("damage") / "files"
     command = [sys.executable, str(HERE / "damage.py"), str(folder), "1", str(MOST)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"it crashed: {done.stderr[-3000:]}"
     print(done.stderr)  # the first damages of each file that were not refused
     found: dict[str, dict[str, int]] = json.loads(done.stdout)
