@@ -129,13 +129,17 @@ impl BufRead for Normalised {
                 }
                 break;
             }
-            for &byte in raw {
-                let second = self.after_return && byte == b'\n';
-                self.after_return = byte == b'\r';
-                if !second {
-                    self.buffer
-                        .push(if self.after_return { b'\n' } else { byte });
+            if self.after_return || raw.contains(&b'\r') {
+                for &byte in raw {
+                    let second = self.after_return && byte == b'\n';
+                    self.after_return = byte == b'\r';
+                    if !second {
+                        self.buffer
+                            .push(if self.after_return { b'\n' } else { byte });
+                    }
                 }
+            } else {
+                self.buffer.extend_from_slice(raw);
             }
             self.last = *self.buffer.last().unwrap_or(&self.last);
             self.input.consume(length);
