@@ -72,7 +72,7 @@ impl Contents<'_> {
         let users = self.offsets.len() - 1;
         if self.splits.len() != 2 * users {
             return Err(format!(
-                "it holds {} ends, expected 2 for each of {users} users",
+                "it holds {} ends, expected the shape [{users}, 2]",
                 self.splits.len()
             ));
         }
