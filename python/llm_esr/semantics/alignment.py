@@ -208,7 +208,13 @@ def _read_parquet(path: Path, target: _Target) -> tuple[pl.Series, Vectors]:
     half = str(inner.dtype) == "Float16"
     flat = inner.cast(pl.Float32).to_numpy()
     array = flat.reshape(frame.height, int(widths[0]))
-    return id_text(frame[id_column], typed=True), array.astype(np.float16) if half else array
+    try:
+        ids = id_text(frame[id_column], typed=True)
+    except TypeError:
+        raise ValueError(
+            f"{path}: column '{id_column}' holds {frame[id_column].dtype}; expected ids, texts or integers"
+        ) from None
+    return ids, array.astype(np.float16) if half else array
 
 
 def read_safetensors(path: Path) -> tuple[pl.Series, Vectors]:
