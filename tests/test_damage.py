@@ -35,7 +35,8 @@ def use(folder: Path) -> list[object]:
 FILES = ("data/items.npy", "data/offsets.npy", "data/splits.npy", "data/timestamps.npy", "data/users.parquet",
          "data/items.parquet", "data/item_embeddings.npy", "data/user_embeddings.npy", "data/similar_users.npy",
          "data/similar_items.npy", "data/similar_items_scores.npy", "models/llm-esr/42/model.safetensors",
-         "models/llm-esr/42/config.yaml")  # fmt: skip
+         "models/llm-esr/42/config.yaml", "data/dataset.json", "data/item_embeddings.json", "data/similar_items.json",
+         "models/llm-esr/42/model.json")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FILES)

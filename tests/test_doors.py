@@ -38,8 +38,8 @@ DOORS: dict[str, tuple[str, Callable[[Path, Recommender], Any]]] = {
     "simulate": ("llm_esr.simulation:_interactions", lambda *_: llm_esr.simulate()),
     "load_config": ("llm_esr.config.read:_layers", lambda *_: llm_esr.load_config("sasrec")),
     "evaluate_folder": ("llm_esr.pipeline.reports:chosen_models", lambda folder, _: evaluate_folder(folder)),
-    "Dataset.open": ("llm_esr.data.dataset:read_json", lambda _, model: llm_esr.Dataset.open(model.data.folder)),
-    "Recommender.load": ("llm_esr.serving.recommender:read_json", lambda _, m: Recommender.load(m.folder)),
+    "Dataset.open": ("llm_esr.data.dataset:read_record", lambda _, model: llm_esr.Dataset.open(model.data.folder)),
+    "Recommender.load": ("llm_esr.serving.recommender:find_model", lambda _, m: Recommender.load(m.folder)),
     "Recommender.recommend": (
         "llm_esr.serving.recommender:gather_frames",
         lambda _, model: model.recommend(users=["u1"]),

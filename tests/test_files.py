@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -11,7 +12,17 @@ import numpy as np
 import pytest
 
 import llm_esr.files
-from llm_esr.files import atomic_file, atomic_folder, checksum, key_of, read_json, write_array, write_json
+from llm_esr.files import (
+    atomic_file,
+    atomic_folder,
+    checksum,
+    key_of,
+    read_json,
+    read_record,
+    write_array,
+    write_json,
+)
+from llm_esr.files.records import SEAL
 
 
 class CrashError(Exception):
@@ -98,3 +109,37 @@ def test_one_place_holds_the_format_number() -> None:
     package = Path(llm_esr.files.__file__).parents[1]
     holders = [path for path in package.rglob("*.py") if re.search(r"^FORMAT\b", path.read_text("utf-8"), re.MULTILINE)]
     assert [path.relative_to(package).as_posix() for path in holders] == ["files/format.py"]
+
+
+def test_a_record_says_whether_it_is_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"count": 12, "list": (1, 2.5), "names": {"a": None}, "text": "Käse", "1": True})
+    expected = {"count": 12, "list": [1, 2.5], "names": {"a": None}, "text": "Käse", "1": True}
+    assert read_json(path) == expected and SEAL not in expected
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for at in range(len(whole)):
+        raw = bytearray(whole)
+        raw[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=r"a\.json is damaged"):
+            read_json(path)
+    for changed in (b'"count": 13', b'"count": 12.0', b'"count": "12"', b'"kount": 12'):
+        path.write_bytes(whole.replace(b'"count": 12', changed))
+        with pytest.raises(ValueError, match="differs from its entry 'seal'"):
+            read_json(path)
+
+
+def test_a_record_is_updated_and_an_older_one_has_no_seal(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"count": 12}')
+    assert read_json(path) == {"count": 12}
+    write_json(path, read_json(path) | {"more": 1})
+    write_json(path, json.loads(path.read_text()) | {"count": 13})  # with the seal of before
+    assert read_record(path, "count", "more") == {"count": 13, "more": 1}
+    with pytest.raises(ValueError, match=r"a\.json is damaged: it has no entry less and no least"):
+        read_record(path, "count", "less", "least")
+    write_json(path, [1, 2])
+    assert read_json(path) == [1, 2]
+    with pytest.raises(ValueError, match=r"a\.json is damaged: it holds a list, no record"):
+        read_record(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import polars as pl
 import pytest
 
 from llm_esr.data import Dataset, prepare
-from llm_esr.files import FORMAT
+from llm_esr.files import FORMAT, read_json, write_json
 
 
 def make(folder: Path, **options: object) -> Dataset:
@@ -123,15 +122,15 @@ def test_values_that_contradict_each_other_are_noticed(
 
 def test_another_format_version_and_a_damaged_json_say_what_to_do(tmp_path: Path) -> None:
     path = make(tmp_path / "d").folder / "dataset.json"
-    good = json.loads(path.read_text())
-    path.write_text(json.dumps({**good, "format": 99}))
+    good = read_json(path)
+    write_json(path, {**good, "format": 99})
     with pytest.raises(ValueError, match=f"format 99, this release reads {FORMAT}"):
         Dataset.open(path.parent)
     path.write_text("{")
     with pytest.raises(ValueError, match="is damaged"):
         Dataset.open(path.parent)
     del good["counts"]
-    path.write_text(json.dumps(good))
+    write_json(path, good)
     with pytest.raises(ValueError, match="an entry is missing"):
         Dataset.open(path.parent)
 

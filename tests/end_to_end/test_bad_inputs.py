@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import builtins
 import gzip
-import json
 import os
 import pickle
 import shutil
@@ -21,6 +20,7 @@ import pytest
 
 import llm_esr
 from llm_esr.cli import main
+from llm_esr.files import read_json, write_json
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 TITLE = "# What is said about wrong input\n\nMade by `tests/end_to_end/test_bad_inputs.py`, which checks each line.\n"
@@ -103,7 +103,7 @@ def _foreign_folder(folder: Path) -> None:
 
 def _unfinished(folder: Path) -> None:
     path = folder / "run" / "models" / "sasrec" / "42" / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": False}))
+    write_json(path, read_json(path) | {"finished": False})
 
 
 class _Payload:

@@ -138,3 +138,10 @@ def test_other_bad_sources_are_explained(data: Dataset, tmp_path: Path) -> None:
     save_file({"m": np.zeros((2, 2), np.float32)}, tmp_path / "v.safetensors")
     with pytest.raises(ValueError, match="a matrix without ids"):
         align_items(tmp_path / "v.safetensors", data)
+
+
+def test_ids_of_bytes_are_refused_with_the_column(tmp_path: Path, tiny_folder: Path) -> None:
+    frame = pl.DataFrame({"item_id": [b"i0", b"i1"], "vector": [[1.0, 2.0], [3.0, 4.0]]})
+    frame.write_parquet(tmp_path / "v.parquet")
+    with pytest.raises(ValueError, match=r"v\.parquet: column 'item_id' holds Binary; expected ids"):
+        align_items(tmp_path / "v.parquet", Dataset.open(tiny_folder))

@@ -14,6 +14,7 @@ from llm_esr.config import load_config
 from llm_esr.config.parts import BLENDABLE
 from llm_esr.evaluation import evaluate
 from llm_esr.evaluation.blending import tune_blend
+from llm_esr.files import read_json, write_json
 from llm_esr.scoring.blend import BLENDED, Blend
 from llm_esr.serving import Recommender
 from llm_esr.serving.blends import read_blend
@@ -97,7 +98,6 @@ def test_a_model_without_the_setting_loses_its_blend(blended: Path, tiny_folder:
 def test_a_damaged_blend_is_refused(blended: Path, tmp_path: Path, weights: str) -> None:
     folder = tmp_path / "m"
     shutil.copytree(blended, folder)
-    record = json.loads((folder / "blend.json").read_text())
-    (folder / "blend.json").write_text(json.dumps(record | {"weights": json.loads(weights)}))
+    write_json(folder / "blend.json", read_json(folder / "blend.json") | {"weights": json.loads(weights)})
     with pytest.raises(ValueError, match=r"blend\.json: expected a number for each of"):
         read_blend(folder)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from llm_esr.files import FORMAT
 from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.checkpoint import (
     load_newest,
@@ -34,6 +37,24 @@ def test_a_damaged_file_gives_way_to_the_one_before_it(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="is damaged"):
         found = load_newest(tmp_path)
     assert found is not None and found[1]["step"] == 1
+
+
+def test_where_all_are_damaged_nothing_is_trained_anew_without_a_word(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 1, {"x": torch.ones(3)}, {"step": 1})
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1  # a number: the format itself would not notice
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"1\.safetensors is damaged \(it differs from the checksum.*delete"):
+        load_newest(tmp_path)
+
+
+def test_a_checkpoint_of_before_without_a_checksum_is_read(tmp_path: Path) -> None:
+    state = json.dumps({"format": FORMAT, "step": 1})
+    save_file({"x": torch.ones(3)}, tmp_path / "1.safetensors", {"state": state})
+    assert (load_newest(tmp_path) or ({}, {}))[1]["step"] == 1
+    save_file({"x": torch.ones(3)}, tmp_path / "2.safetensors", {"state": state, "chicksum": "0" * 64})
+    with pytest.warns(UserWarning, match=r"2\.safetensors is damaged"):
+        assert load_newest(tmp_path) is not None
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def convert(
 ) -> None:
     """Make a data folder of the files that the paper's authors give out; nothing in their pickles is run."""
     from llm_esr.data.row_summary import row_summary  # noqa: PLC0415
-    from llm_esr.files import read_json  # noqa: PLC0415 (brings NumPy)
+    from llm_esr.files import read_record  # noqa: PLC0415 (brings NumPy)
     from llm_esr.published import convert as make  # noqa: PLC0415 (brings polars)
 
     made = make(folder, out=out, progress=not quiet)
@@ -72,7 +72,7 @@ def convert(
         typer.echo(printable(line))
     for name in ("item_embeddings", "user_embeddings", "similar_users", "similar_items", "pca_items"):
         if (path := out / f"{name}.json").exists():
-            rows, width = read_json(path)["shape"]
+            rows, width = read_record(path, "shape")["shape"]
             typer.echo(f"{name}.npy: {rows:,} rows, {width} wide")
 
 

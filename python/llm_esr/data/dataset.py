@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llm_esr.data.splitting import iso, training_counts
 from llm_esr.doors import door
-from llm_esr.files import FORMAT, read_json, verify, verify_beside
+from llm_esr.files import FORMAT, is_there, read_record, verify, verify_beside
 from llm_esr.files.arrays import open_array
 from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.row_report import lines_of
@@ -72,8 +72,8 @@ class Dataset:
                 f"{folder} has no dataset.json, so it is no data set; make one with `llm-esr prepare`"
             )
         self._opened = _state(folder)
-        self.metadata = read_json(folder / "dataset.json")
-        version = self.metadata.get("format") if isinstance(self.metadata, dict) else None
+        self.metadata = read_record(folder / "dataset.json")
+        version = self.metadata.get("format")
         if version != FORMAT:
             raise ValueError(
                 f"{folder / 'dataset.json'} has format {version!r}, this release reads {FORMAT}; "
@@ -136,6 +136,7 @@ class Dataset:
             raise self._damaged(
                 "items.npy", f"ids from {self.items.min()} to {self.items.max()}, expected 1 to {self.n_items}"
             )
+        self._verify("offsets.npy")  # before the splits are blamed for what they are held against
         train, validation = self.splits[:, 0], self.splits[:, 1]
         if (train < 0).any() or (train > validation).any() or (validation > lengths).any():
             raise self._damaged("splits.npy", "a user's parts do not lie one after another within the history")
@@ -224,13 +225,13 @@ class Dataset:
         path = self.folder / name
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; run `llm-esr prepare` again")
+        self._verify(name)
         try:
             table = read_parquet(path)
         except ValueError as error:
             raise self._damaged(name, f"not readable ({error})") from None
         if table.height != rows:
             raise self._damaged(name, f"holds {table.height} rows, expected {rows}")
-        self._verify(name)
         return table
 
     @cached_property
@@ -297,7 +298,7 @@ class Dataset:
 
     def _later(self, name: str, rows: int, kinds: tuple[str, ...], stage: str) -> NDArray[Any] | None:
         path = self.folder / name
-        if not path.exists():
+        if not is_there(path):
             return None
         remedy = f"run `llm-esr {stage}` again"
         array = open_array(path, remedy=remedy)
@@ -311,7 +312,12 @@ class Dataset:
 
     def summary(self) -> str:
         """What `prepare` found and did, for people; all of it is in `metadata` too."""
-        meta = self.metadata
+        try:
+            return self._summary(self.metadata)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+            raise self._damaged("dataset.json", f"an entry is missing or of a wrong kind ({error})") from None
+
+    def _summary(self, meta: dict[str, Any]) -> str:
         counts = meta["counts"]
         lines = [
             f"{counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} interactions "

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from llm_esr.evaluation.paired import RankedUsers
 from llm_esr.evaluation.table import print_tables, render
-from llm_esr.files import FORMAT, read_json, write_json
+from llm_esr.files import FORMAT, read_record, write_json
 from llm_esr.files.lock import lock_record
 
 KEY = ("model", "seed", "split", "protocol", "group", "metric", "k")
@@ -132,9 +132,9 @@ def read_rows(path: str | Path) -> list[Row]:
         FileNotFoundError: no such file.
         ValueError: it is damaged, or of another format.
     """
-    record = read_json(path)
-    if not isinstance(record, dict) or record.get("format") != FORMAT or not isinstance(record.get("rows"), list):
-        came = record.get("format") if isinstance(record, dict) else type(record).__name__
+    record = read_record(path)
+    if record.get("format") != FORMAT or not isinstance(record.get("rows"), list):
+        came = record.get("format")
         raise ValueError(f"{path}: expected metrics of format {FORMAT}, got {came}; remove the file to start anew")
     rows: list[Row] = record["rows"]
     for number, row in enumerate(rows):

@@ -1,14 +1,13 @@
-"""Checksums of files, and the keys of stages."""
+"""Checksums of files."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
-from typing import Any
 
-from llm_esr.files.records import read_json
+from llm_esr.files.given import is_there
+from llm_esr.files.records import read_record
 
 _CHUNK = 1 << 22
 LARGEST_VERIFIED = 1 << 28  # bytes: a fraction of a second
@@ -52,15 +51,6 @@ def verify(path: Path, promised: str | None, remedy: str) -> None:
 def verify_beside(path: Path, remedy: str) -> None:
     """As `verify`, with the checksum in the JSON beside an array, where there is one."""
     beside = path.with_suffix(".json")
-    if not beside.exists():
-        return
-    record = read_json(beside)
-    if not isinstance(record, dict):
-        raise ValueError(f"{beside} is damaged: it holds no record; {remedy}")
-    verify(path, record.get("checksum"), remedy)
-
-
-def key_of(value: Any) -> str:
-    """A stage's key: SHA-256 of a JSON value with sorted keys."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    if not is_there(beside) or not path.exists():
+        return  # who opens it says what makes it
+    verify(path, read_record(beside).get("checksum"), remedy)

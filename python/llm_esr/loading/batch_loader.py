@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from llm_esr import _native
 from llm_esr._native import Batch, Batches
 from llm_esr.doors import door
-from llm_esr.files import FORMAT, checksum, key_of, read_json
+from llm_esr.files import FORMAT, checksum, key_of, read_record, verify_beside
 from llm_esr.loading.options import LoaderOptions, LoaderSettings
 from llm_esr.loading.sequences import at_least
 
@@ -63,6 +63,10 @@ class BatchLoader(IterableDataset[Batch]):
         if unknown:
             raise TypeError(f"BatchLoader has no option {', '.join(sorted(unknown))}; see LoaderOptions")
         self.options = replace(options or LoaderOptions(), **settings)
+        read = ["similar_users"] if self.options.similar_users else []
+        read += ["similar_items", "similar_items_scores"] if self.options.smoothing else []
+        for name in read:
+            verify_beside(data.folder / f"{name}.npy", "run `llm-esr index` again")
         self._native = _native.Loader(
             _native.Store(data.folder, data.n_items),
             data.folder,
@@ -184,5 +188,5 @@ _MUST_AGREE = [
 def _checksum(folder: Path, name: str) -> str:
     sidecar = Path(folder) / f"{name}.json"
     if sidecar.exists():
-        return str(read_json(sidecar)["checksum"])
+        return str(read_record(sidecar, "checksum")["checksum"])
     return checksum(Path(folder) / f"{name}.npy")

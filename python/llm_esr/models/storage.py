@@ -6,16 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llm_esr.config import Config, load_config
-from llm_esr.files import FORMAT, atomic_path, read_json, verify, verify_beside
+from llm_esr.files import FORMAT, atomic_path, read_record, verify, verify_beside
 from llm_esr.files.arrays import open_array
+from llm_esr.files.memory import refuse_beyond_memory
+from llm_esr.files.tensors import UNREADABLE
 from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.views import ModelData
 from llm_esr.models.views.borrowing import BorrowedRows
+
+_ENTRIES: dict[str, Any] = {
+    "name": str,
+    "seed": (int, type(None)),
+    "made_from": dict,
+    "n_items": int,
+    "data": str,
+    "finished": bool,
+}
 
 
 def item_vectors(folder: Path) -> Tensor:
@@ -38,16 +48,35 @@ def read_model_json(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the folder holds no model.
-        ValueError: another format.
+        ValueError: damaged, or another format.
 
     """
     path = folder / "model.json"
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no model (no model.json); train one with `llm-esr train`")
-    record: dict[str, Any] = read_json(path)
-    if record.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {record.get('format')}, this version reads {FORMAT}")
+    record = read_record(path, "format")
+    if record["format"] != FORMAT:
+        raise ValueError(f"{path} has format {record['format']}, this version reads {FORMAT}")
+    wrong = [name for name, kind in _ENTRIES.items() if name not in record or not isinstance(record[name], kind)]
+    if wrong or record["n_items"] < 1 or not isinstance(record.get("files", {}), dict):
+        raise ValueError(
+            f"{path} is damaged: {' and '.join(wrong) or 'an entry'} is missing or of a wrong kind; train again"
+        )
     return record
+
+
+def verify_files(folder: Path, record: dict[str, Any], remedy: str) -> None:
+    """Compare a model folder's files with the checksums that its record holds.
+
+    Raises:
+        FileNotFoundError: one is gone.
+        ValueError: one differs.
+
+    """
+    for name, promised in record.get("files", {}).items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is gone; {remedy}")
+        verify(folder / name, promised, remedy)
 
 
 def load_model(folder: str | Path, data_folder: Path | None = None, device: str = "cpu") -> SequentialEncoder:
@@ -67,10 +96,7 @@ def load_model(folder: str | Path, data_folder: Path | None = None, device: str 
     record = read_model_json(folder)
     if not record["finished"]:
         raise ValueError(f"the training in {folder} is not finished; run the same `train` or `run` again to resume it")
-    for name, promised in record.get("files", {}).items():
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is gone; train the model again")
-        verify(folder / name, promised, "train the model again, or restore the file")
+    verify_files(folder, record, "train the model again, or restore the file")
     config: Config = load_config(folder / "config.yaml")
     data_folder = data_folder or (folder / record["data"]).resolve()
     table = None
@@ -78,6 +104,7 @@ def load_model(folder: str | Path, data_folder: Path | None = None, device: str 
         if not (data_folder / "item_embeddings.npy").exists():
             raise FileNotFoundError(f"{data_folder}/item_embeddings.npy is gone; make it again with `llm-esr embed`")
         table = item_vectors(data_folder)
+    refuse_beyond_memory(4 * record["n_items"] * config.model.width, f"the items of {folder}/model.json", "train again")
     initial = torch.zeros(record["n_items"], config.model.width)
     try:
         weights = load_file(folder / "model.safetensors")
@@ -86,6 +113,6 @@ def load_model(folder: str | Path, data_folder: Path | None = None, device: str 
             borrowed = BorrowedRows.empty(*weights["views.collaborative.borrowed_rows"].shape)
         model = SequentialEncoder(config.model, ModelData(record["n_items"], table, initial, borrowed))
         model.load_state_dict(weights)
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{folder}/model.safetensors does not fit its configuration: {error}") from None
     return model.to(device).eval()

@@ -15,10 +15,11 @@ from llm_esr.evaluation.groups import GroupCounts, make_groups, thresholds
 from llm_esr.evaluation.paired import RankedUsers, is_difference, paired_rows
 from llm_esr.evaluation.ranking import HeldOut, Ranks
 from llm_esr.evaluation.table import MAIN_GROUPS
-from llm_esr.files import FORMAT, write_array, write_json
+from llm_esr.files import FORMAT, verify_beside, write_json
 from llm_esr.files.arrays import open_array
 from llm_esr.files.lock import lock_record
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
+from llm_esr.semantics.vector_files import write_vectors
 from llm_esr.serving.judging import name_alone
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def keep_ranks(folder: RunFolder, model: ModelId, report: Report) -> None:
     for ranked in report.ranked:
         if ranked.seed == model.seed and ranked.model in (model.name, name_alone(model.name)):
             array = np.stack([ranked.users, ranked.above, ranked.tied])
-            write_array(_file(folder, model, ranked.model, ranked.split, ranked.protocol), array)
+            path = _file(folder, model, ranked.model, ranked.split, ranked.protocol)
+            write_vectors(path.parent, path.stem, array, {})
 
 
 def differences(
@@ -112,6 +114,7 @@ def _read(folder: RunFolder, model: ModelId, name: str, split: str, protocol: st
     path = _file(folder, model, name, split, protocol)
     if not path.exists():
         return None
+    verify_beside(path, "delete it and evaluate again")
     array = open_array(path, None, "delete it and evaluate again")
     if array.dtype != np.int64 or array.ndim != 2 or len(array) != 3:
         raise ValueError(f"{path} is damaged: int64 [3, U] was expected; delete it and evaluate again")

@@ -7,11 +7,12 @@ import importlib.util
 import os
 import platform
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from llm_esr.doors import door
-from llm_esr.files import checksum, read_json
+from llm_esr.files import checksum, read_record
 
 _PACKAGES = ("torch", "numpy", "polars", "pydantic", "safetensors", "scikit-learn", "typer")
 _EXTRAS = {"sentence-transformers": "text", "tensorboard": "tensorboard"}
@@ -95,6 +96,11 @@ def _data_folder(folder: Path) -> Iterator[Finding]:
         yield Finding(str(folder), str(error), bad=True)
         return
     yield Finding(str(folder), f"{data.n_users:,} users, {data.n_items:,} items, {data.n_interactions:,} interactions")
+    for path in sorted(folder.glob("*.json")):
+        try:
+            read_record(path)
+        except (ValueError, OSError) as error:
+            yield Finding(str(path), str(error), bad=True)
     for name, promised in sorted(_promised_checksums(folder).items()):
         path = folder / name
         if not path.exists():
@@ -107,11 +113,12 @@ def _data_folder(folder: Path) -> Iterator[Finding]:
 
 def _promised_checksums(folder: Path) -> dict[str, str]:
     """File name -> checksum, as `dataset.json` and the JSON beside each later array say."""
-    promised: dict[str, str] = dict(read_json(folder / "dataset.json")["files"])
+    promised: dict[str, str] = dict(read_record(folder / "dataset.json", "files")["files"])
     for path in folder.glob("*.npy"):
         beside = path.with_suffix(".json")
         if path.name not in promised and beside.exists():
-            promised[path.name] = read_json(beside)["checksum"]
+            with suppress(ValueError, OSError):  # named already
+                promised[path.name] = read_record(beside, "checksum")["checksum"]
     return promised
 
 
@@ -120,7 +127,7 @@ def _model_folder(path: Path) -> Iterator[Finding]:
 
     folder = path.parent
     try:
-        record = read_json(path)
+        record = read_record(path)
         if not record.get("finished"):
             yield Finding(str(folder), "training not finished; the same `train` or `run` goes on with it")
             return

@@ -12,7 +12,7 @@ from llm_esr.config.layers import as_overrides
 from llm_esr.config.parts import POPULARITY
 from llm_esr.doors import door
 from llm_esr.evaluation import Report, evaluate_popularity, merge_rows, read_rows, render
-from llm_esr.files import atomic_file, read_json
+from llm_esr.files import atomic_file, read_record
 from llm_esr.pipeline.differences import keep_ranks
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.serving import Recommender
@@ -65,7 +65,7 @@ def evaluate_folder(
     reports: dict[ModelId, Report] = {}
     judged: set[tuple[str, str]] = set()
     for folder in folders:
-        has_network = "scorer" not in read_json(folder / "model.json")
+        has_network = "scorer" not in read_record(folder / "model.json")
         if not blend and not has_network and len(folders) > 1:
             continue  # networks alone were asked for
         model = Recommender.load(folder, blend=blend or not has_network)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_esr.config import Section
-from llm_esr.files import FORMAT, read_json, write_json
+from llm_esr.files import FORMAT, is_there, read_record, write_json
 from llm_esr.files.lock import lock_record
 
 
@@ -63,11 +63,11 @@ class RunFolder:
         """The finished models and their `model.json`."""
         found: dict[ModelId, dict[str, Any]] = {}
         for path in sorted(self.path.glob("models/*/model.json")):
-            record = read_json(path)
+            record = read_record(path)
             if "scorer" in record:
                 found[ModelId(path.parent.name, None)] = record
         for path in sorted(self.path.glob("models/*/*/model.json")):
-            record = read_json(path)
+            record = read_record(path)
             if record.get("finished") and path.parent.name.isdigit():
                 found[ModelId(path.parent.parent.name, int(path.parent.name))] = record
         return found
@@ -78,12 +78,12 @@ class RunFolder:
         Raises:
             ValueError: damaged, or of a later version.
         """
-        if not self.record.exists():
+        if not is_there(self.record):
             return {"format": FORMAT, "primary": None, "data": "data", "settings": {}, "evaluated": {}}
-        record: dict[str, Any] = read_json(self.record)
+        record: dict[str, Any] = read_record(self.record)
         if record.get("format") != FORMAT:
             raise ValueError(f"{self.record} has format {record.get('format')}; this version reads {FORMAT}")
-        return record
+        return read_record(self.record, "primary", "settings", "evaluated")
 
     def update(self, **fields: Any) -> None:
         """Replace fields of `run.json`."""

@@ -13,7 +13,7 @@ from llm_esr.config.parts import POPULARITY
 from llm_esr.data import Dataset, prepare, prepare_key
 from llm_esr.data.row_summary import row_summary
 from llm_esr.evaluation import drop_rows, evaluate_popularity, merge_rows
-from llm_esr.files import key_of, read_json
+from llm_esr.files import key_of, read_record
 from llm_esr.pipeline.differences import differences, keep_ranks, replace_differences
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.retrieval import index, index_fresh, neighbours_match
@@ -97,7 +97,7 @@ class Stages:
         self.folder.remember("embed", config.embed)
         vectors = data.item_embeddings
         assert vectors is not None
-        encoder = read_json(data.folder / "item_embeddings.json")["encoder"]
+        encoder = read_record(data.folder / "item_embeddings.json", "encoder")["encoder"]
         self.say(
             f"embed      {vectors.shape[0]:,} item vectors, {vectors.shape[1]} wide, by {encoder} "
             f"({time.monotonic() - began:.1f} s)"
@@ -168,7 +168,7 @@ class Stages:
         )
         if cell.name == POPULARITY:
             return
-        trained = read_json(self.folder.model(cell) / "model.json")["key"]
+        trained = read_record(self.folder.model(cell) / "model.json", "key")["key"]
         if not model.blend:
             drop_rows(self.folder.metrics, name_alone(cell.name), cell.seed)
         self._evaluate_once(

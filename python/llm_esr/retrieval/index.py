@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from llm_esr.config import IndexConfig, section_with
 from llm_esr.data import Dataset
 from llm_esr.doors import door
-from llm_esr.files import FORMAT, key_of, read_json
+from llm_esr.files import FORMAT, key_of, read_record
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.memory import refuse_beyond_memory
 from llm_esr.files.temporaries import tidy
@@ -65,7 +65,7 @@ def neighbours_match(data: Dataset) -> bool:
     """
     for name in ("similar_users", "similar_items"):
         sidecar = data.folder / f"{name}.json"
-        made_from = read_json(sidecar)["made_from"] if sidecar.exists() else {}
+        made_from = read_record(sidecar, "made_from")["made_from"] if sidecar.exists() else {}
         for source, checksum in made_from.items():
             present = source in _SOURCES and (data.folder / f"{source}.npy").exists()
             if present and stored_checksum(data.folder, source) != checksum:

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from llm_esr.data.dataset import Dataset
 from llm_esr.files import given_path
 from llm_esr.files.arrays import open_array
 from llm_esr.files.parquet import read_parquet
+from llm_esr.files.tensors import UNREADABLE
 from llm_esr.tables.values import id_text
 
 Vectors = NDArray[Any]
@@ -207,7 +208,13 @@ def _read_parquet(path: Path, target: _Target) -> tuple[pl.Series, Vectors]:
     half = str(inner.dtype) == "Float16"
     flat = inner.cast(pl.Float32).to_numpy()
     array = flat.reshape(frame.height, int(widths[0]))
-    return id_text(frame[id_column], typed=True), array.astype(np.float16) if half else array
+    try:
+        ids = id_text(frame[id_column], typed=True)
+    except TypeError:
+        raise ValueError(
+            f"{path}: column '{id_column}' holds {frame[id_column].dtype}; expected ids, texts or integers"
+        ) from None
+    return ids, array.astype(np.float16) if half else array
 
 
 def read_safetensors(path: Path) -> tuple[pl.Series, Vectors]:
@@ -224,7 +231,7 @@ def read_safetensors(path: Path) -> tuple[pl.Series, Vectors]:
             names = list(file.keys())
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, TypeError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} is not a readable safetensors file of float16 or float32 ({error})") from None
     matrices = [name for name in names if tensors[name].ndim == 2]
     if not matrices:

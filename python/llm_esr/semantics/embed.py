@@ -20,7 +20,7 @@ from rich.progress import Progress
 from llm_esr.config import EmbedConfig, section_with
 from llm_esr.data import Dataset
 from llm_esr.doors import door
-from llm_esr.files import FORMAT, checksum, key_of
+from llm_esr.files import FORMAT, checksum, key_of, verify_beside
 from llm_esr.files.arrays import open_array
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.temporaries import tidy
@@ -217,7 +217,9 @@ def _encode_users(data: Dataset, model: Encoder, config: EmbedConfig, about: dic
 def _average_users(data: Dataset, config: EmbedConfig, about: dict[str, Any], bars: Progress) -> None:
     """Each user at the mean of the vectors of its training items, a repeat counted as often as it occurs."""
     # As stored, so that the same user vectors come from the file as from the encoder that made it.
-    table = open_array(data.folder / "item_embeddings.npy")
+    path = data.folder / "item_embeddings.npy"
+    verify_beside(path, "run `llm-esr embed` again")
+    table = open_array(path)
     width = int(table.shape[1])
 
     def vectors_of(users: NDArray[np.int64]) -> NDArray[np.float32]:

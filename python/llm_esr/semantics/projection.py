@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from llm_esr.files import FORMAT, atomic_file
+from llm_esr.files.tensors import UNREADABLE, Part, check_tensors, with_checksum
 
 _ROWS_AT_ONCE = 4096
 # A direction with a smaller share of the largest variance is rounding, and gets no component.
@@ -65,7 +66,7 @@ class Projection:
             "scale": np.array([self.scale], dtype=np.float64),
         }
         with atomic_file(path) as file:
-            file.write(save(tensors, metadata={"format": str(FORMAT)}))
+            file.write(save(tensors, metadata=with_checksum({"format": str(FORMAT)}, _parts(tensors))))
 
     @classmethod
     def load(cls, path: str | Path) -> Projection:
@@ -78,13 +79,20 @@ class Projection:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path} does not exist; training writes it beside model.safetensors")
         try:
-            tensors = load_file(path)
+            with safe_open(path, framework="numpy") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+                check_tensors(file.metadata() or {}, _parts(tensors), ["format"])
             mean, components, scale = tensors["mean"], tensors["components"], tensors["scale"]
-        except (SafetensorError, KeyError) as error:
+        except UNREADABLE as error:
             raise ValueError(f"{path} is not a projection ({error}); train again to make it anew") from None
         if components.ndim != 2 or mean.shape != components.shape[:1] or scale.shape != (1,):
             raise ValueError(f"{path}: shapes {mean.shape}, {components.shape}, {scale.shape} do not belong together")
         return cls(mean, components, float(scale[0]))
+
+
+def _parts(tensors: dict[str, NDArray[Any]]) -> Iterator[Part]:
+    for name, tensor in tensors.items():
+        yield name, tensor.dtype.name, tensor.shape, tensor.reshape(-1).view(np.uint8)
 
 
 def fit_projection(vectors: NDArray[Any], width: int, mean_norm: float | None) -> Projection:

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_esr.files import FORMAT, atomic_file, checksum, read_json, write_json
+from llm_esr.files import FORMAT, atomic_file, checksum, is_there, read_record, write_json
 from llm_esr.files.arrays import open_array
 
 _MOST_LOST = 0.05  # of a vector's length, by rounding; float16 loses .0005 of a vector of unit length
@@ -103,12 +103,12 @@ def is_fresh(folder: Path, name: str, key: str) -> bool:
     if not path.exists() or not sidecar.exists():
         return False
     try:
-        about = read_json(sidecar)
+        about = read_record(sidecar)
         array = open_array(path)
     except (ValueError, OSError):
         return False  # damaged: made again
     present = {"key": key, "shape": list(array.shape), "dtype": array.dtype.name}
-    return isinstance(about, dict) and all(about.get(name) == value for name, value in present.items())
+    return all(about.get(name) == value for name, value in present.items())
 
 
 def stored_checksum(folder: Path, name: str) -> str:
@@ -120,4 +120,4 @@ def stored_checksum(folder: Path, name: str) -> str:
     path, sidecar = folder / f"{name}.npy", folder / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; run llm_esr.embed (or `llm-esr embed`) first")
-    return str(read_json(sidecar)["checksum"]) if sidecar.exists() else checksum(path)
+    return str(read_record(sidecar, "checksum")["checksum"]) if is_there(sidecar) else checksum(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_esr.evaluation.blending import Tuned, tune_blend
-from llm_esr.files import FORMAT, key_of, read_json, write_json
+from llm_esr.files import FORMAT, is_there, key_of, read_record, write_json
 from llm_esr.scoring import Scorer
 from llm_esr.scoring.blend import BLENDED, blendable
 
@@ -26,10 +26,10 @@ def read_blend(folder: Path) -> dict[str, float] | None:
 
     """
     path = folder / _FILE
-    if not path.exists():
+    if not is_there(path):
         return None
-    record = read_json(path)
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    record = read_record(path)
+    if record.get("format") != FORMAT:
         raise ValueError(f"{path} is no blend of format {FORMAT}; `llm-esr train` or `run` makes it again")
     weights = record.get("weights")
     if not isinstance(weights, dict) or not all(
@@ -55,8 +55,8 @@ def make_blend(folder: Path, data: Dataset, scorers: Sequence[str], network: Sco
     """
     path = folder / _FILE
     wanted = blendable(data, scorers)
-    key = key_of({"format": FORMAT, "model": read_json(folder / "model.json")["key"], "scorers": wanted})
-    if path.exists() and read_json(path).get("key") == key:
+    key = key_of({"format": FORMAT, "model": read_record(folder / "model.json", "key")["key"], "scorers": wanted})
+    if path.exists() and read_record(path).get("key") == key:
         return read_blend(folder)
     tuned = tune_blend(network, data, wanted) if wanted else None
     if tuned is None:

@@ -17,7 +17,7 @@ from llm_esr.config.parts import VIEWS
 from llm_esr.doors import door
 from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
-from llm_esr.files import read_json
+from llm_esr.files import is_there, read_record
 from llm_esr.loading.staging import best_device
 from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel, build_untrained
 from llm_esr.scoring.blend import Blend
@@ -104,11 +104,11 @@ class Recommender:
                 no network.
         """
         from llm_esr.data import Dataset  # noqa: PLC0415
-        from llm_esr.models import load_model  # noqa: PLC0415
+        from llm_esr.models.storage import load_model, read_model_json  # noqa: PLC0415
         from llm_esr.serving.untrained import open_untrained  # noqa: PLC0415 (it makes recommenders)
 
         folder = find_model(Path(path))
-        record = read_json(folder / "model.json")
+        record = read_model_json(folder)
         source = (folder / record["data"]).resolve() if data is None else data
         opened: Dataset = source if isinstance(source, Dataset) else Dataset.open(source)
         _check_data(folder, record, opened)
@@ -356,9 +356,9 @@ def find_model(path: Path) -> Path:
         FileNotFoundError: no model there.
         ValueError: several, and nothing that says which.
     """
-    if (path / "model.json").exists():
+    if is_there(path / "model.json"):
         return path
-    primary = read_json(path / "run.json").get("primary") if (path / "run.json").exists() else None
+    primary = read_record(path / "run.json").get("primary") if is_there(path / "run.json") else None
     if primary:
         folder = path / "models" / str(primary["name"])
         if primary["seed"] is not None:
@@ -391,7 +391,7 @@ def _evaluate_config(base: EvaluateConfig, **changes: Any) -> EvaluateConfig:
 
 def _check_data(folder: Path, record: dict[str, Any], data: Dataset) -> None:
     made_from = record["made_from"]
-    if record["n_items"] != data.n_items or made_from["data"] != data.fingerprint:
+    if record["n_items"] != data.n_items or made_from.get("data") != data.fingerprint:
         raise ValueError(
             f"{folder} was trained on other data than {data.folder} holds now ({record['n_items']:,} items then, "
             f"{data.n_items:,} now): item numbers would mean other items. Train it again, or give the data it knows"
@@ -402,7 +402,7 @@ def _check_data(folder: Path, record: dict[str, Any], data: Dataset) -> None:
         return  # texts were read in training at most; what is served does not read them
     vectors = data.folder / "item_embeddings.json"
     then = made_from.get("item_embeddings")
-    if then is not None and vectors.exists() and read_json(vectors).get("checksum") != then:
+    if then is not None and vectors.exists() and read_record(vectors).get("checksum") != then:
         raise ValueError(
             f"{data.folder}/item_embeddings.npy is not what {folder} was made with: it would read other vectors. Train "
             "it again, or restore the vectors"

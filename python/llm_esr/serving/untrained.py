@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from llm_esr.config import Config, dump_config, load_config
 from llm_esr.config.parts import BLENDED_BY_DEFAULT, NEIGHBOURS
 from llm_esr.evaluation.blending import tune_blend
-from llm_esr.files import FORMAT, atomic_file, key_of, read_json, write_json
+from llm_esr.files import FORMAT, atomic_file, checksum, key_of, read_record, write_json
+from llm_esr.models.storage import read_model_json, verify_files
 from llm_esr.scoring.blend import BLENDED, blendable
 from llm_esr.serving.blends import read_blend, write_blend
 from llm_esr.serving.recommender import Recommender
@@ -41,11 +42,12 @@ def make_untrained(data: Dataset, name: str, config: Config, folder: Path) -> Re
     reads_texts = name == NEIGHBOURS or (name in BLENDED and BLENDED[name].reads_texts)
     vectors = data.folder / "item_embeddings.json"
     if reads_texts and vectors.exists():
-        made_from["item_embeddings"] = read_json(vectors)["checksum"]
+        made_from["item_embeddings"] = read_record(vectors, "checksum")["checksum"]
     key = key_of({"format": FORMAT, "made_from": made_from})
     path = folder / "model.json"
-    if path.exists() and read_json(path).get("key") == key:
-        _write_config(folder, config)
+    record = read_record(path) if path.exists() else {}
+    if record.get("key") == key:
+        write_json(path, record | {"files": _write_config(folder, config)})
         return open_untrained(folder, data)
     tuned = None
     if name == NEIGHBOURS:
@@ -63,21 +65,25 @@ def make_untrained(data: Dataset, name: str, config: Config, folder: Path) -> Re
     path.unlink(missing_ok=True)
     if tuned is not None:
         write_blend(folder, key, tuned)
-    _write_config(folder, config)
+    files = _write_config(folder, config)
     record = {"format": FORMAT, "name": name, "seed": None, "scorer": name, "key": key, "made_from": made_from}
     record |= {"n_items": data.n_items, "data": os.path.relpath(data.folder.resolve(), folder.resolve())}
-    write_json(path, record | {"epochs": 0, "finished": True})
+    write_json(path, record | {"epochs": 0, "finished": True, "files": files})
     return model
 
 
-def _write_config(folder: Path, config: Config) -> None:
+def _write_config(folder: Path, config: Config) -> dict[str, str]:
+    """Write `config.yaml`, and give its checksum under its name."""
     with atomic_file(folder / "config.yaml", "w") as file:
         file.write(dump_config(config))
+    return {"config.yaml": checksum(folder / "config.yaml")}
 
 
 def open_untrained(folder: Path, data: Dataset) -> Recommender:
     """The model of a folder that `make_untrained` made; its data are taken as checked."""
-    name = read_json(folder / "model.json")["scorer"]
+    record = read_model_json(folder)
+    verify_files(folder, record, f"delete {folder} and `llm-esr run` again")
+    name = record["scorer"]
     weights = read_blend(folder) if name == NEIGHBOURS else None
     if name == NEIGHBOURS and not weights:
         raise ValueError(f"{folder} has no blend.json with its weights; delete the folder and `llm-esr run` again")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from llm_esr.config import Config
+from llm_esr.files import verify_beside
 from llm_esr.files.arrays import open_array
 from llm_esr.loading import BatchLoader, LoaderOptions
 from llm_esr.models import ModelData, SequentialEncoder
@@ -78,6 +79,7 @@ def _stored_table(data: Dataset, width: int) -> Tensor:
             f"{data.folder} has no pca_items.npy, which model.collaborative_init stored reads; `llm-esr convert` "
             "writes it from the authors' files, or take model.collaborative_init pca"
         )
+    verify_beside(path, "run `llm-esr convert` again")
     table = open_array(path, None)
     if table.shape != (data.n_items, width):
         raise ValueError(

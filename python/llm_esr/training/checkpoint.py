@@ -1,23 +1,25 @@
 """Checkpoints: one safetensors file a step, with every tensor of the training and its JSON state.
 
-A checkpoint is written under a temporary name, synced and renamed. The newest two are kept; if the newest is
-damaged the other serves.
+A checkpoint is written under a temporary name, synced and renamed. It carries a checksum of all that it holds. The
+newest two are kept; if the newest is damaged the other serves.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from llm_esr.files import FORMAT, atomic_path
 from llm_esr.files.temporaries import sweep
+from llm_esr.files.tensors import UNREADABLE, Part, check_tensors, with_checksum
 
 KEPT = 2
 
@@ -25,9 +27,10 @@ KEPT = 2
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
     """Write `folder/<step>.safetensors` and drop all but the newest two."""
     target = folder / f"{step}.safetensors"
-    metadata = {"state": json.dumps({"format": FORMAT, **state})}
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = with_checksum({"state": json.dumps({"format": FORMAT, **state})}, _parts(stored))
     with atomic_path(target) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+        save_file(stored, temporary, metadata)
     for old in _newest_first(folder)[KEPT:]:
         old.unlink()
     return target
@@ -36,13 +39,20 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: 
 def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The newest readable checkpoint's tensors and state; None where there is none.
 
-    A damaged file is passed over with a warning that names it.
+    A damaged file is passed over with a warning that names it, where there is one before it.
+
+    Raises:
+        ValueError: none of them is readable.
     """
-    for path in _newest_first(folder):
+    paths = _newest_first(folder)
+    for place, path in enumerate(paths, 1):
         try:
             return _read(path)
-        except (SafetensorError, ValueError, KeyError, OSError) as error:
-            warnings.warn(f"checkpoint {path} is damaged ({error}); trying the one before it", stacklevel=2)
+        except UNREADABLE as error:
+            said = f"checkpoint {path} is damaged ({error or type(error).__name__})"
+            if place == len(paths):
+                raise ValueError(f"{said}; delete {folder} to train from the start") from None
+            warnings.warn(f"{said}; trying the one before it", stacklevel=2)
     return None
 
 
@@ -60,10 +70,18 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(path, framework="pt") as file:
-        state = json.loads((file.metadata() or {})["state"])
-        if state.get("format") != FORMAT:
-            raise ValueError(f"format {state.get('format')}, expected {FORMAT}")
-        return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 (not a dict)
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    check_tensors(metadata, _parts(tensors), ["state"])
+    state: dict[str, Any] = json.loads(metadata["state"])
+    if state["format"] != FORMAT:
+        raise ValueError(f"format {state['format']}, expected {FORMAT}")
+    return tensors, state
+
+
+def _parts(tensors: dict[str, Tensor]) -> Iterator[Part]:
+    for name, tensor in tensors.items():
+        yield name, str(tensor.dtype), tensor.shape, tensor.reshape(-1).view(torch.uint8).numpy()
 
 
 def module_tensors(prefix: str, module: nn.Module) -> dict[str, Tensor]:

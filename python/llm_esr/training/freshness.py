@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_esr.config import STAGES, Config
-from llm_esr.files import FORMAT, key_of, read_json
+from llm_esr.files import FORMAT, key_of, read_record
 from llm_esr.retrieval import neighbours_match
 from llm_esr.training.loss_choice import settle_loss
 from llm_esr.training.plan import check_plan
@@ -67,16 +67,16 @@ def is_fresh(folder: Path, made_from: dict[str, Any], overwrite: bool) -> bool:
     """Whether `folder` holds the finished model that is made from this; see `is_finished`."""
     if not (folder / "model.json").exists():
         return False
-    record = read_json(folder / "model.json")
+    record = read_record(folder / "model.json")
     if not record.get("finished"):
         return False
-    if record["key"] == key_of(made_from):
+    if record.get("key") == key_of(made_from):
         return True
     if overwrite:
         return False
     raise ValueError(
         f"{folder} holds a finished model made with other settings: "
-        f"{_first_difference(record['made_from'], made_from)}. Give --overwrite to replace it, "
+        f"{_first_difference(record.get('made_from'), made_from)}. Give --overwrite to replace it, "
         "or another name or output folder to keep both"
     )
 
@@ -98,4 +98,4 @@ def _checksum(data: Dataset, name: str, stage: str) -> str:
             f"{data.folder} has no {name}.npy, which this configuration reads; run `llm-esr {stage}` first, "
             "or train the id-only model with --config sasrec"
         )
-    return str(read_json(path)["checksum"])
+    return str(read_record(path, "checksum")["checksum"])

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapMut};
 
+use crate::npy::{Numbers, numbers};
 use crate::{Error, Result};
 
 #[cfg(target_endian = "big")]
 compile_error!("the .npy files of a data folder are little-endian and are mapped as they are");
-
-const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// What memory in pages may hold: any bit pattern is a value.
 pub trait Plain: Copy + Send + Sync + 'static + private::Sealed {}
@@ -127,52 +126,8 @@ impl<T: Number> Mapped<T> {
         // Where the system keeps files in large pieces it may map them so; read in any order they wait less.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
-        let (header, start) = header_of(path, &map)?;
-        let descr = field(header, "'descr':")
-            .and_then(|text| text.split('\'').nth(1))
-            .ok_or_else(|| Error::format(path, "its .npy header names no plain type"))?;
-        if descr != T::DESCR {
-            let message = format!(
-                "its numbers are of type '{descr}', expected '{}' ({}); make it again",
-                T::DESCR,
-                T::NAME
-            );
-            return Err(Error::format(path, message));
-        }
-        let shape = shape_of(header)
-            .ok_or_else(|| Error::format(path, "its .npy header has no readable shape"))?;
-        if shape.len() != axes {
-            let message = format!("its shape is {shape:?}, expected {axes} axes; make it again");
-            return Err(Error::format(path, message));
-        }
-        let fortran =
-            field(header, "'fortran_order':").is_some_and(|t| t.trim_start().starts_with("True"));
-        if fortran && axes > 1 {
-            return Err(Error::format(
-                path,
-                "it is in Fortran order; save it with numpy.ascontiguousarray",
-            ));
-        }
-        let len = shape
-            .iter()
-            .try_fold(1_usize, |product, &n| product.checked_mul(n));
-        let bytes = len.and_then(|n| n.checked_mul(size_of::<T>()));
-        let (Some(len), Some(bytes)) = (len, bytes) else {
-            return Err(Error::format(path, format!("its shape is {shape:?}")));
-        };
-        if map.len() - start != bytes {
-            let message = format!(
-                "it holds {} bytes of numbers, its shape {shape:?} needs {bytes}; it is damaged, make it again",
-                map.len() - start
-            );
-            return Err(Error::format(path, message));
-        }
-        if !start.is_multiple_of(align_of::<T>()) {
-            return Err(Error::format(
-                path,
-                "its numbers are not aligned; save it again with numpy.save",
-            ));
-        }
+        let Numbers { start, len, shape } =
+            numbers::<T>(&map, axes).map_err(|message| Error::format(path, message))?;
         Ok(Self {
             map,
             start,
@@ -187,7 +142,7 @@ impl<T: Number> Mapped<T> {
     #[must_use]
     #[inline]
     pub fn as_slice(&self) -> &[T] {
-        // SAFETY: `open` checked that `len` numbers lie behind `start` and that they are aligned (a map begins on a
+        // SAFETY: `numbers` checked that `len` numbers lie behind `start` and that they are aligned (a map begins on a
         // page); T has no invalid bit patterns; the map lives as long as the borrow.
         unsafe {
             std::slice::from_raw_parts(self.map.as_ptr().add(self.start).cast::<T>(), self.len)
@@ -205,41 +160,6 @@ impl<T: Number> Mapped<T> {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
-
-/// The header's text and where the numbers start.
-fn header_of<'a>(path: &Path, bytes: &'a [u8]) -> Result<(&'a str, usize)> {
-    let damaged = |what: &str| Error::format(path, format!("it is no .npy file: {what}"));
-    if !bytes.starts_with(MAGIC) || bytes.len() < 12 {
-        return Err(damaged("it does not begin with \\x93NUMPY"));
-    }
-    let (length, from) = match bytes[6] {
-        1 => (usize::from(u16::from_le_bytes([bytes[8], bytes[9]])), 10),
-        2 | 3 => {
-            let length = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-            (length as usize, 12)
-        }
-        version => return Err(damaged(&format!("format version {version}"))),
-    };
-    let header = bytes
-        .get(from..from + length)
-        .ok_or_else(|| damaged("its header is cut short"))?;
-    let header = std::str::from_utf8(header).map_err(|_| damaged("its header is no text"))?;
-    Ok((header, from + length))
-}
-
-fn field<'a>(header: &'a str, name: &str) -> Option<&'a str> {
-    header.find(name).map(|found| &header[found + name.len()..])
-}
-
-fn shape_of(header: &str) -> Option<Vec<usize>> {
-    let text = field(header, "'shape':")?.split_once('(')?.1;
-    let text = text.split_once(')')?.0;
-    text.split(',')
-        .map(str::trim)
-        .filter(|n| !n.is_empty())
-        .map(|n| n.parse().ok())
-        .collect()
 }
 
 #[cfg(test)]

@@ -117,7 +117,10 @@ impl Training<'_> {
                 .offsets
                 .windows(2)
                 .zip(self.lengths)
-                .all(|(pair, &length)| length >= 0 && pair[1] - pair[0] >= length)
+                .all(|(pair, &length)| {
+                    // From 0 on and rising, so that no difference overflows.
+                    length >= 0 && pair[0] <= pair[1] && pair[1] - pair[0] >= length
+                })
             && self
                 .offsets
                 .last()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::mapped::Mapped;
 use crate::rng::{Draws, WORDS};
-use crate::store::{check_ids, open_neighbours, with_remedy};
+use crate::store::{check_file, open_neighbours, with_remedy};
 use crate::{Error, Result};
 
 /// Neighbours of each item, and the chance of each.
@@ -49,9 +49,15 @@ impl Smoothing {
             );
             return Err(Error::format(scores.path(), message));
         }
-        check_ids(&neighbours, -1, n_items as i32)?;
+        check_file(&neighbours, -1, n_items as i32)?;
         let columns = shape[1];
-        let limits = limits_of(&neighbours, &scores, columns, temperature)?;
+        let limits = limits(
+            neighbours.as_slice(),
+            scores.as_slice(),
+            columns,
+            temperature,
+        )
+        .map_err(|message| Error::format(scores.path(), message))?;
         Ok(Self {
             neighbours,
             columns,
@@ -125,26 +131,28 @@ impl Smoothing {
     }
 }
 
-fn limits_of(
-    neighbours: &Mapped<i32>,
-    scores: &Mapped<f32>,
+/// The greatest random word that still stands for each neighbour, `[rows, columns]`: softmax(score / `temperature`) over
+/// a row's ids above 0. From a row's last such id on it is the greatest word of all, so that a word never chooses what
+/// lies behind.
+///
+/// # Errors
+/// A score that is not finite.
+pub fn limits(
+    ids: &[i32],
+    scores: &[f32],
     columns: usize,
     temperature: f64,
-) -> Result<Vec<u32>> {
-    let mut limits = Vec::with_capacity(neighbours.as_slice().len());
-    let rows = neighbours
-        .as_slice()
-        .chunks_exact(columns)
-        .zip(scores.as_slice().chunks_exact(columns));
+) -> std::result::Result<Vec<u32>, String> {
+    let mut limits = Vec::with_capacity(ids.len());
+    let rows = ids.chunks_exact(columns).zip(scores.chunks_exact(columns));
     for (row, (ids, scores_of)) in rows.enumerate() {
         let real = |at: usize| ids[at] > 0;
         if let Some(at) = (0..columns).find(|&at| real(at) && !scores_of[at].is_finite()) {
-            let message = format!(
+            return Err(format!(
                 "the score of neighbour {at} of item {} is {}",
                 row + 1,
                 scores_of[at]
-            );
-            return Err(Error::format(scores.path(), message));
+            ));
         }
         let scaled = |at: usize| f64::from(scores_of[at]) / temperature;
         let best = (0..columns)
@@ -152,10 +160,12 @@ fn limits_of(
             .map(scaled)
             .fold(f64::NEG_INFINITY, f64::max);
         let weight = |at: usize| {
-            if real(at) {
-                (scaled(at) - best).exp()
-            } else {
+            if !real(at) {
                 0.0
+            } else if scaled(at) >= best {
+                1.0 // also where a temperature next to 0 has made both infinite
+            } else {
+                (scaled(at) - best).exp()
             }
         };
         let total: f64 = (0..columns).map(weight).sum();

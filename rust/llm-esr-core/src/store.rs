@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use crate::aligned_copy::AlignedCopy;
+use crate::contents::{Contents, Wrong, check_ids};
 use crate::histories::Histories;
 use crate::mapped::{Mapped, Paged, prefetch};
 use crate::packed_range::PackedRange;
@@ -48,9 +49,7 @@ impl Store {
             let message = format!("{n_items}; ids are 32-bit, at most {}", i32::MAX - 1);
             return Err(Error::argument("n_items", message));
         }
-        store.check_offsets()?;
-        check_ids(&store.items, 1, n_items as i32)?;
-        store.check_splits()?;
+        store.check()?;
         store.pack_training();
         Ok(store)
     }
@@ -63,54 +62,22 @@ impl Store {
         }
     }
 
-    fn check_offsets(&self) -> Result<()> {
-        let offsets = self.offsets.as_slice();
-        let total = self.items.as_slice().len() as i64;
-        let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else {
-            return Err(Error::format(
-                self.offsets.path(),
-                "it is empty; expected users + 1 offsets",
-            ));
+    fn check(&self) -> Result<()> {
+        let contents = Contents {
+            offsets: self.offsets.as_slice(),
+            items: self.items.as_slice(),
+            splits: self.splits.as_slice(),
+            n_items: self.n_items,
         };
-        if first != 0 || last != total {
-            let message = format!(
-                "it runs from {first} to {last}, expected 0 to {total} (the length of items.npy)"
-            );
-            return Err(Error::format(self.offsets.path(), message));
+        contents.check().map_err(|Wrong { file, message }| {
+            Error::format(&self.offsets.path().with_file_name(file), message)
+        })?;
+        let (shape, users) = (self.splits.shape(), self.n_users());
+        if shape == [users, 2] {
+            return Ok(());
         }
-        if let Some(user) = offsets.windows(2).position(|pair| pair[0] > pair[1]) {
-            let message = format!(
-                "offsets fall at user {user}: {} then {}; prepare the data again",
-                offsets[user],
-                offsets[user + 1]
-            );
-            return Err(Error::format(self.offsets.path(), message));
-        }
-        if self.n_users() >= i32::MAX as usize {
-            let message = format!("{} users; ids are 32-bit", self.n_users());
-            return Err(Error::format(self.offsets.path(), message));
-        }
-        Ok(())
-    }
-
-    fn check_splits(&self) -> Result<()> {
-        let shape = self.splits.shape();
-        if shape != [self.n_users(), 2] {
-            let message = format!("its shape is {shape:?}, expected [{}, 2]", self.n_users());
-            return Err(Error::format(self.splits.path(), message));
-        }
-        let offsets = self.offsets.as_slice();
-        for (user, ends) in self.splits.as_slice().chunks_exact(2).enumerate() {
-            let count = offsets[user + 1] - offsets[user];
-            if !(0 <= ends[0] && ends[0] <= ends[1] && ends[1] <= count) {
-                let message = format!(
-                    "user {user} has {count} items, but training ends at {} and validation at {}; prepare the data again",
-                    ends[0], ends[1]
-                );
-                return Err(Error::format(self.splits.path(), message));
-            }
-        }
-        Ok(())
+        let message = format!("its shape is {shape:?}, expected [{users}, 2]");
+        Err(Error::format(self.splits.path(), message))
     }
 
     /// Users.
@@ -225,7 +192,7 @@ impl SimilarUsers {
             );
             return Err(Error::format(users.path(), message));
         }
-        check_ids(&users, -1, n_users as i32 - 1)?;
+        check_file(&users, -1, n_users as i32 - 1)?;
         Ok(Self { users, columns, k })
     }
 
@@ -268,23 +235,9 @@ pub(crate) fn with_remedy(error: Error, what: &str) -> Error {
     }
 }
 
-/// Checks that every id lies in `low..=high`.
-pub(crate) fn check_ids(ids: &Mapped<i32>, low: i32, high: i32) -> Result<()> {
-    // Whole chunks are compared without a branch; only a bad one is searched.
-    for (chunk, part) in ids.as_slice().chunks(4096).enumerate() {
-        let bad = part
-            .iter()
-            .fold(false, |bad, id| bad | !(low..=high).contains(id));
-        if bad && let Some(at) = part.iter().position(|id| !(low..=high).contains(id)) {
-            let message = format!(
-                "entry {} is id {}, expected {low} to {high}; make the file again",
-                chunk * 4096 + at,
-                part[at]
-            );
-            return Err(Error::format(ids.path(), message));
-        }
-    }
-    Ok(())
+/// Checks that every id of a file lies in `low..=high`.
+pub(crate) fn check_file(ids: &Mapped<i32>, low: i32, high: i32) -> Result<()> {
+    check_ids(ids.as_slice(), low, high).map_err(|message| Error::format(ids.path(), message))
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@
 //! over as malformed and never ends the reading; only an unreadable file does.
 
 mod normalised;
+mod quotes;
 
-use std::io::BufRead;
+use std::io::{BufRead, Cursor};
 use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ReaderBuilder};
@@ -101,7 +102,18 @@ impl TableReader {
     /// # Errors
     /// A missing, empty or damaged file; a header with a name twice.
     pub fn open(path: &Path, layout: Layout) -> Result<Self> {
-        let mut input = Normalised::open(path)?;
+        Self::over(Normalised::open(path)?, path, layout)
+    }
+
+    /// As `open`, from bytes in memory; `path` is what errors name.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn from_bytes(bytes: Vec<u8>, path: &Path, layout: Layout) -> Result<Self> {
+        Self::over(Normalised::over(Cursor::new(bytes), path)?, path, layout)
+    }
+
+    fn over(mut input: Normalised, path: &Path, layout: Layout) -> Result<Self> {
         let Layout::Delimited(delimiter) = layout else {
             return Ok(Self {
                 path: path.to_path_buf(),
@@ -118,6 +130,7 @@ impl TableReader {
             ));
         }
         let delimiter = delimiter.unwrap_or_else(|| likely_delimiter(head));
+        input.set_delimiter(delimiter);
         let mut reader = ReaderBuilder::new()
             .flexible(true)
             .delimiter(delimiter)
@@ -190,7 +203,8 @@ impl TableReader {
                 {
                     let after = reader.position().line() as i64;
                     let breaks = count_newlines(&record);
-                    let unclosed = breaks > 0 && reader.get_ref().ends_inside_quotes(&record);
+                    let end = reader.position().byte();
+                    let unclosed = breaks > 0 && reader.get_ref().ends_inside_quotes(end);
                     // An open quote swallows the line end that closes every other record.
                     let first = after - breaks - i64::from(!unclosed);
                     let span = (first, after - 1);
@@ -328,6 +342,8 @@ mod tests {
         for bytes in [
             text.to_owned(),
             text.replace('\n', "\r\n"),
+            text.replace('\n', "\r"),
+            text.replace("\n\n\n", "\r\r\n\n"),
             format!("\u{feff}{text}\n"),
         ] {
             for chunk in [1, 2, 100] {
@@ -370,6 +386,9 @@ mod tests {
         assert_eq!(lines, [2]);
         assert_eq!((malformed[0].line, malformed[0].last_line >= 5), (3, true));
         assert_eq!(malformed[0].reason, "a quote is opened and never closed");
+        let (_, _, malformed) = table(b"a,b\n1,2\n3\n4,\"", Layout::Delimited(None), 10);
+        let spans: Vec<_> = malformed.iter().map(|m| (m.line, m.last_line)).collect();
+        assert_eq!(spans, [(3, 3), (4, 4)]);
         let (lines, _, malformed) = table(b"a,b\n1,2\n3,\"4\n5\"\n", Layout::Delimited(None), 10);
         assert_eq!((lines.len(), malformed.len()), (2, 0));
     }

@@ -4,22 +4,25 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use csv::ByteRecord;
 use flate2::bufread::GzDecoder;
 
+use super::quotes::Quotes;
 use crate::errors::{Error, Result};
 
-pub(super) const BUFFER: usize = 1 << 18;
+/// Bytes read at once; few where inputs are tiny, so that they cross its border too.
+pub(super) const BUFFER: usize = if cfg!(fuzzing) { 1 << 5 } else { 1 << 18 };
 
-/// A file's bytes without a byte order mark, with `\n` for every `\r\n` and at the end, so that one rule gives each
-/// record's line: the `csv` crate reports the line *before* blank lines, and lags by one behind `\r\n`.
+/// A file's bytes without a byte order mark, with `\n` for every `\r\n`, for every `\r` alone and at the end, so that one
+/// rule gives each record's line: the `csv` crate reports the line *before* blank lines, lags by one behind `\r\n`, and
+/// ends a record, but no line, at a `\r`.
 pub(super) struct Normalised {
     input: Box<dyn BufRead + Send + Sync>,
     buffer: Vec<u8>,
     taken: usize,
-    pending_return: bool,
+    after_return: bool,
     last: u8,
-    last_ink: u8,
+    passed: u64,
+    quotes: Quotes,
     finished: bool,
 }
 
@@ -68,7 +71,11 @@ impl<R: BufRead> Read for Members<R> {
 impl Normalised {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| Error::io(path, error))?;
-        let mut raw = BufReader::with_capacity(BUFFER, file);
+        Self::over(BufReader::with_capacity(BUFFER, file), path)
+    }
+
+    /// As `open`, from bytes that come from elsewhere; `path` is what errors name.
+    pub(super) fn over(mut raw: impl BufRead + Send + Sync + 'static, path: &Path) -> Result<Self> {
         let magic = raw.fill_buf().map_err(|error| unreadable(path, error))?;
         let mut input: Box<dyn BufRead + Send + Sync> = if magic.starts_with(&[0x1f, 0x8b]) {
             Box::new(BufReader::with_capacity(BUFFER, Members::new(raw)))
@@ -89,30 +96,22 @@ impl Normalised {
             input,
             buffer: Vec::with_capacity(BUFFER),
             taken: 0,
-            pending_return: false,
+            after_return: false,
             last: b'\n',
-            last_ink: b'\n',
+            passed: 0,
+            quotes: Quotes::new(b','),
             finished: false,
         })
     }
 
-    /// Whether the file ended inside a quoted field, given its last record: a closed one ends in a quote, and an open
-    /// one is the record's last field and runs to the end of the file.
-    pub(super) fn ends_inside_quotes(&self, record: &ByteRecord) -> bool {
-        self.finished
-            && self.taken == self.buffer.len()
-            && self.last_ink != b'"'
-            && record
-                .iter()
-                .next_back()
-                .is_some_and(|field| field.contains(&b'\n'))
-            && record.iter().next_back().is_some_and(|field| {
-                field
-                    .iter()
-                    .rev()
-                    .find(|byte| !byte.is_ascii_whitespace())
-                    .is_none_or(|byte| *byte == self.last_ink)
-            })
+    /// Whether the file ended inside a quoted field of the record that ends `bytes` behind its beginning.
+    pub(super) fn ends_inside_quotes(&self, bytes: u64) -> bool {
+        self.finished && bytes == self.passed && self.quotes.open()
+    }
+
+    /// Says what stands between fields, before anything is consumed.
+    pub(super) fn set_delimiter(&mut self, delimiter: u8) {
+        self.quotes = Quotes::new(delimiter);
     }
 }
 
@@ -125,25 +124,22 @@ impl BufRead for Normalised {
             let length = raw.len();
             if length == 0 {
                 self.finished = true;
-                if self.pending_return {
-                    self.buffer.push(b'\r');
-                }
-                if self.last != b'\n' || self.pending_return {
+                if self.last != b'\n' {
                     self.buffer.push(b'\n');
                 }
                 break;
             }
-            for &byte in raw {
-                if self.pending_return && byte != b'\n' {
-                    self.buffer.push(b'\r');
+            if self.after_return || raw.contains(&b'\r') {
+                for &byte in raw {
+                    let second = self.after_return && byte == b'\n';
+                    self.after_return = byte == b'\r';
+                    if !second {
+                        self.buffer
+                            .push(if self.after_return { b'\n' } else { byte });
+                    }
                 }
-                self.pending_return = byte == b'\r';
-                if byte != b'\r' {
-                    self.buffer.push(byte);
-                }
-                if !byte.is_ascii_whitespace() {
-                    self.last_ink = byte;
-                }
+            } else {
+                self.buffer.extend_from_slice(raw);
             }
             self.last = *self.buffer.last().unwrap_or(&self.last);
             self.input.consume(length);
@@ -152,7 +148,10 @@ impl BufRead for Normalised {
     }
 
     fn consume(&mut self, amount: usize) {
-        self.taken += amount;
+        let end = self.taken + amount;
+        self.quotes.pass(&self.buffer[self.taken..end]);
+        self.passed += amount as u64;
+        self.taken = end;
     }
 }
 
