@@ -3,12 +3,16 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-lowest bench bench-peers quality sameness lint wheel clean
+.PHONY: help setup demo test test-lowest faults bench bench-peers quality sameness lint wheel clean
 
 PYTHON ?= python3
 VENV ?= .venv
 LOWEST := .venv-lowest
 DEMO ?= runs/demo
+# Two processes of tests, a file of them in one process, one thread each.
+SIDE_BY_SIDE := -n 2 --dist loadfile
+# Options of tests/faults/report.py, such as FAULTS="--only kills".
+FAULTS ?=
 # Options of benches/report.py, such as BENCH="--only loading".
 BENCH ?=
 # The commit that `make sameness` compares with, and options of benches/same_bits.py, such as SAMENESS="--presets sasrec".
@@ -23,6 +27,7 @@ export UV_CONSTRAINT := $(abspath $(CONSTRAINTS))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Unoptimised property tests take minutes; this keeps the overflow checks and takes seconds.
 export CARGO_PROFILE_TEST_OPT_LEVEL ?= 1
+test test-lowest: export OMP_NUM_THREADS ?= 1
 
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 
@@ -52,7 +57,7 @@ demo: setup ## simulated data, SASRec and LLM-ESR, one table, recommendations in
 
 test: setup ## Rust and Python tests, with the time of each stage
 	@$(call stage,cargo test,cargo test --quiet --locked -p llm-esr-core)
-	@$(call stage,pytest,$(BIN)/python -m pytest)
+	@$(call stage,pytest,$(BIN)/python -m pytest $(SIDE_BY_SIDE))
 
 test-lowest: setup ## the Python tests with the lowest versions that pyproject.toml allows (in .venv-lowest)
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
@@ -61,7 +66,10 @@ test-lowest: setup ## the Python tests with the lowest versions that pyproject.t
 	@$(call stage,packages,env -u UV_CONSTRAINT VIRTUAL_ENV=$(abspath $(LOWEST)) $(BIN)/uv pip install -q --resolution lowest-direct \
 	  -r pyproject.toml --extra dev)
 	@env -u UV_CONSTRAINT VIRTUAL_ENV=$(abspath $(LOWEST)) $(BIN)/uv pip install -q --no-deps --reinstall target/lowest/*.whl
-	@$(call stage,pytest,VIRTUAL_ENV=$(abspath $(LOWEST)) $(LOWEST)/bin/python -m pytest)
+	@$(call stage,pytest,VIRTUAL_ENV=$(abspath $(LOWEST)) $(LOWEST)/bin/python -m pytest $(SIDE_BY_SIDE))
+
+faults: setup ## kills, power cuts, full disks, damaged files, each at its full size; writes docs/reliability.md
+	@$(call stage,faults,$(BIN)/python tests/faults/report.py $(FAULTS))
 
 bench: setup ## loaders, negatives and the training step beside their peers; writes docs/benchmarks.md and .json
 	@$(call stage,bench,$(BIN)/python benches/report.py $(BENCH))

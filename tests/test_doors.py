@@ -97,6 +97,12 @@ def test_what_the_callers_own_code_raises_goes_through(model: Recommender, tmp_p
         model.recommend(histories=histories())
 
 
+def test_a_warning_points_at_the_callers_line(model: Recommender) -> None:
+    with pytest.warns(UserWarning, match="no item 'nothing' in the data") as caught:
+        model.recommend(histories=[["nothing", "i1"]])
+    assert {warning.filename for warning in caught} == {__file__}
+
+
 def test_expected_errors_and_signatures_are_kept() -> None:
     @door
     def given(what: type[BaseException]) -> None:

@@ -1,10 +1,11 @@
-"""The public doors: what nobody thought of leaves them as one error that names the door and asks for a report."""
+"""The public doors: what nobody thought of leaves them as one error that asks for a report; warnings point outside."""
 
 from __future__ import annotations
 
 import functools
 import sys
 import sysconfig
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -49,6 +50,14 @@ def door(call: Callable[_P, _R]) -> Callable[_P, _R]:
             ) from error
 
     return guarded
+
+
+def warn(message: Warning | str) -> None:
+    """Warn at the line outside this package that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def _short(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 from llm_esr.config import load_config
 from llm_esr.config.layers import as_overrides
 from llm_esr.config.parts import POPULARITY
-from llm_esr.doors import door
+from llm_esr.doors import door, warn
 from llm_esr.evaluation import Report, evaluate_popularity, merge_rows, read_rows, render
 from llm_esr.files import atomic_file, read_record
 from llm_esr.pipeline.differences import keep_ranks
@@ -85,9 +84,7 @@ def evaluate_folder(
             _keep(run, rows, reports)
         except OSError as error:
             # The figures are there, and may have taken an hour.
-            warnings.warn(
-                f"the figures could not be kept: {error}; give a run folder that can be written", stacklevel=2
-            )
+            warn(f"the figures are shown and not kept: {error}; keep them with a run folder that can be written")
     return Report(rows)
 
 

@@ -7,7 +7,6 @@ mapped by `source_row`; Parquet and safetensors are mapped by external ids.
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from llm_esr.data.dataset import Dataset
+from llm_esr.doors import warn
 from llm_esr.files import given_path
 from llm_esr.files.arrays import open_array
 from llm_esr.files.parquet import read_parquet
@@ -161,10 +161,9 @@ def _taken(array: Vectors, rows: NDArray[np.int64], name: str, target: _Target) 
         )
     if missing.any():
         examples = ", ".join(target.ids.filter(pl.Series(missing)).head(3).to_list())
-        warnings.warn(
+        warn(
             f"{name}: {int(missing.sum()):,} of {len(rows):,} {target.what}s have no vector (such as {examples}); "
-            "they get zeros",
-            stacklevel=4,
+            "they get zeros"
         )
     return made
 

@@ -7,7 +7,6 @@ their training items alone, so no held-out item reaches a user vector.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from rich.progress import Progress
 
 from llm_esr.config import EmbedConfig, section_with
 from llm_esr.data import Dataset
-from llm_esr.doors import door
+from llm_esr.doors import door, warn
 from llm_esr.files import FORMAT, checksum, key_of, verify_beside
 from llm_esr.files.arrays import open_array
 from llm_esr.files.lock import lock_folder
@@ -120,7 +119,7 @@ def embed(
             _make(data, name, user_embeddings, config, about, progress=progress)
     said = vector_variety(data).warning("the item vectors")
     if said is not None:
-        warnings.warn(said, stacklevel=2)
+        warn(said)
     return data
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from itertools import islice
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 
+from llm_esr.doors import warn
 from llm_esr.files import given_path, read_text_file
 from llm_esr.tables.formats import format_of, open_sources
 from llm_esr.tables.source import chunks_of
@@ -140,5 +140,5 @@ def _ids_of_table(path: Path, columns: list[str]) -> list[str]:
         without += ids.null_count()
         found += ids.drop_nulls().to_list()
     if without:
-        warnings.warn(f"{path}: {without:,} rows without an id in '{name}' are passed over", stacklevel=4)
+        warn(f"{path}: {without:,} rows without an id in '{name}' are passed over")
     return found

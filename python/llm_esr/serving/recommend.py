@@ -5,7 +5,6 @@ Shapes: B users or histories of a chunk, I items, K places of a list.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from llm_esr.doors import warn
 from llm_esr.files import atomic_path
 from llm_esr.files.parquet import scan_parquet, write_parquet
 from llm_esr.files.temporaries import temporary
@@ -68,10 +68,10 @@ class RecommendationFilter:
         """Note whose lists hold nothing."""
         self.nothing_left.extend(owners[(ids_BK[:, :1] == 0).all(axis=1)].tolist())
 
-    def tell(self, stacklevel: int = 3) -> None:
+    def tell(self) -> None:
         """Warn of lists that hold nothing."""
         if self.nothing_left:
-            warnings.warn(NothingLeft(self.nothing_left), stacklevel=stacklevel)
+            warn(NothingLeft(self.nothing_left))
 
 
 def make_filter(
@@ -105,7 +105,7 @@ def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int
     """
     ids, index = ids_in(data, "user", external_ids(users)), data.user_index
     if not ids:
-        warnings.warn("no user was given, so there is no list", stacklevel=3)
+        warn("no user was given, so there is no list")
     unknown = [name for name in ids if name not in index]
     if unknown:
         message = unknown_message("user", unknown, index)
@@ -114,7 +114,7 @@ def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int
                 f"{message} skip_unknown (--skip-unknown) passes over unknown users; a person not in the data "
                 "is served by the history alone: histories=[[...]] (--history i3,i9)"
             )
-        warnings.warn(f"{message} Passed over", stacklevel=3)
+        warn(f"{message} Passed over")
     return np.array([index[name] for name in ids if name in index], dtype=np.int64)
 
 
@@ -132,16 +132,15 @@ def known_items(data: Dataset, histories: Any) -> tuple[NDArray[np.int32], NDArr
         rows.append([index[name] for name in ids if name in index])
         unknown += [name for name in ids if name not in index]
     if not rows:
-        warnings.warn("no history was given, so there is no list", stacklevel=3)
+        warn("no history was given, so there is no list")
     if unknown:
-        warnings.warn(f"{unknown_message('item', unknown, index)} Left out of the histories", stacklevel=3)
+        warn(f"{unknown_message('item', unknown, index)} Left out of the histories")
     empty = [str(number) for number, row in enumerate(rows) if not row]
     if empty:
         named = ", ".join(empty[:_NAMED]) + (", ..." if len(empty) > _NAMED else "")
-        warnings.warn(
+        warn(
             f"{len(empty)} of {len(rows)} histories have no known item (row {named}): they get the most popular items, "
-            "scored by their count in training",
-            stacklevel=3,
+            "scored by their count in training"
         )
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     return np.array([item for row in rows for item in row], dtype=np.int32), offsets
@@ -308,5 +307,5 @@ def _item_numbers(data: Dataset, items: Any, option: str, skip_unknown: bool) ->
         message = f"{option}: {unknown_message('item', unknown, index)}"
         if not skip_unknown:
             raise ValueError(f"{message} skip_unknown (--skip-unknown) passes over unknown items")
-        warnings.warn(f"{message} Passed over", stacklevel=4)
+        warn(f"{message} Passed over")
     return np.array([index[name] for name in ids if name in index], dtype=np.int64)

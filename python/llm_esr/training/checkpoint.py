@@ -7,7 +7,6 @@ newest two are kept; if the newest is damaged the other serves.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from llm_esr.doors import warn
 from llm_esr.files import FORMAT, atomic_path
 from llm_esr.files.temporaries import sweep
 from llm_esr.files.tensors import UNREADABLE, Part, check_tensors, with_checksum
@@ -52,7 +52,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
             said = f"checkpoint {path} is damaged ({error or type(error).__name__})"
             if place == len(paths):
                 raise ValueError(f"{said}; delete {folder} to train from the start") from None
-            warnings.warn(f"{said}; trying the one before it", stacklevel=2)
+            warn(f"{said}; trying the one before it")
     return None
 
 

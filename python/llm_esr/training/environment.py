@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import platform
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 
 from llm_esr import _native
+from llm_esr.doors import warn
 
 
 def describe() -> dict[str, Any]:
@@ -29,5 +29,4 @@ def warn_of_difference(before: dict[str, Any]) -> None:
     now = describe()
     other = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
     if other:
-        warnings.warn(f"resuming in another environment ({'; '.join(other)}): weights may differ in the last bits",
-                      stacklevel=2)  # fmt: skip
+        warn(f"resuming in another environment ({'; '.join(other)}): weights may differ in the last bits")

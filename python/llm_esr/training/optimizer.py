@@ -15,7 +15,6 @@ the two are the same. Weight decay, too, reaches a row only when it is met.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from llm_esr.config import Config
+from llm_esr.doors import warn
 from llm_esr.models import SequentialEncoder
 
 # Numbers in a table from which passes over all of it are most of a step's time.
@@ -127,10 +127,9 @@ def lazy_table(model: SequentialEncoder, config: Config) -> nn.Parameter | None:
     if items.sparse:
         return table
     if table.numel() >= LARGE:
-        warnings.warn(
+        warn(
             f"each step passes over all {len(table)} rows of the item table; train.table_updates lazy updates only the "
-            "rows that the step meets, which is another algorithm and much faster here",
-            stacklevel=2,
+            "rows that the step meets, which is another algorithm and much faster here"
         )
     return None
 
