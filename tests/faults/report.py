@@ -22,7 +22,8 @@ ROOT = HERE.parents[1]
 PAGE, RECORD = ROOT / "docs" / "reliability.md", ROOT / "docs" / "faults.json"
 BEGIN, END = "<!-- counts of make faults -->", "<!-- end of counts -->"
 # What the harnesses share with the tests lies beside their folder.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+PATHS = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "PYTHONPATH": PATHS}
 
 Part = dict[str, Any]
 
