@@ -1,4 +1,7 @@
-"""`make bench-peers`: an epoch of SASRec in RecTools beside ours, and how good both are after as many epochs."""
+"""`make bench-peers`: an epoch of SASRec in RecTools beside ours, and how good both are after as many epochs.
+
+`LLM_ESR_BENCH_EPOCHS` asks for another number of epochs than two.
+"""
 
 from __future__ import annotations
 
