@@ -74,8 +74,8 @@ faults: setup ## kills, power cuts, full disks, damaged files, each at its full 
 bench: setup ## loaders, negatives and the training step beside their peers; writes docs/benchmarks.md and .json
 	@$(call stage,bench,$(BIN)/python benches/report.py $(BENCH))
 
-bench-peers: setup ## loaders of other packages beside ours, each in an environment of its own (gigabytes, runs/bench/envs)
-	@$(call stage,bench-peers,$(BIN)/python benches/report.py --only peers)
+bench-peers: setup ## other packages beside ours, each in an environment of its own (gigabytes, runs/bench/envs)
+	@$(call stage,bench-peers,$(BIN)/python benches/report.py --only peers,training-peers,item-knn-peers)
 
 quality: setup ## train what docs/quality.md reports, skipping what is finished, and write it
 	@$(call stage,quality,$(BIN)/python benches/quality.py)

@@ -1,7 +1,8 @@
 """`make bench`: measure everything beside its peers; write docs/benchmarks.md, docs/benchmarks.json and docs/plots.
 
-`--only SECTION,SECTION` measures some sections, `--render` none; the page is made of what each section found
-last. `--small` tries everything in seconds and writes to runs/bench-small; its figures mean nothing.
+`--only SECTION,SECTION` measures some sections, `--render` none; the others stay on the page as its benchmarks.json has
+them, with their date and machine. `--small` tries everything in seconds and writes to runs/bench-small; its figures
+mean nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from measuring import Results, Row
@@ -18,9 +19,7 @@ from store import load, output_folder, save
 from svg import draw
 from workload import ROOT, Size
 
-from llm_esr.files import atomic_file, write_json
-
-ROW_KEYS = ("name", "ours", "peer", "peer_name", "ratio", "unit", "threads")
+from llm_esr.files import atomic_file
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,16 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--only {unknown[0]}: expected {', '.join(SECTIONS)}")
     for name in () if given.render else asked or USUAL:
         print(f"== {name}", file=sys.stderr)
-        save(size, name, SECTIONS[name].measure(size))
-    write(size)
+        write(size, {name: SECTIONS[name].measure(size)})  # at once: a later section may fail
+    if given.render:
+        write(size, {})
 
 
-def write(size: Size) -> None:
-    """The page, its figures as data, and the plots."""
-    found = {name: values for name in SECTIONS if (values := load(size, name)) is not None}
+def write(size: Size, measured: Mapping[str, Results]) -> None:
+    """The page, its figures as data, and the plots: what was measured now, all else as it was."""
+    folder = output_folder(size)
+    known = load(folder) | {name: results.to_json() for name, results in measured.items()}
+    found = {name: known[name] for name in SECTIONS if name in known}
     if not found:
         raise SystemExit("nothing was measured yet; run `make bench`")
-    folder = output_folder(size)
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     page = [
         "# Benchmarks",
@@ -57,20 +58,16 @@ def write(size: Size) -> None:
         "the peer's in the same repeat, and above 1 where ours is better. Compare ratios: absolute figures drift with "
         "the machine. *asked* is what the project set out to reach.",
     ]
-    rows: list[dict[str, Any]] = []
     for name, values in found.items():
         results = Results.from_json(values)
         page += ["", *section_lines(SECTIONS[name], size, results, values)]
-        for row in results.rows:
-            line = {key: getattr(row, key) for key in ROW_KEYS}
-            rows.append(line | {"section": name} | ({"note": row.note} if row.note else {}))
         for plot in results.plots:
-            with atomic_file(folder / "plots" / f"{plot.name}.svg", "w") as file:
-                file.write(draw(plot))
+            if plot.series:
+                with atomic_file(folder / "plots" / f"{plot.name}.svg", "w") as file:
+                    file.write(draw(plot))
     with atomic_file(folder / "benchmarks.md", "w") as file:
         file.write("\n".join(page) + "\n")
-    measured = {name: {key: values[key] for key in ("date", "machine", "versions")} for name, values in found.items()}
-    write_json(folder / "benchmarks.json", {"rows": rows, "measured": measured})
+    save(folder, found)
     print(f"wrote {(folder / 'benchmarks.md').relative_to(ROOT)}")
 
 

@@ -1,15 +1,20 @@
-"""What each section found, kept in `runs/bench/results`, so that the page can be written again without measuring."""
+"""What each section found, kept in `benchmarks.json` beside the page, so that the page can be written again.
+
+Its `rows` are all sections' figures; `measured` has, for each section, when and on what it was measured, and its plots.
+"""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from measuring import Results
 from workload import ROOT, SMALL, Size
 
 from llm_esr.files import read_json, write_json
+
+FILE = "benchmarks.json"
+Found = dict[str, dict[str, Any]]  # a section's name -> what `Results.to_json` gives
 
 
 def output_folder(size: Size) -> Path:
@@ -17,17 +22,23 @@ def output_folder(size: Size) -> Path:
     return ROOT / "runs" / "bench-small" if size == SMALL else ROOT / "docs"
 
 
-def _path(size: Size, section: str) -> Path:
-    folder = "bench-small" if size == SMALL else "bench"
-    kept = os.environ.get("LLM_ESR_BENCH_RESULTS") or ROOT / "runs" / folder / "results"
-    return Path(kept) / f"{section}.json"
+def save(folder: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write what sections found, in their order."""
+    rows, measured = [], {}
+    for name, values in found.items():
+        measured[name] = {key: value for key, value in values.items() if key != "rows"}
+        for row in values["rows"]:
+            said = {key: value for key, value in row.items() if value or key not in ("asked", "note")}
+            rows.append(said | {"section": name})
+    write_json(folder / FILE, {"rows": rows, "measured": measured})
 
 
-def save(size: Size, section: str, results: Results) -> None:
-    write_json(_path(size, section), results.to_json())
-
-
-def load(size: Size, section: str) -> dict[str, Any] | None:
-    """A section's results as `Results.to_json` wrote them, None where it was never run."""
-    path = _path(size, section)
-    return read_json(path) if path.exists() else None
+def load(folder: Path) -> Found:
+    """What was measured before, here or elsewhere; empty where there is no such file."""
+    if not (folder / FILE).exists():
+        return {}
+    page = read_json(folder / FILE)
+    found: Found = {}
+    for name, measured in page["measured"].items():
+        found[name] = {"rows": [row for row in page["rows"] if row["section"] == name], **measured}
+    return found

@@ -9,6 +9,7 @@ from sections import (
     catalogue,
     curves,
     gpu,
+    item_knn,
     large,
     loading,
     negatives,
@@ -18,6 +19,7 @@ from sections import (
     recurrent,
     step,
     tables,
+    training_peers,
 )
 
 SECTIONS: dict[str, Any] = {
@@ -34,6 +36,10 @@ SECTIONS: dict[str, Any] = {
     "beauty5": beauty5,
     "plots": curves,
     "peers": outside,
+    "training-peers": training_peers,
+    "item-knn-peers": item_knn,
 }
-# What `make bench` measures; `make bench-peers` measures `peers`.
-USUAL = tuple(name for name in SECTIONS if name != "peers")
+# What `make bench-peers` measures: other packages, in environments of their own.
+PEERS = ("peers", "training-peers", "item-knn-peers")
+# What `make bench` measures.
+USUAL = tuple(name for name in SECTIONS if name not in PEERS)

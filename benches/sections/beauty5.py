@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 from measuring import Results, Row, median_ratio
 from workload import ROOT, SMALL, Size, cache_folder
 
@@ -32,7 +33,7 @@ def about(size: Size) -> str:
 
 def measure(size: Size) -> Results:
     if not SOURCE.exists():
-        return Results([Row(SECTION, "beauty5", None, "%", THREADS, note=f"{SOURCE.name} is not there")])
+        return not_there(SECTION, "%", THREADS)
     data = prepared()
     # A trial takes only some steps; the paper's epochs are long, and their share does not vary.
     options = ["--steps", "3"] if size == SMALL else []
@@ -61,18 +62,43 @@ def _stored_beside_live(data: Path, options: list[str], repeats: int) -> Row:
     return Row(SECTION, name, statistics.median(stored), "s", THREADS, peer, statistics.median(live), ratio)
 
 
+def not_there(section: str, unit: str, threads: int) -> Results:
+    """What a section says where the data are not beside this checkout."""
+    return Results([Row(section, "beauty5", None, unit, threads, note=f"{SOURCE.name} is not there")])
+
+
 def prepared() -> Path:
     """The data folder with vectors and neighbours, made once."""
     data = cache_folder() / "beauty5"
     done = data / "similar_users.npy"
     if not done.exists():
-        command = str(Path(sys.executable).parent / "llm-esr")
         vectors = [f"--{kind}-embeddings={SOURCE / kind}_embeddings.npy" for kind in ("item", "user")]
-        tables = [str(SOURCE / "interactions.parquet"), "--items", str(SOURCE / "items.parquet")]
-        for line in (
-            ["prepare", *tables, "--order-column", "order", "--out", str(data)],
-            ["embed", str(data), *vectors, "--quiet"],
-            ["index", str(data), "--quiet"],
-        ):
-            subprocess.run([command, *line], check=True, stdout=subprocess.DEVNULL)
+        _prepare([str(SOURCE / "interactions.parquet"), "--items", str(SOURCE / "items.parquet")], data)
+        _llm_esr("embed", str(data), *vectors)
+        _llm_esr("index", str(data))
     return data
+
+
+def without_texts(users: int | None = None) -> Path:
+    """The data folder of the interactions alone, of all users or of the first ones, made once."""
+    data = cache_folder() / ("beauty5-interactions" if users is None else f"beauty5-first-{users}")
+    if not (data / "dataset.json").exists():
+        source = SOURCE / "interactions.parquet"
+        if users is not None:
+            table = pl.read_parquet(source)
+            first = table["user_id"].unique(maintain_order=True)[:users]
+            source = data.with_suffix(".parquet")
+            source.parent.mkdir(parents=True, exist_ok=True)
+            table.filter(pl.col("user_id").is_in(first.to_list())).write_parquet(source)
+        _prepare([str(source)], data)
+    return data
+
+
+def _prepare(tables: list[str], data: Path) -> None:
+    _llm_esr("prepare", *tables, "--order-column", "order", "--out", str(data))
+
+
+def _llm_esr(stage: str, *arguments: str) -> None:
+    quiet = [] if stage == "prepare" else ["--quiet"]
+    command = [sys.executable, "-m", "llm_esr", stage, *arguments, *quiet]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -43,7 +43,7 @@ def about(size: Size) -> str:
         "they stand for (`benches/peers`): per-user Python with rejection against a set (0 and 2 workers), a queue "
         "filled by a worker process, torch's `DataLoader` with `pad_sequence`, whole batches by NumPy indexing. Before "
         "anything is timed, all are checked to give the same sequences, targets and teachers, and negatives to be "
-        "valid. Peers copy a similar user into each student's rows; ours stores the unique ones of a batch once and "
+        "valid. Peers copy a similar user into each student's rows; ours stores the distinct ones of a batch once and "
         "gives their places; *padding as tokens* gives every array as whole rows. Ours uses one core and no background "
         "thread; processes of peers may use both cores. Copying the same bytes is `numpy.copyto` of a batch's arrays "
         "into kept buffers. Full rows: "
