@@ -81,6 +81,14 @@ def test_a_wrong_setting_is_refused_before_torch_is_imported(line: list[str]) ->
     assert done.returncode == 0 and done.stderr.startswith("error: "), done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_terminal_is_one_error() -> None:
+    line = [sys.executable, "-m", "llm_esr", "run", "--help"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert "Traceback" not in done.stderr and done.stderr.count("\n") <= 2, done.stderr
+
+
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--version") == 0
     assert capsys.readouterr().out == f"llm-esr {__version__}\n"
