@@ -54,6 +54,14 @@ def test_a_crash_leaves_the_old_folder_and_no_rest(tmp_path: Path) -> None:
     assert _names(tmp_path) == {"data"}
 
 
+def test_nobody_who_looks_for_a_file_finds_the_temporary_one(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "1" / "model.json") as file:
+        file.write(b"half")
+        file.flush()
+        assert not list(tmp_path.rglob("model.json"))
+    assert len(list(tmp_path.rglob("model.json"))) == 1
+
+
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "data"
     with atomic_folder(target) as folder:

@@ -25,7 +25,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     with writing(target):
         _make_parents(target)
         with temporary(target) as folder:
-            made = folder / target.name
+            # By another name: who looks for records in folders must not find this one.
+            made = folder / f"new{target.suffix}"
             yield made
             _sync(made)
             _with_usual_permissions(made)
