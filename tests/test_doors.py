@@ -113,3 +113,22 @@ def test_expected_errors_and_signatures_are_kept() -> None:
         with pytest.raises(kind, match="said"):
             given(kind)
     assert given.__doc__ == "Say." and list(inspect.signature(given).parameters) == ["what"]
+
+
+@pytest.mark.parametrize("wrong", [None, {}, 5, b"bytes", object()])
+def test_what_is_no_path_is_said_at_every_door(wrong: Any, model: Recommender) -> None:
+    doors: list[Callable[[], Any]] = [
+        lambda: Recommender.load(wrong), lambda: llm_esr.Dataset.open(wrong), lambda: llm_esr.embed(wrong),
+        lambda: llm_esr.index(wrong), lambda: llm_esr.train(wrong), lambda: llm_esr.prepare(EVENTS, out=wrong),
+        lambda: llm_esr.run(EVENTS, out=wrong), lambda: model.recommend_to(wrong, ["u1"]),
+        lambda: evaluate_folder(wrong),
+    ]  # fmt: skip
+    for call in doors:
+        with pytest.raises(ValueError, match="expected a path"):
+            call()
+
+
+def test_settings_of_another_kind_are_said(model: Recommender) -> None:
+    for call in (llm_esr.embed, llm_esr.index):
+        with pytest.raises(ValueError, match=r"config is a dict; expected \w+Config or None; single settings go by"):
+            call(model.data, config={})

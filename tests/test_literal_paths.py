@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import llm_esr
+from llm_esr.files import given_path, write_json
 from llm_esr.serving import Recommender, read_user_ids
 
 ROOT = Path(__file__).parent.parent
@@ -102,3 +103,25 @@ def test_polars_opens_files_in_one_place_alone() -> None:
         if opening.search(line) and ".absolute()" not in line
     ]
     assert not found, "let files/parquet.py open these:\n" + "\n".join(found)
+
+
+def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
+    events = pl.DataFrame({"user_id": ["u"] * 4, "item_id": list("abcd"), "timestamp": [1, 2, 3, 4]})
+    (tmp_path / "real").mkdir()
+    for name in ("real", "not there yet"):
+        link = tmp_path / f"to {name}"
+        link.symlink_to(tmp_path / name)
+        for _ in range(2):
+            llm_esr.prepare(events, out=link)
+        assert link.is_symlink() and (tmp_path / name / "dataset.json").exists()
+        assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+    (tmp_path / "a.txt").write_text("before")
+    (tmp_path / "b.json").symlink_to("a.txt")
+    write_json(tmp_path / "b.json", 1)
+    assert (tmp_path / "b.json").is_symlink() and (tmp_path / "a.txt").read_text() == "1\n"
+
+
+def test_a_tilde_that_is_written_with_its_folder_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert given_path("./~") == Path("~") and given_path("./~/a") == Path("~/a")
+    assert given_path("~") == Path.home() and given_path("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")

@@ -235,3 +235,9 @@ def test_a_users_file_with_a_key_that_comes_late(tmp_path: Path) -> None:
     (tmp_path / "u.pq").write_bytes(b"")
     pl.DataFrame({"user_id": ["a"]}).write_parquet(tmp_path / "u.pq")
     assert read_user_ids(tmp_path / "u.pq") == ["a"]
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), float("nan"), np.inf])
+def test_numbers_that_are_none_are_no_ids(value: object) -> None:
+    with pytest.raises(ValueError, match="says nothing"):
+        external_id(value)

@@ -33,6 +33,11 @@ def section_with(kind: type[_S], config: _S | None, settings: Mapping[str, Any],
             near = difflib.get_close_matches(name, kind.model_fields, n=1, cutoff=0.5)
             hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(kind.model_fields)}"
             raise ValueError(f"{function} has no setting '{name}'{hint}")
+    if config is not None and not isinstance(config, kind):
+        said = (
+            f"{kind.__name__} or None; single settings go by their names, such as {next(iter(kind.model_fields))}=..."
+        )
+        raise ValueError(f"{function}: config is a {type(config).__name__}; expected {said}")
     # Only what was set: whether a column was named or is a default decides what its absence means.
     values = config.model_dump(exclude_unset=True) if config is not None else {}
     try:

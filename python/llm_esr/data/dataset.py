@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llm_esr.data.splitting import iso, training_counts
 from llm_esr.doors import door
-from llm_esr.files import FORMAT, is_there, read_record, verify, verify_beside
+from llm_esr.files import FORMAT, given_path, is_there, read_record, verify, verify_beside
 from llm_esr.files.arrays import open_array
 from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.row_report import lines_of
@@ -50,7 +50,7 @@ class Dataset:
             FileNotFoundError: no such folder, or a file of it is missing.
             ValueError: a file is damaged, or of another format version.
         """
-        folder = Path(folder)
+        folder = given_path(folder)
         for _ in range(_TRIES):
             before = _state(folder)
             try:

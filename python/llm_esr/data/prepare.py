@@ -22,6 +22,7 @@ from llm_esr.data.items import TextVotes, item_texts, read_items
 from llm_esr.data.splitting import split
 from llm_esr.doors import door
 from llm_esr.files import atomic_folder, given_path
+from llm_esr.files.given import behind_links
 from llm_esr.files.lock import lock_folder
 from llm_esr.tables.cleaning import Cleaner
 from llm_esr.tables.formats import open_sources
@@ -54,7 +55,7 @@ def prepare(
     """
     chosen = resolved(section_with(DataConfig, config, settings, "prepare"))
     target = given_path(out)
-    target = target if target.name else target.resolve()
+    target = behind_links(target if target.name else target.resolve())
     refuse_foreign_folder(target)
     sources, item_sources = _open(interactions, items, chosen)
     with lock_folder(target, "prepared"):

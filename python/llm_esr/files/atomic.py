@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from llm_esr.files.given import behind_links
 from llm_esr.files.refusals import writing
 from llm_esr.files.temporaries import temporary
 
@@ -18,10 +19,12 @@ from llm_esr.files.temporaries import temporary
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; when the block ends well it is synced and renamed to `path`.
 
+    A link is followed: what it leads to is written.
+
     Raises:
         OSError: the disk takes no more; the message has `path`, and what lay there is untouched.
     """
-    target = Path(path)
+    target = behind_links(Path(path))
     with writing(target):
         _make_parents(target)
         with temporary(target) as folder:
@@ -47,7 +50,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Where the system can exchange two names (Linux, macOS), `path` is the old folder or the new one at every moment.
     """
-    target = Path(path)
+    target = behind_links(Path(path))
     with writing(target):
         _make_parents(target)
         with temporary(target) as made:

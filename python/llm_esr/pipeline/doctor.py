@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_esr.doors import door
-from llm_esr.files import checksum, read_record
+from llm_esr.files import checksum, given_path, read_record
 
 _PACKAGES = ("torch", "numpy", "polars", "pydantic", "safetensors", "scikit-learn", "typer")
 _EXTRAS = {"sentence-transformers": "text", "tensorboard": "tensorboard"}
@@ -46,7 +46,7 @@ def doctor(folder: str | Path | None = None) -> list[Finding]:
     """
     findings = list(_installation())
     if folder is not None:
-        findings += _folder(Path(folder))
+        findings += _folder(given_path(folder))
     return findings
 
 

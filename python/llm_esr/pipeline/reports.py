@@ -11,7 +11,7 @@ from llm_esr.config.layers import as_overrides
 from llm_esr.config.parts import POPULARITY
 from llm_esr.doors import door, warn
 from llm_esr.evaluation import Report, evaluate_popularity, merge_rows, read_rows, render
-from llm_esr.files import atomic_file, read_record
+from llm_esr.files import atomic_file, given_path, read_record
 from llm_esr.pipeline.differences import keep_ranks
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.serving import Recommender
@@ -52,7 +52,7 @@ def evaluate_folder(
         FileNotFoundError: neither a run nor a model, or none that is finished.
         ValueError: settings that do not fit, or a data set without that part.
     """
-    path = Path(path)
+    path = given_path(path)
     if (path / "model.json").exists():
         run = _run_of(path)
         folders = [path]

@@ -19,7 +19,7 @@ from llm_esr.config import Config
 from llm_esr.config.layers import Settings, all_overrides, says_epochs, shared_config, wanted_models
 from llm_esr.doors import door
 from llm_esr.evaluation import print_tables, render
-from llm_esr.files import printable
+from llm_esr.files import given_path, printable
 from llm_esr.files.temporaries import tidy
 from llm_esr.pipeline.grid import model_grid, primary_model, what_is_missing
 from llm_esr.pipeline.reports import write_tables
@@ -113,7 +113,7 @@ def run(
             with other settings.
         FileNotFoundError: an input that does not exist.
     """
-    folder = RunFolder(Path(out))
+    folder = RunFolder(given_path(out))
     scorers, models = wanted_models(models)
     overrides = all_overrides(config, settings, epochs, item_embeddings, overrides)
     shared = shared_config(models, overrides)

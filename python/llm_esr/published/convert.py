@@ -23,6 +23,7 @@ from llm_esr.data.folder import refuse_foreign_folder
 from llm_esr.data.prepare import prepare
 from llm_esr.doors import door
 from llm_esr.files import FORMAT, atomic_folder, checksum, given_path, key_of
+from llm_esr.files.given import behind_links
 from llm_esr.files.lock import lock_folder
 from llm_esr.published.pickled_arrays import read_pickled_array
 from llm_esr.retrieval import nearest
@@ -68,7 +69,7 @@ def convert(folder: str | Path, *, out: str | Path, progress: bool = True) -> Da
         ValueError: a pickle that holds more than an array, another number of rows than `inter.txt` has users or items,
             values that are not finite, ids that are no whole numbers from 1.
     """
-    source, target = given_path(folder), given_path(out)
+    source, target = given_path(folder), behind_links(given_path(out))
     if not source.is_dir():
         raise FileNotFoundError(f"{source} is no folder; expected the authors' folder with inter.txt and its pickles")
     refuse_foreign_folder(target)

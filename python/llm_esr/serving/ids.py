@@ -35,6 +35,8 @@ def external_id(value: Any) -> str:
         text: str | None = value.strip()
     elif isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_)):
         text = str(int(value))
+    elif isinstance(value, Decimal) and not value.is_finite():
+        text = None
     elif isinstance(value, (float, np.floating, Decimal)):
         # By the function that writes the ids of a data set.
         text = id_text(pl.Series(np.array([value]) if isinstance(value, np.floating) else [value]), typed=True)[0]

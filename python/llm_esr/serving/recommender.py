@@ -17,7 +17,7 @@ from llm_esr.config.parts import VIEWS
 from llm_esr.doors import door
 from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
-from llm_esr.files import is_there, read_record
+from llm_esr.files import given_path, is_there, read_record
 from llm_esr.loading.staging import best_device
 from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel, build_untrained
 from llm_esr.scoring.blend import Blend
@@ -107,7 +107,7 @@ class Recommender:
         from llm_esr.models.storage import load_model, read_model_json  # noqa: PLC0415
         from llm_esr.serving.untrained import open_untrained  # noqa: PLC0415 (it makes recommenders)
 
-        folder = find_model(Path(path))
+        folder = find_model(given_path(path))
         record = read_model_json(folder)
         source = (folder / record["data"]).resolve() if data is None else data
         opened: Dataset = source if isinstance(source, Dataset) else Dataset.open(source)
@@ -335,7 +335,7 @@ class Recommender:
         Raises:
             ValueError: another file ending, or as of `recommend`.
         """
-        path = Path(path)
+        path = given_path(path)
         if path.suffix.lower() != ".parquet":
             raise ValueError(f"{path}: recommendations are written as Parquet; name a file that ends in .parquet")
         wanted = make_filter(self.data, k, include, exclude, keep_seen, skip_unknown)

@@ -11,7 +11,7 @@ import torch
 
 from llm_esr.config import Config, config_with, dump_config, load_config, model_name
 from llm_esr.doors import door
-from llm_esr.files import FORMAT, atomic_file, checksum, key_of, write_json
+from llm_esr.files import FORMAT, atomic_file, checksum, given_path, key_of, write_json
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.temporaries import tidy
 from llm_esr.loading.staging import best_device
@@ -84,7 +84,7 @@ def train(
     config = config_with(config, settings, _PLAIN)
     asked, config = config, settle_loss(config, data.n_items)
     choice = say_choice(config, data.n_items) if asked.train.loss == "auto" else None
-    folder = Path(out) if out is not None else default_folder(data, name, config.train.seed)
+    folder = given_path(out) if out is not None else default_folder(data, name, config.train.seed)
     refuse_own_folder(config, folder)
     made_from = made_from_of(data, config)
     if is_fresh(folder, made_from, overwrite):
