@@ -125,7 +125,7 @@ def test_a_user_is_found_however_the_number_is_written(numeric: Recommender, use
         ("u.csv", b"\xef\xbb\xbfuser_id\r\n 17850\r\n17851 \r\n"),
         ("u.tsv", b"other\tuser_id\nx\t17850\ny\t17851\n"),
         ("u.jsonl", b'{"user_id": 17850.0}\n{"user_id": 17851}\n'),
-        ("u.csv.gz", gzip.compress(b"user_id\n17850\n17851\n")),
+        ("u.csv.gz", gzip.compress(b"user_id\n17850\n17851\n", mtime=0)),
         ("u.txt", b"\xef\xbb\xbf17850\r\n\r\n17851.0\r\n"),
     ],
 )
