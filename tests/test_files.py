@@ -62,6 +62,13 @@ def test_nobody_who_looks_for_a_file_finds_the_temporary_one(tmp_path: Path) -> 
     assert len(list(tmp_path.rglob("model.json"))) == 1
 
 
+def test_links_and_pipes_in_a_folder_are_not_opened(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "data") as folder:
+        (folder / "link").symlink_to("nowhere")
+        os.mkfifo(folder / "pipe")
+    assert _names(tmp_path / "data") == {"link", "pipe"}
+
+
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "data"
     with atomic_folder(target) as folder:

@@ -8,20 +8,17 @@ nothing else left but what was finished. Without the limit the same line must go
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from kills import (
+from commands import (
     COMMANDS,
     EMBED,
     INDEX,
@@ -29,11 +26,11 @@ from kills import (
     RUN,
     TRAIN,
     Command,
+    Counts,
     answer,
-    import_for,
     run_forked,
-    tables_beside,  # fmt: skip
-    tree,
+    run_harness,
+    tree,  # fmt: skip
     whole,
 )
 
@@ -48,12 +45,11 @@ MISTAKE = 2
 
 
 @dataclass
-class Counts:
-    """What became of the limits of one command."""
+class RefusedCounts(Counts):
+    """How many limits were tried, and how many of them a command ran into."""
 
     tried: int = 0
     refused: int = 0
-    wrong: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -111,9 +107,14 @@ def fault_of(code: int | None, said: str, before: dict[str, str], after: dict[st
     return f"left {hidden[:3]}" if hidden else f"changed {changed[:3]}" if changed else None
 
 
-def break_command(command: Command, folder: Path, start: Path, limits: list[int], *, disk: bool) -> Counts:
+def break_command(
+    command: Command, _: Sequence[Command], folder: Path, start: Path, given: argparse.Namespace
+) -> RefusedCounts:
     """Run a command with each limit, of a file's size or of the disk's."""
-    shop, begun, counts = folder / "shop", folder / "begun", Counts()
+    disk, largest = given.disk, 1 << 19 if given.disk else 1 << 16
+    # Closer together where files are small.
+    limits = sorted({int(largest * (n / given.steps) ** 2) for n in range(given.steps)})
+    shop, begun, counts = folder / "shop", folder / "begun", RefusedCounts()
     shutil.copytree(start, shop)
     for line in command.before:
         whole(line, shop)
@@ -152,42 +153,8 @@ def break_command(command: Command, folder: Path, start: Path, limits: list[int]
     return counts
 
 
-def break_all(folder: Path, limits: list[int], *, disk: bool, names: list[str] | None = None) -> dict[str, Counts]:
-    """Break the writes of every command; what became of each."""
-    tables = tables_beside(folder)
-    chosen = [command for command in WRITERS if names is None or command.name in names]
-    import_for(chosen)
-    result = {}
-    for command in chosen:
-        place = folder / command.name.replace(" ", "-")
-        place.mkdir()
-        counts = result[command.name] = break_command(command, place, tables, limits, disk=disk)
-        for wrong in counts.wrong:
-            print(wrong, flush=True)
-        refused = f"{counts.refused} of {counts.tried} limits refused"
-        print(f"{command.name}: {refused}, {len(counts.wrong)} wrong", flush=True)
-    return result
-
-
-def main() -> None:
-    """Break writes, print a line a command, write the counts as JSON where asked, and fail where anything was wrong."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--disk", action="store_true", help="a full file system; default: files of a largest size")
     parser.add_argument("--steps", type=int, default=24, help="how many limits, from 0 to 64 KiB (disk: 512 KiB)")
-    parser.add_argument("--only", action="append", help="a command's name, such as train; may be given many times")
-    parser.add_argument("--json", type=Path, help="write the counts here")
-    given = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    largest = 1 << 19 if given.disk else 1 << 16
-    # Closer together where files are small.
-    limits = sorted({int(largest * (n / given.steps) ** 2) for n in range(given.steps)})
-    with tempfile.TemporaryDirectory() as temporary:
-        result = break_all(Path(temporary), limits, disk=given.disk, names=given.only)
-    if given.json is not None:
-        rows = {name: vars(counts) for name, counts in result.items()}
-        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    sys.exit(any(counts.wrong for counts in result.values()))
-
-
-if __name__ == "__main__":
-    main()
+    run_harness(parser, WRITERS, break_command)

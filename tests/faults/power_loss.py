@@ -14,14 +14,12 @@ import json
 import os
 import random
 import shutil
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kills import COMMANDS, Command, answer, import_for, run_forked, tables_beside, tree, whole
+from commands import COMMANDS, Command, Counts, answer, goes_on_wrong, run_forked, run_harness, tree, whole
 
 VARIANTS = ("whole", "half", "empty")
 
@@ -248,18 +246,17 @@ def _named(events: list[list[Any]]) -> tuple[dict[str, int], set[str]]:
 
 
 @dataclass
-class Counts:
-    """What became of the states of one command."""
+class CutCounts(Counts):
+    """How much a command changes, in how many states a cut may leave it, and how many of them were tried."""
 
     events: int = 0
     states: int = 0
     tried: int = 0
-    wrong: list[str] = field(default_factory=list)
 
 
 def cut_command(
-    command: Command, folder: Path, start: Path, limit: int | None, seed: int, *, stop: bool = False
-) -> Counts:
+    command: Command, chosen: Sequence[Command], folder: Path, start: Path, given: argparse.Namespace
+) -> CutCounts:
     """Record a command, and go on from the states that a cut may leave; from so many of them, drawn by the seed."""
     shop, blobs = folder / "shop", folder / "blobs"
     shutil.copytree(start, shop)
@@ -270,10 +267,11 @@ def cut_command(
     expected = tree(shop)
     allowed = {before, _fingerprint(shop)}
     found = list(states(events))
-    counts = Counts(len(events), len(found))
-    chosen = found if limit is None or limit >= len(found) else random.Random(seed).sample(found, limit)
-    for at, state in chosen:
-        if stop and counts.wrong:
+    counts = CutCounts(events=len(events), states=len(found))
+    limit = len(found) if given.limit is None else min(given.limit, len(found))
+    tried = found if limit == len(found) else random.Random(given.seed).sample(found, limit)
+    for at, state in tried:
+        if given.stop and counts.wrong:
             break
         counts.tried += 1
         state.build(shop, blobs)
@@ -282,15 +280,9 @@ def cut_command(
         if fingerprint not in allowed:
             counts.wrong.append(f"{label}: neither the old data set nor the new: {fingerprint}")
             continue
-        try:
-            whole(command.line, shop)
-        except RuntimeError as error:
-            counts.wrong.append(f"{label}: {error}")
-            continue
-        after = tree(shop)
-        differ = sorted(name for name in expected.keys() | after.keys() if expected.get(name) != after.get(name))
-        if differ:
-            counts.wrong.append(f"{label}: differs in {', '.join(differ[:5])}")
+        fault = goes_on_wrong(command.line, shop, expected)
+        if fault is not None:
+            counts.wrong.append(f"{label}: {fault}")
     return counts
 
 
@@ -314,42 +306,8 @@ def _fingerprint(shop: Path) -> str:
     return said.read_text(encoding="utf-8")
 
 
-def cut_all(
-    folder: Path, limit: int | None = None, seed: int = 0, names: list[str] | None = None, *, stop: bool = False
-) -> dict[str, Counts]:
-    """Cut every command, at so many states each; what became of each."""
-    tables = tables_beside(folder)
-    chosen = [command for command in COMMANDS if names is None or command.name in names]
-    import_for(chosen)
-    result = {}
-    for command in chosen:
-        place = folder / command.name.replace(" ", "-")
-        place.mkdir()
-        counts = result[command.name] = cut_command(command, place, tables, limit, seed, stop=stop)
-        for wrong in counts.wrong:
-            print(wrong, flush=True)
-        of = f"{len(counts.wrong)} of {counts.tried} wrong"
-        print(f"{command.name}: {counts.events} events, {counts.states} states, {of}", flush=True)
-    return result
-
-
-def main() -> None:
-    """Cut, print a line a command, write the counts as JSON where asked, and fail where anything was wrong."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--limit", type=int, help="so many states a command, drawn by the seed; default: all")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", action="append", help="a command's name, such as train; may be given many times")
     parser.add_argument("--stop", action="store_true", help="leave a command at the first state that is wrong")
-    parser.add_argument("--json", type=Path, help="write the counts here")
-    given = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory() as temporary:
-        result = cut_all(Path(temporary), given.limit, given.seed, given.only, stop=given.stop)
-    if given.json is not None:
-        rows = {name: vars(counts) for name, counts in result.items()}
-        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    sys.exit(any(counts.wrong for counts in result.values()))
-
-
-if __name__ == "__main__":
-    main()
+    run_harness(parser, COMMANDS, cut_command)

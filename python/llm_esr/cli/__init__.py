@@ -5,7 +5,6 @@ A mistake of the user is one line, `error: ...`, and exit code 2; `--debug` show
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import sys
@@ -22,6 +21,7 @@ from llm_esr.cli.terminal import mend_width
 from llm_esr.config import describe_errors
 from llm_esr.doors import UnforeseenError
 from llm_esr.files import printable
+from llm_esr.files.refusals import FULL
 
 MISTAKE = 2
 INTERRUPTED = 130
@@ -118,7 +118,7 @@ def _mistake(message: str, debug: bool) -> int:
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+    if isinstance(error, OSError) and error.errno in FULL:
         return f"what is printed could not be written: {error.strerror}; print it where there is room"
     lines = [" ".join(line.split()) for line in str(error).splitlines()]
     return "; ".join(line for line in lines if line) or type(error).__name__

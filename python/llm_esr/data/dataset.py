@@ -103,10 +103,8 @@ class Dataset:
         try:
             verify(self.folder / name, promised.get(name) if isinstance(promised, dict) else None,
                    "run `llm-esr prepare` again")  # fmt: skip
-        except ValueError:
-            if _state(self.folder) != self._opened:
-                raise self._damaged(name, "") from None
-            raise
+        except ValueError as error:
+            raise self._replaced() or error from None
 
     def __repr__(self) -> str:
         return (
@@ -115,9 +113,14 @@ class Dataset:
         )
 
     def _damaged(self, name: str, what: str) -> ValueError:
-        if _state(self.folder) != self._opened:
-            return ValueError(f"{self.folder} was replaced by another data set while it was open; open it again")
-        return ValueError(f"{self.folder / name}: {what}; the file is damaged: run `llm-esr prepare` again")
+        damage = ValueError(f"{self.folder / name}: {what}; the file is damaged: run `llm-esr prepare` again")
+        return self._replaced() or damage
+
+    def _replaced(self) -> ValueError | None:
+        """That the folder is another data set's now; None: it is still this one's."""
+        if _state(self.folder) == self._opened:
+            return None
+        return ValueError(f"{self.folder} was replaced by another data set while it was open; open it again")
 
     def _array(self, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         path = self.folder / name

@@ -56,7 +56,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary(target) as made:
             yield made
             for inner in (*made.rglob("*"), made):
-                _sync(inner)
+                if inner.is_file() or inner.is_dir():  # not a link that leads nowhere, not a pipe
+                    _sync(inner)
             made.chmod(0o755)
             _put_in_place(made, target)
             # The temporary name may hold the old folder now; it goes with the block.

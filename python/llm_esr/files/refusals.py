@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # What a disk says that takes no more. Libraries in Rust put the number into their message.
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 _OS_ERROR = re.compile(r"os error (\d+)")
 _LONGEST = 200  # bytes of a name; systems take 255
@@ -34,12 +34,12 @@ def _refusal(error: Exception, target: Path) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         number = error.errno
         if error.filename is None:
-            return number if number in _FULL else None
+            return number if number in FULL else None
         about, prefix = Path(os.fsdecode(error.filename)), prefix_of(target)
         ours = about in (target, *target.parents) or any(part.startswith(prefix) for part in about.parts)
-        return number if ours and number in _FULL | _CLOSED else None
+        return number if ours and number in FULL | _CLOSED else None
     found = _OS_ERROR.search(str(error))
-    return int(found.group(1)) if found and int(found.group(1)) in _FULL else None
+    return int(found.group(1)) if found and int(found.group(1)) in FULL else None
 
 
 def prefix_of(target: Path) -> str:

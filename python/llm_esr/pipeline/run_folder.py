@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,31 +87,33 @@ class RunFolder:
             raise ValueError(f"{self.record} has format {record.get('format')}; this version reads {FORMAT}")
         return read_record(self.record, "primary", "settings", "evaluated")
 
+    @contextmanager
+    def changing(self) -> Iterator[dict[str, Any]]:
+        """`run.json` for the block to change, held against other processes; written where it differs afterwards."""
+        with lock_record(self.record):
+            record = self.read()
+            before = deepcopy(record)
+            yield record
+            if record != before or not self.record.exists():
+                write_json(self.record, record)
+
     def update(self, **fields: Any) -> None:
         """Replace fields of `run.json`."""
-        with lock_record(self.record):
-            write_json(self.record, self.read() | fields)
+        with self.changing() as record:
+            record.update(fields)
 
     def remember(self, section: str, settings: Section) -> None:
         """Note the settings that a data stage was last made with, to name a difference later."""
-        with lock_record(self.record):
-            record = self.read()
-            before = record["settings"]
-            record["settings"] = {**before, section: settings.model_dump(mode="json")}
-            if record["settings"] != before:
-                write_json(self.record, record)
+        with self.changing() as record:
+            record["settings"][section] = settings.model_dump(mode="json")
 
     def note_evaluated(self, model: str, key: str) -> None:
         """Note under which key a model's figures were made."""
-        with lock_record(self.record):
-            record = self.read()
-            record["evaluated"] = {**record["evaluated"], model: key}
-            write_json(self.record, record)
+        with self.changing() as record:
+            record["evaluated"][model] = key
 
     def forget_evaluated(self, models: Iterable[str]) -> None:
         """The figures of these models are to be made again."""
-        stale = set(models)
-        with lock_record(self.record):
-            record = self.read()
-            record["evaluated"] = {name: key for name, key in record["evaluated"].items() if name not in stale}
-            write_json(self.record, record)
+        with self.changing() as record:
+            for model in models:
+                record["evaluated"].pop(model, None)

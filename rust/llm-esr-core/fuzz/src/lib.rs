@@ -96,6 +96,16 @@ impl Bytes<'_> {
             i64::from(i8::from_le_bytes(self.take()))
         }
     }
+
+    /// Numbers of eight bytes or of one.
+    fn wides(&mut self, count: usize, wide: bool) -> Vec<i64> {
+        (0..count).map(|_| self.wide(wide)).collect()
+    }
+
+    /// The same as item ids, cut to their width.
+    fn items(&mut self, count: usize, wide: bool) -> Vec<i32> {
+        (0..count).map(|_| self.wide(wide) as i32).collect()
+    }
 }
 
 /// The three arrays of a data folder.
@@ -103,12 +113,10 @@ pub fn contents(data: &[u8]) -> bool {
     let mut bytes = Bytes(data);
     let (n_items, flags) = (bytes.byte(), bytes.byte());
     let (users, count) = (bytes.byte() % 16, bytes.byte() % 64);
-    let offsets: Vec<i64> = (0..users).map(|_| bytes.wide(flags & 1 != 0)).collect();
+    let offsets = bytes.wides(users, flags & 1 != 0);
     let splits = 2 * users.saturating_sub(1) + (flags >> 4) % 3;
-    let splits: Vec<i64> = (0..splits).map(|_| bytes.wide(flags & 2 != 0)).collect();
-    let items: Vec<i32> = (0..count)
-        .map(|_| bytes.wide(flags & 4 != 0) as i32)
-        .collect();
+    let splits = bytes.wides(splits, flags & 2 != 0);
+    let items = bytes.items(count, flags & 4 != 0);
     let whole = Contents {
         offsets: &offsets,
         items: &items,
@@ -178,13 +186,10 @@ pub fn training(data: &[u8]) -> bool {
     let mut bytes = Bytes(data);
     let (n_items, width, flags) = (bytes.byte() % 40, bytes.byte() % 48, bytes.byte());
     let (users, count) = (bytes.byte() % 12, bytes.byte() % 64);
-    let offsets: Vec<i64> = (0..users).map(|_| bytes.wide(flags & 1 != 0)).collect();
-    let lengths: Vec<i64> = (0..users.saturating_sub(1) + (flags >> 4) % 2)
-        .map(|_| bytes.wide(flags & 2 != 0))
-        .collect();
-    let items: Vec<i32> = (0..count)
-        .map(|_| bytes.wide(flags & 4 != 0) as i32)
-        .collect();
+    let offsets = bytes.wides(users, flags & 1 != 0);
+    let lengths = users.saturating_sub(1) + (flags >> 4) % 2;
+    let lengths = bytes.wides(lengths, flags & 2 != 0);
+    let items = bytes.items(count, flags & 4 != 0);
     let training = Training {
         items: &items,
         offsets: &offsets,
