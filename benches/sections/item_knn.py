@@ -13,7 +13,7 @@ from measuring import Results, Row, alternating, cores, median_ratio, rate_of
 from workload import SMALL, Size
 
 from llm_esr import Dataset
-from llm_esr.scoring.neighbours import TABLE_WIDTH, CoOccurrence
+from llm_esr.scoring.neighbours import TABLE_WIDTH, CoOccurrence, DecayedSum
 from sections import beauty5
 from sections.packages import Coprocess, NotInstalledError, Package
 
@@ -24,6 +24,13 @@ THREADS = 2
 LISTED = 20
 CHECKED_USERS = 60
 TABLES, LISTS = "tables of cosines", f"lists of {LISTED}"
+EVEN_LISTS = f"{LISTS}, every item of a history weighs 1"
+
+
+class EvenCoOccurrence(CoOccurrence):
+    """Every item of a history weighs 1: the sums that implicit comes with."""
+
+    sum = DecayedSum(decay=1.0, newest=1 << 30)
 
 
 def about(size: Size) -> str:
@@ -33,8 +40,9 @@ def about(size: Size) -> str:
         "others kept for each item: counted from the training parts with two threads; then, with one thread, lists of "
         f"the {LISTED} best items of every user from the training and validation parts, whose items are left out. Both "
         f"sides weigh the {newest} newest items by powers of {decay:g}: implicit is handed these weights, and 0 for "
-        "older items, in place of its usual 1 for each, which is as much work. Before, the cosines and the scores of "
-        f"the lists of {CHECKED_USERS} users are checked to be equal."
+        "older items, in place of its usual 1 for each, which is as much work. The last row has its usual weights on "
+        "both sides: ours then reads whole histories, as implicit always does. Before, the cosines and the scores of "
+        f"the lists of {CHECKED_USERS} users are checked to be equal, with either weights."
     )
 
 
@@ -44,16 +52,19 @@ def measure(size: Size) -> Results:
     try:
         check(beauty5.without_texts(CHECKED_USERS))
         folder = beauty5.without_texts(500 if size == SMALL else None)
-        with started(folder) as peer:
-            return Results(compare(peer, Dataset.open(folder), size))
+        data = Dataset.open(folder)
+        with started(folder, CoOccurrence) as peer:
+            rows = compare(peer, data, size)
+        with started(folder, EvenCoOccurrence) as peer:
+            return Results([*rows, compare_lists(peer, EvenCoOccurrence, data, size)])
     except NotInstalledError as reason:
         return Results([Row(SECTION, TABLES, None, "s", THREADS, IMPLICIT.name, note=f"not installed: {reason}")])
 
 
-def started(folder: Path) -> Coprocess:
-    """implicit on a data folder, with the sums of our scorer."""
+def started(folder: Path, scorer: type[CoOccurrence]) -> Coprocess:
+    """implicit on a data folder, with the sums of a scorer of ours."""
     options = {
-        "width": TABLE_WIDTH, "listed": LISTED, "decay": CoOccurrence.sum.decay, "newest": CoOccurrence.sum.newest,
+        "width": TABLE_WIDTH, "listed": LISTED, "decay": scorer.sum.decay, "newest": scorer.sum.newest,
         "threads": THREADS,
     }  # fmt: skip
     arguments = [str(folder), *(f"--{name}={value}" for name, value in options.items())]
@@ -62,18 +73,19 @@ def started(folder: Path) -> Coprocess:
 
 def check(folder: Path) -> None:
     """That both give the same cosines and the same scores, on few users."""
-    with started(folder) as peer:
-        must_equal(peer.ask("values", "values"), Dataset.open(folder))
+    for ours in (CoOccurrence, EvenCoOccurrence):
+        with started(folder, ours) as peer:
+            must_equal(peer.ask("values", "values"), Dataset.open(folder), ours)
 
 
-def must_equal(theirs: Mapping[str, Any], data: Dataset) -> None:
+def must_equal(theirs: Mapping[str, Any], data: Dataset, ours: type[CoOccurrence] = CoOccurrence) -> None:
     """Hold implicit's `table`, `ids` and `scores` against our scorer's.
 
     Raises:
         AssertionError: a cosine or a score differs by more than rounding.
 
     """
-    scorer = CoOccurrence(data)
+    scorer = ours(data)
     cosines = np.zeros((data.n_items + 1, data.n_items + 1))
     ids_IW, values_IW = scorer.table
     assert (values_IW[:, -1] == 0).all() or ids_IW.shape[1] == data.n_items, "rows are cut: ties may differ"
@@ -95,26 +107,32 @@ def must_equal(theirs: Mapping[str, Any], data: Dataset) -> None:
 
 def compare(peer: Coprocess, data: Dataset, size: Size) -> list[Row]:
     """The time of the tables, and lists a second."""
-    with cores(THREADS):
-        scorer = CoOccurrence(data)
-    histories = data.histories(np.arange(data.n_users), "test")
     tables = alternating(
         {"ours": rate_of(lambda: len([CoOccurrence(data)]), THREADS), "theirs": partial(peer.rate, "build")},
         size.repeats,
     )
-    lists = alternating(
-        {"ours": rate_of(lambda: len(scorer.lists(*histories, LISTED)[0])), "theirs": partial(peer.rate, "lists")},
-        size.repeats,
-    )
     seconds = {name: 1 / statistics.median(rates) for name, rates in tables.items()}
-    middle = {name: statistics.median(rates) for name, rates in lists.items()}
     return [
         Row(SECTION, TABLES, seconds["ours"], "s", THREADS, IMPLICIT.name, seconds["theirs"],
             median_ratio(tables["ours"], tables["theirs"]), "",
             f"implicit keeps {TABLE_WIDTH + 1}, the item itself among them, in double precision, and starts from a "
             "matrix; ours from the sequences"),
-        Row(SECTION, LISTS, middle["ours"], "lists/s", 1, IMPLICIT.name, middle["theirs"],
-            median_ratio(lists["ours"], lists["theirs"]), "",
-            "implicit's lists of many users are a loop in Python around its kernel, and its scores are in double "
-            "precision"),
+        compare_lists(peer, CoOccurrence, data, size),
     ]  # fmt: skip
+
+
+def compare_lists(peer: Coprocess, ours: type[CoOccurrence], data: Dataset, size: Size) -> Row:
+    """Lists a second, with the sums of a scorer of ours."""
+    with cores(THREADS):
+        scorer = ours(data)
+    histories = data.histories(np.arange(data.n_users), "test")
+    lists = alternating(
+        {"ours": rate_of(lambda: len(scorer.lists(*histories, LISTED)[0])), "theirs": partial(peer.rate, "lists")},
+        size.repeats,
+    )
+    middle = {name: statistics.median(rates) for name, rates in lists.items()}
+    return Row(
+        SECTION, LISTS if ours is CoOccurrence else EVEN_LISTS, middle["ours"], "lists/s", 1, IMPLICIT.name,
+        middle["theirs"], median_ratio(lists["ours"], lists["theirs"]), "",
+        "implicit's lists of many users are a loop in Python around its kernel, and its scores are in double precision",
+    )  # fmt: skip

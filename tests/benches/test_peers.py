@@ -172,12 +172,14 @@ def test_ratios_say_how_many_times_as_fast_and_as_good_ours_is() -> None:
         {"epochs": [3.0, 3.0], "ndcg": 0.04},
         {"epochs": [9.0, 9.0], "ndcg": 0.03},
     ]
-    time, quality = training_peers.rows_of(ours, {"epochs": [90.0, 110.0], "ndcg": 0.01, "known_items": 11_000})
+    theirs = {"epochs": [90.0, 110.0], "ndcg": 0.01, "known_items": 11_000}
+    time, quality, same_rate = training_peers.rows_of(ours, ours[:1], theirs)
     assert (time.ours, time.peer, time.ratio, time.asked) == (5.0, 100.0, 20.0, ">= 15")
     assert "11,000 items" in time.note
     assert (quality.ours, quality.peer, quality.ratio) == (0.03, 0.01, pytest.approx(3.0))
     assert "0.0200 to 0.0400 by seed" in quality.note
-    worthless = training_peers.rows_of(ours, {"epochs": [1.0], "ndcg": 0.0, "known_items": 1})[1]
+    assert (same_rate.ours, same_rate.peer) == (0.02, 0.01) and "learning rate .001" in same_rate.name
+    worthless = training_peers.rows_of(ours, ours, {"epochs": [1.0], "ndcg": 0.0, "known_items": 1})[1]
     assert worthless.ratio is None
 
 
