@@ -49,14 +49,35 @@ class Attention:
 
 @final
 class ExactIndex:
-    """Exact search by cosine over a copy of the vectors at unit length."""
+    """Exact search; the vectors are kept as they are and read where they lie."""
 
-    def __new__(cls, vectors: NDArray[Any], threads: int = 0) -> ExactIndex: ...
+    def __new__(
+        cls,
+        vectors: NDArray[Any],
+        threads: int = 0,
+        *,
+        inner_product: bool = False,
+        certified: bool = True,
+        kernel: str | None = None,
+    ) -> ExactIndex: ...
     def search_rows(self, start: int, stop: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
     def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+    def graph(self, k: int) -> Graph: ...
     def __len__(self) -> int: ...
     @property
     def width(self) -> int: ...
+    @property
+    def again(self) -> int: ...
+
+@final
+class Graph:
+    """The search of all rows of an index for their neighbours."""
+
+    def advance(self, pieces: int) -> tuple[int, int]: ...
+    def rank(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]: ...
+
+def search_kernels() -> list[str]:
+    """The kernels that this processor has, the fastest first."""
 
 @final
 class TableReader:

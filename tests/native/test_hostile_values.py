@@ -70,7 +70,10 @@ def call(make: Callable[..., Any], arguments: dict[str, Any]) -> None:
     try:
         made = make(**named)
         if isinstance(made, _native.ExactIndex):
-            made.search_all(arguments.get("k", 2)) if hasattr(made, "search_all") else None
+            graph = made.graph(2)
+            graph.advance(100)
+            graph.rank(0, len(made))
+            made.search(named["vectors"], 2)
     except Exception:
         pass
 
@@ -87,7 +90,9 @@ def changed(name: str, places: dict[int, int]) -> dict[str, Any]:
 def test_every_native_function_is_here() -> None:
     there = {name for name in dir(_native) if not name.startswith("_")}
     # Made of files, or by the others.
-    assert there - set(FUNCTIONS) == {"Batch", "Batches", "Loader", "Sequences", "Store", "TableReader"}
+    assert there - set(FUNCTIONS) == {
+        "Batch", "Batches", "Graph", "Loader", "Sequences", "Store", "TableReader", "search_kernels",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,22 +13,39 @@ from rich.progress import track
 
 from llm_esr import _native
 
-# Queries handed to the engine at once: between two runs Ctrl-C and the progress bar get their turn.
+# Queries, or pieces of a graph, handed to the engine at once: in between Ctrl-C and the progress bar get their turn.
 QUERIES_AT_ONCE = 4096
+PIECES_AT_ONCE = 16
+
+
+class Graph(Protocol):
+    """The search of all rows of a table; `_native.Graph` is one."""
+
+    def advance(self, pieces: int) -> tuple[int, int]:
+        """Do the next pieces; how many are done, and of how many."""
+
+    def rank(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The neighbours of some rows, once all pieces are done; each row may be asked for once."""
 
 
 class Engine(Protocol):
     """An index over a table of vectors; `_native.ExactIndex` is one."""
 
-    def search_rows(self, start: int, stop: int, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k nearest of each of the table's own rows `start..stop`, the row itself left out."""
+    def graph(self, k: int) -> Graph:
+        """The search of all the table's rows for their k nearest, each row itself left out."""
 
     def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The k rows nearest to each query."""
 
 
 # Engines by name; each is made of a table and a number of threads (0: all cores).
-ENGINES: dict[str, Callable[[NDArray[Any], int], Engine]] = {"exact": _native.ExactIndex}
+#
+# - `exact`: nothing is lost; what the codes of the vectors lose is bounded, and the bound is checked.
+# - `screened`: what they lose is taken to point in any direction, which fails for less than one neighbour in 100,000.
+ENGINES: dict[str, Callable[[NDArray[Any], int], Engine]] = {
+    "exact": _native.ExactIndex,
+    "screened": partial(_native.ExactIndex, certified=False),
+}
 
 
 def nearest(
@@ -65,14 +83,28 @@ def nearest(
     count = len(vectors if queries is None else queries)
     ids = np.empty((count, k), dtype=np.int32)
     scores = np.empty((count, k), dtype=np.float32)
+    if queries is None:
+        _all_rows(table, k, ids, scores, progress)
+        return ids, scores
+    for start in _pieces(range(0, count, QUERIES_AT_ONCE), progress):
+        stop = min(count, start + QUERIES_AT_ONCE)
+        ids[start:stop], scores[start:stop] = table.search(np.ascontiguousarray(queries[start:stop]), k)
+    return ids, scores
+
+
+def _all_rows(table: Engine, k: int, ids: NDArray[np.int32], scores: NDArray[np.float32], progress: str | None) -> None:
+    """Fill in the neighbours of a table's own rows."""
+    graph = table.graph(k)
+    done, pieces = graph.advance(0)
+    for _ in _pieces(range(done, pieces, PIECES_AT_ONCE), progress):
+        graph.advance(PIECES_AT_ONCE)
+    for start in range(0, len(ids), QUERIES_AT_ONCE):
+        stop = min(len(ids), start + QUERIES_AT_ONCE)
+        ids[start:stop], scores[start:stop] = graph.rank(start, stop)
+
+
+def _pieces(pieces: range, progress: str | None) -> Iterable[int]:
+    """The pieces, under a progress bar on a terminal."""
     console = Console(stderr=True)
     hidden = progress is None or not console.is_terminal  # in a file a bar would leave blank lines
-    starts = range(0, count, QUERIES_AT_ONCE)
-    for start in track(starts, progress or "", console=console, disable=hidden, transient=True):
-        stop = min(count, start + QUERIES_AT_ONCE)
-        if queries is None:
-            found = table.search_rows(start, stop, k)
-        else:
-            found = table.search(np.ascontiguousarray(queries[start:stop]), k)
-        ids[start:stop], scores[start:stop] = found
-    return ids, scores
+    return track(pieces, progress or "", console=console, disable=hidden, transient=True)

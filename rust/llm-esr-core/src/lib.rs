@@ -1,6 +1,7 @@
 //! Sequences, batches, negatives, similar users and table reading for `llm-esr`; knows nothing of Python.
 //!
-//! `unsafe` is denied but in `mapped.rs` (memory maps, large pages, prefetching). The bindings have it in `arrays.rs`
+//! `unsafe` is denied but in `mapped.rs` (memory maps, large pages, prefetching) and `retrieval/tiles.rs` (kernels
+//! for instructions that the processor may not have). The bindings have it in `arrays.rs`
 //! (NumPy arrays over memory of ours) and `threads.rs` (torch's thread pool).
 
 mod aligned_copy;
@@ -31,12 +32,12 @@ mod packed_range;
 pub mod packing;
 pub mod pool;
 pub mod ranks;
+pub mod retrieval;
 pub mod rng;
 mod room;
 pub mod seen;
 pub mod sequences;
 mod simd;
-pub mod similar;
 pub mod smoothing;
 pub mod store;
 mod students;

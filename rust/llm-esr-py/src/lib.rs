@@ -8,8 +8,8 @@ mod loader;
 mod neighbour_tables;
 mod options;
 mod ranks;
+mod retrieval;
 mod sequences;
-mod similar;
 mod store;
 mod tables;
 mod threads;
@@ -32,7 +32,7 @@ mod _native {
         super::ranks::register(module)?;
         super::catalogue_rows::register(module)?;
         super::neighbour_tables::register(module)?;
-        super::similar::register(module)?;
+        super::retrieval::register(module)?;
         super::tables::register(module)
     }
 }

@@ -45,6 +45,35 @@ def test_rows_get_the_neighbours_that_numpy_finds(rows, width, k):
     assert scores.dtype == np.float32
 
 
+@pytest.mark.parametrize("certified", [True, False])
+def test_every_kernel_gives_the_same_graph(certified):
+    table = vectors(2300, 50) + 1.5
+    expected = _native.ExactIndex(table).search_rows(0, 2300, 10)
+    for kernel in _native.search_kernels():
+        graph = _native.ExactIndex(table, 2, certified=certified, kernel=kernel).graph(10)
+        done, pieces = graph.advance(2)
+        assert (done, pieces) == (2, 3)
+        with pytest.raises(ValueError, match="2 of 3 pieces done"):
+            graph.rank(0, 5)
+        graph.advance(2)
+        for found, wanted in zip(graph.rank(0, 2300), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(ValueError, match="'abacus' is not one of this processor's: .*portable"):
+        _native.ExactIndex(table, kernel="abacus")
+
+
+def test_inner_products_of_queries_are_those_of_numpy():
+    table, queries = vectors(900, 24) * 1e5, vectors(40, 24, seed=1) * 1e-3
+    index = _native.ExactIndex(table, inner_product=True)
+    ids, scores = index.search(queries, 7)
+    products = queries.astype(np.float64) @ table.T.astype(np.float64)
+    expected = np.argsort(-products, axis=1, kind="stable")[:, :7]
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_allclose(scores, np.take_along_axis(products, expected, axis=1), rtol=1e-6)
+    with pytest.raises(ValueError, match="measure: inner products compare queries"):
+        index.graph(3)
+
+
 def test_queries_get_the_neighbours_that_numpy_finds():
     table, queries = vectors(500, 16), vectors(30, 16, seed=1)
     ids, scores = _native.ExactIndex(table).search(queries, 5)
