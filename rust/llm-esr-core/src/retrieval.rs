@@ -5,11 +5,16 @@
 //! - [`tiles`]: products of codes by whatever instructions the processor has.
 //! - [`sweep`]: rows against columns: the pairs that may be among somebody's best.
 //! - [`survivors`]: what may be among one row's best, and its exact ranking.
+//! - [`coded`]: a table's codes beside its vectors, and what both sides of a search share.
 //! - [`exact`]: queries against a table. [`graph`]: all rows of a table against each other.
+//! - [`partition`]: rows in lists about centres. [`lists`]: the search that looks into the nearest lists alone.
 
+pub mod coded;
 pub mod codes;
 pub mod exact;
 pub mod graph;
+pub mod lists;
+mod partition;
 mod survivors;
 mod sweep;
 pub mod tiles;

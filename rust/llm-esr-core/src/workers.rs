@@ -1,5 +1,7 @@
 //! Who does the work of a kernel: this thread, or several that the caller has.
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
 use crate::{Error, Result};
 
 /// Threads that share out numbered tasks.
@@ -34,4 +36,16 @@ pub fn check_threads(threads: usize) -> Result<()> {
         return Err(Error::argument("threads", message));
     }
     Ok(())
+}
+
+/// Threads of our own; 0: as many as the machine has cores.
+///
+/// # Errors
+/// More than `MOST_THREADS`, or threads that cannot start.
+pub(crate) fn threads_of(threads: usize) -> Result<ThreadPool> {
+    check_threads(threads)?;
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| Error::argument("threads", format!("{threads}: {error}")))
 }

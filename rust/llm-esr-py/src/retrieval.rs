@@ -1,61 +1,18 @@
 //! Bindings of the nearest-neighbour search.
 
+mod lists;
+mod matrix;
+
 use std::sync::Mutex;
 
-use llm_esr_core::Error;
-use llm_esr_core::retrieval::exact::{Certainty, ExactIndex, Neighbours, Options};
+use llm_esr_core::retrieval::exact::ExactIndex;
 use llm_esr_core::retrieval::graph::Graph;
 use llm_esr_core::retrieval::tiles::Kernel;
-use llm_esr_core::retrieval::vectors::{Measure, Values, Vectors};
-use numpy::ndarray::Array2;
-use numpy::{IntoPyArray, PyArray2, PyReadonlyArray2, PyUntypedArray, PyUntypedArrayMethods};
+use llm_esr_core::retrieval::vectors::Vectors;
 use pyo3::prelude::*;
 
 use crate::conversion::{to_py, without_gil};
-
-type Found<'py> = (Bound<'py, PyArray2<i32>>, Bound<'py, PyArray2<f32>>);
-
-/// A borrowed NumPy matrix of either precision; half precision comes as a view of its bits.
-enum Matrix<'py> {
-    Single(PyReadonlyArray2<'py, f32>),
-    Half(PyReadonlyArray2<'py, u16>),
-}
-
-impl<'py> Matrix<'py> {
-    fn read(argument: &'static str, array: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Ok(single) = array.extract::<PyReadonlyArray2<'py, f32>>() {
-            return Ok(Self::Single(single));
-        }
-        let untyped = array.cast::<PyUntypedArray>()?;
-        let dtype = untyped.dtype().to_string();
-        if untyped.ndim() == 2 && dtype == "float16" {
-            return Ok(Self::Half(
-                array.call_method1("view", ("uint16",))?.extract()?,
-            ));
-        }
-        Err(to_py(Error::argument(
-            argument,
-            format!(
-                "an array of {} axes and type {dtype}; expected [rows, width] of float32 or float16",
-                untyped.ndim()
-            ),
-        )))
-    }
-
-    fn vectors(&self, argument: &'static str) -> PyResult<Vectors<'_>> {
-        let (values, shape) = match self {
-            Self::Single(array) => (array.as_slice().map(Values::Single), array.shape()),
-            Self::Half(array) => (array.as_slice().map(Values::Half), array.shape()),
-        };
-        let values = values.map_err(|_| {
-            to_py(Error::argument(
-                argument,
-                "rows are not contiguous; pass numpy.ascontiguousarray(...)",
-            ))
-        })?;
-        Vectors::new(argument, values, shape[0], shape[1]).map_err(to_py)
-    }
-}
+use matrix::{Found, Matrix, options, to_arrays};
 
 /// Exact search; the vectors are kept as they are and read where they lie.
 #[pyclass(name = "ExactIndex", module = "llm_esr._native", frozen)]
@@ -89,20 +46,7 @@ impl PyExactIndex {
         certified: bool,
         kernel: Option<&str>,
     ) -> PyResult<Self> {
-        let options = Options {
-            measure: if inner_product {
-                Measure::InnerProduct
-            } else {
-                Measure::Cosine
-            },
-            certainty: if certified {
-                Certainty::Certified
-            } else {
-                Certainty::Likely
-            },
-            threads,
-            kernel: kernel.map(named).transpose()?,
-        };
+        let options = options(threads, inner_product, certified, kernel)?;
         let matrix = Matrix::read("vectors", vectors)?;
         let table = matrix.vectors("vectors")?;
         let index = without_gil(py, move || ExactIndex::new(table, options))?;
@@ -199,25 +143,6 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The kernel of a name, where this processor has it.
-fn named(name: &str) -> PyResult<Kernel> {
-    let available = Kernel::available();
-    available
-        .iter()
-        .copied()
-        .find(|kernel| kernel.name() == name)
-        .ok_or_else(|| {
-            let names: Vec<_> = available.iter().map(|kernel| kernel.name()).collect();
-            to_py(Error::argument(
-                "kernel",
-                format!(
-                    "'{name}' is not one of this processor's: {}",
-                    names.join(", ")
-                ),
-            ))
-        })
-}
-
 /// The names of the kernels that this processor has, the fastest first.
 #[pyfunction]
 fn search_kernels() -> Vec<&'static str> {
@@ -227,22 +152,9 @@ fn search_kernels() -> Vec<&'static str> {
         .collect()
 }
 
-fn to_arrays(py: Python<'_>, found: Neighbours, k: usize) -> Found<'_> {
-    let Neighbours { ids, scores } = found;
-    let shape = (ids.len() / k, k);
-    let matrix = "the core fills whole rows of k";
-    (
-        Array2::from_shape_vec(shape, ids)
-            .expect(matrix)
-            .into_pyarray(py),
-        Array2::from_shape_vec(shape, scores)
-            .expect(matrix)
-            .into_pyarray(py),
-    )
-}
-
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyExactIndex>()?;
     module.add_class::<PyGraph>()?;
+    module.add_class::<lists::PyListIndex>()?;
     module.add_function(wrap_pyfunction!(search_kernels, module)?)
 }

@@ -206,6 +206,24 @@ impl Codes {
         &self.fine[number * self.width..(number + 1) * self.width]
     }
 
+    /// The same rows in another order.
+    pub(crate) fn arranged(&self, order: &[u32]) -> Result<Self> {
+        let take = |codes: &[i8]| {
+            let mut taken = room(order.len(), self.width, "vectors")?;
+            for &row in order {
+                let start = row as usize * self.width;
+                taken.extend_from_slice(&codes[start..start + self.width]);
+            }
+            Ok::<_, crate::Error>(taken)
+        };
+        Ok(Self {
+            width: self.width,
+            coarse: take(&self.coarse)?,
+            fine: take(&self.fine)?,
+            rows: order.iter().map(|&row| self.rows[row as usize]).collect(),
+        })
+    }
+
     /// How many rows.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()

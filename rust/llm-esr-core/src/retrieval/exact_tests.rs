@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::retrieval::coded::Certainty;
 use crate::retrieval::graph::{Graph, SQUARE};
-use crate::retrieval::vectors::Values;
+use crate::retrieval::tiles::Kernel;
+use crate::retrieval::vectors::{Measure, Values, dot};
 
 fn vectors(values: &[f32], width: usize) -> Vectors<'_> {
     Vectors::new(
@@ -154,7 +156,7 @@ fn a_broken_bound_is_seen_and_the_row_answered_by_exact_scores() {
     let table = vectors(&values, 16);
     let mut broken = index(&values, 16, options());
     // Codes that stand for something else, under bounds that promise to be close.
-    for code in &mut broken.codes.coarse[..16 * 400] {
+    for code in &mut broken.coded.codes.coarse[..16 * 400] {
         *code = code.saturating_add(90);
     }
     let found = broken.search_rows(table, 0..900, 8).unwrap();

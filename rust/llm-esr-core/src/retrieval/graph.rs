@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 
-use super::exact::{COLUMNS, ExactIndex, Neighbours, Refined, STRIP};
+use super::coded::{Neighbours, Refined, STRIP, answers};
+use super::exact::{COLUMNS, ExactIndex};
 use super::survivors::{Size, Survivors};
 use super::sweep::{Pair, Panels};
 use super::vectors::Vectors;
@@ -34,7 +35,7 @@ impl Graph {
     /// # Errors
     /// A `k` of 0, or inner products.
     pub fn new(index: &ExactIndex, k: usize) -> Result<Self> {
-        index.check_own()?;
+        index.coded.check_own()?;
         if k == 0 {
             return Err(Error::argument("k", "0; at least 1 neighbour is asked for"));
         }
@@ -53,7 +54,7 @@ impl Graph {
         let limit = f32::NEG_INFINITY.to_bits();
         Ok(Self {
             k,
-            size: index.size(k, rows),
+            size: index.coded.size(k, rows),
             squares,
             done: 0,
             survivors,
@@ -85,21 +86,27 @@ impl Graph {
         let strip = |number: usize| number * SQUARE..index.rows().min((number + 1) * SQUARE);
         let (rows, columns) = (strip(first), strip(second));
         let limit = |row: usize| f32::from_bits(self.limits[row].load(Ordering::Relaxed));
-        let mut panels = Panels::new(index.codes.width);
+        let mut panels = Panels::new(index.coded.codes.width);
         let mut found: Vec<Pair> = Vec::new();
         for start in columns.clone().step_by(COLUMNS) {
             let end = columns.end.min(start + COLUMNS);
-            panels.pack(&index.codes, start as u32..end as u32);
+            panels.pack(&index.coded.codes, start as u32..end as u32);
             for start in rows.clone().step_by(STRIP) {
                 let rows = start..rows.end.min(start + STRIP);
                 let limits: Vec<f32> = rows.clone().map(limit).collect();
                 if first != second {
                     panels.set_limits(|number| limit(number as usize));
                 }
-                panels.sweep(index.kernel, &index.codes, rows, Some(&limits), &mut found);
+                panels.sweep(
+                    index.coded.kernel,
+                    &index.coded.codes,
+                    rows,
+                    Some(&limits),
+                    &mut found,
+                );
                 let refined: Vec<Refined> = found
                     .iter()
-                    .map(|pair| index.refine(&index.codes, pair))
+                    .map(|pair| index.coded.refine(&index.coded.codes, pair))
                     .collect();
                 let pairs = || found.iter().zip(&refined);
                 let for_rows = pairs().filter(|(pair, _)| pair.for_row);
@@ -137,7 +144,9 @@ impl Graph {
                 kept.break_off();
             }
             let entry = (refined.estimate, other);
-            let taken = kept.take(self.size, entry, index.row(row), |other| index.row(other));
+            let taken = kept.take(self.size, entry, index.coded.row_of(row), |other| {
+                index.coded.row_of(other)
+            });
             if let Some(new) = taken {
                 limit.store(new.to_bits(), Ordering::Relaxed);
             }
@@ -154,7 +163,7 @@ impl Graph {
         table: Vectors<'_>,
         rows: Range<usize>,
     ) -> Result<Neighbours> {
-        index.check(table, self.k)?;
+        index.coded.check(table, self.k)?;
         if self.done < self.squares.len() || rows.start > rows.end || rows.end > index.rows() {
             let message = format!(
                 "{}..{} of {} rows, {} of {} pieces done",
@@ -166,16 +175,18 @@ impl Graph {
             );
             return Err(Error::argument("rows", message));
         }
-        let asked = index.own(table);
+        let asked = index.coded.own(table);
+        let all = 0..index.rows();
+        let all = std::slice::from_ref(&all);
         index.pool.install(|| {
-            ExactIndex::fill(rows.clone(), self.k, RANKED, |chunk, answer| {
+            answers(rows.len(), self.k, RANKED, |chunk, answer| {
                 let start = rows.start + chunk * RANKED;
                 for row in start..rows.end.min(start + RANKED) {
                     let kept =
                         std::mem::take(&mut lock(&self.survivors[row / SQUARE])[row % SQUARE]);
                     answer(
                         row - start,
-                        index.rank(table, &asked, row, kept, self.size.k),
+                        index.coded.rank(table, &asked, row, kept, self.size.k, all),
                     );
                 }
             })

@@ -92,13 +92,13 @@ impl Survivors {
         limit
     }
 
-    /// The k best by exact scores; ties go to the smaller number. `ahead` hears of rows that will be scored soon.
+    /// The k best by exact scores, with the rows that these belong to; ties go to the smaller row. `ahead` hears of rows that will be scored soon.
     pub(crate) fn rank<'a>(
         mut self,
         k: usize,
         row: &RowOf,
         others: impl Fn(u32) -> &'a RowOf,
-        mut exact: impl FnMut(u32) -> f32,
+        mut exact: impl FnMut(u32) -> (f32, u32),
         ahead: impl Fn(u32),
     ) -> Ranked {
         if self.broken {
@@ -119,11 +119,11 @@ impl Survivors {
             if estimate + bound < best.limit() {
                 continue;
             }
-            let score = exact(number);
+            let (score, row) = exact(number);
             if !within(score, estimate, bound) {
                 return Ranked::BeyondBound;
             }
-            best.take(score, number);
+            best.take((score, row));
         }
         Ranked::Best(best.into_sorted())
     }
@@ -177,7 +177,7 @@ impl Exactly {
     }
 
     #[inline]
-    pub(crate) fn take(&mut self, score: f32, number: u32) {
+    pub(crate) fn take(&mut self, (score, number): (f32, u32)) {
         self.heap.push(Entry(score, number));
         if self.heap.len() > self.k {
             self.heap.pop();

@@ -37,16 +37,6 @@ impl Panels {
         }
     }
 
-    /// How many columns.
-    pub(crate) fn len(&self) -> usize {
-        self.numbers.len()
-    }
-
-    /// The numbers by which columns are reported.
-    pub(crate) fn numbers(&self) -> &[u32] {
-        &self.numbers
-    }
-
     /// Takes rows of `codes` as columns, in place of those before; they are reported by these numbers.
     pub(crate) fn pack(&mut self, codes: &Codes, numbers: impl IntoIterator<Item = u32>) {
         self.numbers.clear();
@@ -84,6 +74,15 @@ impl Panels {
         for (columns, numbers) in self.columns.iter_mut().zip(self.numbers.chunks(COLUMNS)) {
             for (to, &number) in columns.limit.iter_mut().zip(numbers) {
                 *to = limit(number) - ROUNDING;
+            }
+        }
+    }
+
+    /// Adds to what is added to every product with each of the columns.
+    pub(crate) fn add_offsets(&mut self, more: impl Fn(u32) -> f32) {
+        for (columns, numbers) in self.columns.iter_mut().zip(self.numbers.chunks(COLUMNS)) {
+            for (to, &number) in columns.offset.iter_mut().zip(numbers) {
+                *to += more(number);
             }
         }
     }
@@ -147,7 +146,10 @@ impl Panels {
                 }
             }
             for place in 0..count {
-                with(first + place, &estimates[place * wide..][..self.len()]);
+                with(
+                    first + place,
+                    &estimates[place * wide..][..self.numbers.len()],
+                );
             }
         }
     }
