@@ -7,14 +7,13 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::codes::{Centre, Codes, ROUNDING, RowOf, bound, fine_bound, within};
 use super::survivors::{Exactly, Ranked, Size, Survivors};
 use super::sweep::{Pair, Panels};
 use super::tiles::Kernel;
-use super::vectors::{Measure, Side, Vectors, comparable, dot, score};
+use super::vectors::{Measure, Side, Vectors, comparable, score, sum_of_products};
 use crate::{Error, Result, filled};
 
 /// Rows between two looks at what was found.
@@ -289,8 +288,7 @@ impl Coded {
                 }
                 let of = &asked.codes.rows[pair.column as usize];
                 let entry = (refined.estimate, pair.row);
-                let taken = kept.take(size, entry, of, |place| self.row_of(place));
-                if let Some(limit) = taken {
+                if let Some(limit) = kept.take(size, entry, self.codes.worst_bound(of)) {
                     limits[slot] = limit;
                 }
             }
@@ -316,13 +314,13 @@ impl Coded {
         let mut other = vec![0.0; self.width];
         let mut exact = |place: u32| {
             let row = self.row_at(place) as usize;
-            let sum = Arch::new().dispatch(|| dot(vector, table.row(row, &mut other)));
+            let sum = sum_of_products(vector, table.row(row, &mut other));
             (comparable(sum, (factor, self.factors[row])), row as u32)
         };
         let ahead = |place| table.prefetch(self.row_at(place) as usize);
         let of = &asked.codes.rows[number];
         let own = asked.own.map(|_| number as u32);
-        let mut best = match survivors.rank(k, of, |place| self.row_of(place), &mut exact, ahead) {
+        let mut best = match survivors.rank(k, self.codes.worst_bound(of), &mut exact, ahead) {
             Ranked::Best(best) => best,
             Ranked::TooMany => self.rank_as_found(asked.codes, number, own, k, places, &mut exact),
             Ranked::BeyondBound => self.rank_all(own, k, places, &mut exact),

@@ -9,6 +9,7 @@
 //! What the codes lose has codes of its own, s / 254 each. Few pairs need them: they correct the product of the codes by
 //! two more, and leave a bound some hundred times as tight.
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::tiles::Kernel;
@@ -52,6 +53,8 @@ pub struct Codes {
     /// Codes of what the codes lose.
     pub(crate) fine: Vec<i8>,
     pub(crate) rows: Vec<RowOf>,
+    /// The most that any row loses, in spite of the fine codes too, and the largest size.
+    worst: RowOf,
 }
 
 /// The mean of a table's rows.
@@ -113,15 +116,29 @@ impl Centre {
                     let x = vectors.row(block * BLOCK + place, &mut room);
                     let span = place * width..place * width + vectors.width;
                     let to = (&mut codes[span.clone()], &mut fine[span]);
-                    *row =
-                        pulp::Arch::new().dispatch(|| self.code(x, factor, side, &mut moved, to));
+                    let coding = Coding {
+                        centre: self,
+                        x,
+                        factor,
+                        side,
+                        moved: &mut moved,
+                        to,
+                    };
+                    *row = Arch::new().dispatch(coding);
                 }
             });
+        let mut worst = RowOf::default();
+        for row in &rows {
+            worst.lost = worst.lost.max(row.lost);
+            worst.fine_error = worst.fine_error.max(row.fine_error);
+            worst.size = worst.size.max(row.size);
+        }
         Ok(Codes {
             width,
             coarse,
             fine,
             rows,
+            worst,
         })
     }
 
@@ -193,6 +210,26 @@ impl Centre {
     }
 }
 
+/// One row to be coded, with whatever vectors the processor has.
+struct Coding<'a> {
+    centre: &'a Centre,
+    x: &'a [f32],
+    factor: f64,
+    side: Side,
+    moved: &'a mut [f64],
+    to: (&'a mut [i8], &'a mut [i8]),
+}
+
+impl WithSimd for Coding<'_> {
+    type Output = RowOf;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) -> RowOf {
+        self.centre
+            .code(self.x, self.factor, self.side, self.moved, self.to)
+    }
+}
+
 impl Codes {
     /// The codes of a row.
     #[inline]
@@ -221,6 +258,7 @@ impl Codes {
             coarse: take(&self.coarse)?,
             fine: take(&self.fine)?,
             rows: order.iter().map(|&row| self.rows[row as usize]).collect(),
+            worst: self.worst,
         })
     }
 
@@ -234,6 +272,12 @@ impl Codes {
         for row in &mut self.rows {
             row.error *= factor;
         }
+    }
+
+    /// What a refined estimate of a product with any of the rows may be wrong by, rounding aside.
+    #[inline]
+    pub(crate) fn worst_bound(&self, other: &RowOf) -> f32 {
+        fine_bound(&self.worst, other)
     }
 
     /// A closer estimate, by the fine codes of a row and of another table's.

@@ -6,7 +6,7 @@ use super::*;
 use crate::retrieval::coded::Certainty;
 use crate::retrieval::graph::{Graph, SQUARE};
 use crate::retrieval::tiles::Kernel;
-use crate::retrieval::vectors::{Measure, Values, dot};
+use crate::retrieval::vectors::{Measure, Values, sum_of_products};
 
 fn vectors(values: &[f32], width: usize) -> Vectors<'_> {
     Vectors::new(
@@ -82,7 +82,10 @@ fn plainly(
             .filter(|&row| !own || row != query)
             .filter_map(|row| {
                 let x = table.row(row, &mut other);
-                let (sum, lengths) = (dot(&q, x), (dot(&q, &q).sqrt(), dot(x, x).sqrt()));
+                let (sum, lengths) = (
+                    sum_of_products(&q, x),
+                    (sum_of_products(&q, &q).sqrt(), sum_of_products(x, x).sqrt()),
+                );
                 match measure {
                     Measure::InnerProduct => Some((sum as f32, row)),
                     Measure::Cosine if lengths.0 == 0.0 || lengths.1 == 0.0 => None,

@@ -144,10 +144,8 @@ impl Graph {
                 kept.break_off();
             }
             let entry = (refined.estimate, other);
-            let taken = kept.take(self.size, entry, index.coded.row_of(row), |other| {
-                index.coded.row_of(other)
-            });
-            if let Some(new) = taken {
+            let bound = index.coded.codes.worst_bound(index.coded.row_of(row));
+            if let Some(new) = kept.take(self.size, entry, bound) {
                 limit.store(new.to_bits(), Ordering::Relaxed);
             }
         }

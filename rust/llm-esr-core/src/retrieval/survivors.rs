@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::codes::{ROUNDING, RowOf, fine_bound, within};
+use super::codes::{ROUNDING, within};
 
 /// Entries beside the k best before they are sifted for the first time.
 const FIRST: usize = 128;
@@ -43,23 +43,18 @@ pub(crate) enum Ranked {
 }
 
 impl Survivors {
-    /// Takes an entry; where that made the row sift its entries, what an upper bound must exceed from now on.
+    /// Takes an entry, of which the estimate is wrong by no more than `bound`; where that made the row sift its
+    /// entries, what an upper bound must exceed from now on.
     #[inline]
-    pub(crate) fn take<'a>(
-        &mut self,
-        size: Size,
-        (estimate, number): (f32, u32),
-        row: &RowOf,
-        others: impl Fn(u32) -> &'a RowOf,
-    ) -> Option<f32> {
+    pub(crate) fn take(&mut self, size: Size, entry: (f32, u32), bound: f32) -> Option<f32> {
         if self.overflowed {
             return None;
         }
-        self.entries.push((estimate, number));
+        self.entries.push(entry);
         if self.entries.len() < self.full.max(size.k + FIRST).min(size.most) {
             return None;
         }
-        let limit = self.sift(size.k, row, others);
+        let limit = self.sift(size.k, bound);
         if self.entries.len() * 4 > size.most * 3 {
             self.entries = Vec::new();
             self.overflowed = true;
@@ -75,29 +70,24 @@ impl Survivors {
     }
 
     /// Drops whatever surely is not among the k best; what an upper bound must exceed to be among them.
-    fn sift<'a>(&mut self, k: usize, row: &RowOf, others: impl Fn(u32) -> &'a RowOf) -> f32 {
+    fn sift(&mut self, k: usize, bound: f32) -> f32 {
         if self.entries.len() <= k {
             return f32::NEG_INFINITY;
         }
-        let mut lowers: Vec<f32> = self
+        let (_, kth, _) = self
             .entries
-            .iter()
-            .map(|&(estimate, number)| estimate - fine_bound(row, others(number)))
-            .collect();
-        let (_, &mut limit, _) = lowers.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
-        let limit = limit - ROUNDING;
-        self.entries.retain(|&(estimate, number)| {
-            estimate + fine_bound(row, others(number)) > limit - ROUNDING
-        });
+            .select_nth_unstable_by(k - 1, |a, b| b.0.total_cmp(&a.0));
+        let limit = kth.0 - bound - ROUNDING;
+        self.entries
+            .retain(|&(estimate, _)| estimate + bound > limit - ROUNDING);
         limit
     }
 
     /// The k best by exact scores, with the rows that these belong to; ties go to the smaller row. `ahead` hears of rows that will be scored soon.
-    pub(crate) fn rank<'a>(
+    pub(crate) fn rank(
         mut self,
         k: usize,
-        row: &RowOf,
-        others: impl Fn(u32) -> &'a RowOf,
+        bound: f32,
         mut exact: impl FnMut(u32) -> (f32, u32),
         ahead: impl Fn(u32),
     ) -> Ranked {
@@ -107,7 +97,8 @@ impl Survivors {
         if self.overflowed {
             return Ranked::TooMany;
         }
-        self.sift(k, row, &others);
+        self.sift(k, bound);
+        let bound = bound + ROUNDING;
         self.entries
             .sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut best = Exactly::new(k);
@@ -115,7 +106,6 @@ impl Survivors {
             if let Some(&(_, next)) = self.entries.get(place + AHEAD) {
                 ahead(next);
             }
-            let bound = fine_bound(row, others(number)) + ROUNDING;
             if estimate + bound < best.limit() {
                 continue;
             }

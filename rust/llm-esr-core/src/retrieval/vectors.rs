@@ -1,6 +1,6 @@
 //! Vectors as they came, and exact scores of two of them.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::mapped::prefetch;
@@ -121,7 +121,7 @@ impl<'a> Vectors<'a> {
                 for (place, factor) in factors.iter_mut().enumerate() {
                     let row = self.row(chunk * 1024 + place, &mut room);
                     // In double precision no finite row overflows or vanishes when it is squared.
-                    *factor = Arch::new().dispatch(|| dot(row, row)).sqrt();
+                    *factor = sum_of_products(row, row).sqrt();
                 }
             });
         if let Some(number) = factors.iter().position(|length| !length.is_finite()) {
@@ -171,7 +171,7 @@ const SUMS: usize = 32;
 
 /// The sum of products, in double precision (a product of two single-precision numbers is exact there).
 #[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
+fn dot(a: &[f32], b: &[f32]) -> f64 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
     let mut sums = [0.0_f64; SUMS];
     for (a, b) in a.iter().zip(b) {
@@ -190,6 +190,23 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
         width /= 2;
     }
     sums[0]
+}
+
+/// The sum of products, with whatever vectors the processor has.
+#[inline]
+pub(crate) fn sum_of_products(a: &[f32], b: &[f32]) -> f64 {
+    struct Sum<'a>(&'a [f32], &'a [f32]);
+
+    impl WithSimd for Sum<'_> {
+        type Output = f64;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _simd: S) -> f64 {
+            dot(self.0, self.1)
+        }
+    }
+
+    Arch::new().dispatch(Sum(a, b))
 }
 
 /// What is compared: a sum of products times both rows' factors.
@@ -247,7 +264,7 @@ mod tests {
                 .zip(&b)
                 .map(|(&a, &b)| f64::from(a) * f64::from(b))
                 .sum();
-            let fast = Arch::new().dispatch(|| dot(&a, &b));
+            let fast = sum_of_products(&a, &b);
             assert_eq!(fast.to_bits(), dot(&a, &b).to_bits());
             assert!((fast - plain).abs() < 1e-12);
         }

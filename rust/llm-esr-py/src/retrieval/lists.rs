@@ -88,15 +88,15 @@ impl PyListIndex {
     }
 
     /// Centres [lists, width], where each list begins [lists + 1], and row numbers list by list [rows].
-    fn parts<'py>(&self, py: Python<'py>) -> PyResult<PartArrays<'py>> {
+    fn parts<'py>(&self, py: Python<'py>) -> PartArrays<'py> {
         let shape = (self.index.lists(), self.index.width());
         let centres = Array2::from_shape_vec(shape, self.index.centres().to_vec())
             .expect("a centre for each list");
-        Ok((
+        (
             centres.into_pyarray(py),
             self.index.offsets().into_pyarray(py),
             self.index.members().into_pyarray(py),
-        ))
+        )
     }
 
     /// The k nearest rows of each query among those of the nearest lists.
