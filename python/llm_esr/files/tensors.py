@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,12 @@ UNREADABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, Attribu
               MemoryError, RecursionError)  # fmt: skip
 
 Part = tuple[str, str, Sequence[int], NDArray[np.uint8]]
+
+
+def array_parts(tensors: Mapping[str, NDArray[Any]]) -> Iterator[Part]:
+    """What a checksum of NumPy arrays is made of."""
+    for name, tensor in tensors.items():
+        yield name, tensor.dtype.name, tensor.shape, np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
 
 
 def with_checksum(metadata: Mapping[str, str], parts: Iterable[Part]) -> dict[str, str]:

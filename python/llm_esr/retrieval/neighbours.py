@@ -1,51 +1,19 @@
-"""Nearest neighbours by cosine, behind an interface that several engines can fill."""
+"""Nearest neighbours by cosine, whatever engine finds them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
-from llm_esr import _native
+from llm_esr.retrieval.engines import Engine, make_engine
 
-# Queries, or pieces of a graph, handed to the engine at once: in between Ctrl-C and the progress bar get their turn.
+# Queries handed to the engine at once: between two runs Ctrl-C and the progress bar get their turn.
 QUERIES_AT_ONCE = 4096
-PIECES_AT_ONCE = 16
-
-
-class Graph(Protocol):
-    """The search of all rows of a table; `_native.Graph` is one."""
-
-    def advance(self, pieces: int) -> tuple[int, int]:
-        """Do the next pieces; how many are done, and of how many."""
-
-    def rank(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The neighbours of some rows, once all pieces are done; each row may be asked for once."""
-
-
-class Engine(Protocol):
-    """An index over a table of vectors; `_native.ExactIndex` is one."""
-
-    def graph(self, k: int) -> Graph:
-        """The search of all the table's rows for their k nearest, each row itself left out."""
-
-    def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The k rows nearest to each query."""
-
-
-# Engines by name; each is made of a table and a number of threads (0: all cores).
-#
-# - `exact`: nothing is lost; what the codes of the vectors lose is bounded, and the bound is checked.
-# - `screened`: what they lose is taken to point in any direction, which fails for less than one neighbour in 100,000.
-ENGINES: dict[str, Callable[[NDArray[Any], int], Engine]] = {
-    "exact": _native.ExactIndex,
-    "screened": partial(_native.ExactIndex, certified=False),
-}
 
 
 def nearest(
@@ -55,56 +23,61 @@ def nearest(
     queries: NDArray[Any] | None = None,
     threads: int = 0,
     engine: str = "exact",
+    recall: float = 0.99,
     progress: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Find the k nearest rows of a table by cosine, best first; ties go to the smaller row.
 
     Args:
-        vectors: the table `[n, E]`, float32 or float16.
+        vectors: the table `[n, E]`, float32 or float16, memory-mapped or not.
         k: neighbours a query, at least 1.
         queries: `[m, E]`; nothing is left out. None: the table's own rows, each left out of its own list by its
             number (not by its score: a twin stays).
         threads: 0 for all cores. The result does not depend on it.
-        engine: a name in `ENGINES`.
+        engine: `auto`, or a name in `ENGINES`.
+        recall: the share of the exact neighbours that an approximate engine is to find.
         progress: a label to show a progress bar under.
+        say: is told how was searched and what share of the exact neighbours was found.
 
     Returns:
         Row numbers int32 `[m, k]`, 0-based, and cosines float32 `[m, k]`. Slots without a neighbour hold -1 and 0:
         a zero vector has none and is nobody's, and a table may have fewer than k other rows.
 
     Raises:
-        ValueError: NaN or infinity (its row is named), another type or width, an unknown engine, or k < 1.
+        ValueError: NaN or infinity (its row is named), another type or width, an unknown engine, k < 1, or a recall
+            outside 0..1.
+        ImportError: the engine's package is not installed.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine '{engine}' is unknown; known: {', '.join(ENGINES)}")
     if k < 1:
         raise ValueError(f"k is {k}; at least 1 neighbour is asked for")
-    table = ENGINES[engine](np.ascontiguousarray(vectors), threads)
+    made = make_engine(engine, np.ascontiguousarray(vectors), threads, recall=recall)
     count = len(vectors if queries is None else queries)
-    ids = np.empty((count, k), dtype=np.int32)
-    scores = np.empty((count, k), dtype=np.float32)
-    if queries is None:
-        _all_rows(table, k, ids, scores, progress)
-        return ids, scores
-    for start in _pieces(range(0, count, QUERIES_AT_ONCE), progress):
-        stop = min(count, start + QUERIES_AT_ONCE)
-        ids[start:stop], scores[start:stop] = table.search(np.ascontiguousarray(queries[start:stop]), k)
+    ids = np.full((count, k), -1, dtype=np.int32)
+    scores = np.zeros((count, k), dtype=np.float32)
+    console = Console(stderr=True)
+    hidden = progress is None or not console.is_terminal  # in a file a bar would leave blank lines
+    with Progress(console=console, disable=hidden, transient=True) as bar:
+        task = bar.add_task(progress or "", total=None)
+        if queries is None:
+            for piece in made.rows(k):
+                if piece.rows is not None and piece.found is not None:
+                    ids[piece.rows], scores[piece.rows] = piece.found
+                bar.update(task, completed=piece.done, total=piece.total)
+        else:
+            for start in range(0, count, QUERIES_AT_ONCE):
+                rows = slice(start, min(count, start + QUERIES_AT_ONCE))
+                ids[rows], scores[rows] = made.search(np.ascontiguousarray(queries[rows]), k)
+                bar.update(task, completed=rows.stop, total=count)
+    if say is not None:
+        say(_told(made, k))
     return ids, scores
 
 
-def _all_rows(table: Engine, k: int, ids: NDArray[np.int32], scores: NDArray[np.float32], progress: str | None) -> None:
-    """Fill in the neighbours of a table's own rows."""
-    graph = table.graph(k)
-    done, pieces = graph.advance(0)
-    for _ in _pieces(range(done, pieces, PIECES_AT_ONCE), progress):
-        graph.advance(PIECES_AT_ONCE)
-    for start in range(0, len(ids), QUERIES_AT_ONCE):
-        stop = min(len(ids), start + QUERIES_AT_ONCE)
-        ids[start:stop], scores[start:stop] = graph.rank(start, stop)
-
-
-def _pieces(pieces: range, progress: str | None) -> Iterable[int]:
-    """The pieces, under a progress bar on a terminal."""
-    console = Console(stderr=True)
-    hidden = progress is None or not console.is_terminal  # in a file a bar would leave blank lines
-    return track(pieces, progress or "", console=console, disable=hidden, transient=True)
+def _told(engine: Engine, k: int) -> str:
+    """How was searched, and what was found."""
+    recall = engine.recall(k)
+    if recall is None:
+        return engine.about()
+    measured = "" if recall.measured is None else f", measured {recall.measured:.4f} on {recall.sample:,} rows"
+    return f"{engine.about()}: recall expected {recall.expected:.4f}{measured}"

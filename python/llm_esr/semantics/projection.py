@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from llm_esr.files import FORMAT, atomic_file
-from llm_esr.files.tensors import UNREADABLE, Part, check_tensors, with_checksum
+from llm_esr.files.tensors import UNREADABLE, array_parts, check_tensors, with_checksum
 
 _ROWS_AT_ONCE = 4096
 # A direction with a smaller share of the largest variance is rounding, and gets no component.
@@ -66,7 +66,7 @@ class Projection:
             "scale": np.array([self.scale], dtype=np.float64),
         }
         with atomic_file(path) as file:
-            file.write(save(tensors, metadata=with_checksum({"format": str(FORMAT)}, _parts(tensors))))
+            file.write(save(tensors, metadata=with_checksum({"format": str(FORMAT)}, array_parts(tensors))))
 
     @classmethod
     def load(cls, path: str | Path) -> Projection:
@@ -81,18 +81,13 @@ class Projection:
         try:
             with safe_open(path, framework="numpy") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-                check_tensors(file.metadata() or {}, _parts(tensors), ["format"])
+                check_tensors(file.metadata() or {}, array_parts(tensors), ["format"])
             mean, components, scale = tensors["mean"], tensors["components"], tensors["scale"]
         except UNREADABLE as error:
             raise ValueError(f"{path} is not a projection ({error}); train again to make it anew") from None
         if components.ndim != 2 or mean.shape != components.shape[:1] or scale.shape != (1,):
             raise ValueError(f"{path}: shapes {mean.shape}, {components.shape}, {scale.shape} do not belong together")
         return cls(mean, components, float(scale[0]))
-
-
-def _parts(tensors: dict[str, NDArray[Any]]) -> Iterator[Part]:
-    for name, tensor in tensors.items():
-        yield name, tensor.dtype.name, tensor.shape, tensor.reshape(-1).view(np.uint8)
 
 
 def fit_projection(vectors: NDArray[Any], width: int, mean_norm: float | None) -> Projection:

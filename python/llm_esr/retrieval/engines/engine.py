@@ -1,0 +1,63 @@
+"""What an engine of nearest neighbours is.
+
+Shapes: n rows of the table, m queries, E width, K neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Found = tuple[NDArray[np.int32], NDArray[np.float32]]  # rows [m, K], 0-based, -1 fills; scores [m, K], 0 fills
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some of the table's rows with their neighbours.
+
+    Attributes:
+        rows: which rows of the table; None where the piece is work done and no answer yet.
+        found: their neighbours, each row itself left out.
+        done: how many pieces are done.
+        total: of how many.
+    """
+
+    rows: slice | NDArray[np.int32] | None
+    found: Found | None
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The share of the exact neighbours that an engine finds.
+
+    Attributes:
+        expected: what a sample said beforehand.
+        measured: on another sample, by searches as they are; None until there was one.
+        sample: rows of a sample.
+    """
+
+    expected: float
+    measured: float | None
+    sample: int
+
+
+class Engine(Protocol):
+    """An index over a table of vectors [n, E]."""
+
+    def search(self, queries: NDArray[Any], k: int) -> Found:
+        """The k rows nearest to each of the queries [m, E]."""
+
+    def rows(self, k: int) -> Iterator[Piece]:
+        """The k nearest of each of the table's own rows, in pieces."""
+
+    def about(self) -> str:
+        """How it searches, in a few words."""
+
+    def recall(self, k: int) -> Recall | None:
+        """What it finds of the exact neighbours, by samples; None: all of them."""
