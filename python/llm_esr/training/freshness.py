@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from llm_esr.config import STAGES, Config
 from llm_esr.files import FORMAT, key_of, read_record
+from llm_esr.models.storage import weights_checksum
 from llm_esr.retrieval import neighbours_match
 from llm_esr.training.loss_choice import settle_loss
 from llm_esr.training.plan import check_plan
-from llm_esr.training.start_from import refuse_own_folder, start_folder, weights_checksum
+from llm_esr.training.start_from import refuse_own_folder, start_folder
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
