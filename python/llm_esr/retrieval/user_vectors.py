@@ -111,4 +111,5 @@ def cosines_of(vectors_UE: NDArray[Any], similar_UK: NDArray[np.int32]) -> NDArr
 def _at_unit_length(vectors: NDArray[Any]) -> NDArray[np.float64]:
     wide = np.asarray(vectors, np.float64)
     lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
-    return wide / np.where(lengths > 0, lengths, 1.0)
+    with np.errstate(invalid="ignore"):  # what is not finite is refused with its row where neighbours are searched
+        return wide / np.where(lengths > 0, lengths, 1.0)
