@@ -105,7 +105,9 @@ def test_without_a_word_the_best_there_is_is_taken(
     assert network.similar_items(name).equals(network.similar_items(name, by="trained"))
     scorer = Recommender(None, bare, "transitions", None, counted.config)
     assert scorer.similar_items(name).equals(scorer.similar_items(name, by="co-occurrence"))
-    with pytest.raises(FileNotFoundError, match=r"item_embeddings\.npy, which does not exist; .* by co-occurrence$"):
+    with pytest.raises(
+        FileNotFoundError, match=r"item_embeddings\.npy, which does not exist; .* by co-occurrence \(--by\)$"
+    ):
         scorer.similar_items(name, by="text")
     with pytest.raises(FileNotFoundError, match=r"ask by trained or co-occurrence"):
         network.similar_items(name, by="text")

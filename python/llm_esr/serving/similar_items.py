@@ -55,12 +55,12 @@ class SimilarItems:
             case "text" if data.item_embeddings is None:
                 raise FileNotFoundError(
                     f"similar items by text read {data.folder}/item_embeddings.npy, which does not exist; run "
-                    f"`llm-esr embed` first, or ask by {self._others(by)}"
+                    f"`llm-esr embed` first, or ask by {self._others(by)} (--by)"
                 )
             case "trained" if model.network is None:
                 raise ValueError(
                     f"{model.name} is a scorer without a network, so none of its items has a trained vector; ask by "
-                    f"{self._others(by)}, or of a trained model"
+                    f"{self._others(by)} (--by), or of a trained model"
                 )
             case "text" | "trained" | "co-occurrence":
                 return by
