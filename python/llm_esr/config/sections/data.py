@@ -98,7 +98,7 @@ class IndexConfig(Section):
     def _a_model_is_read(self) -> IndexConfig:
         if self.model is not None and self.users_by == "text":
             raise ValueError(
-                f"index.model {self.model} is not read where index.users_by is text; set it (--users-by) to collaborative "
-                "or both"
+                f"index.model {self.model} is not read where index.users_by is text; set it (--users-by) to "
+                "collaborative or both"
             )
         return self
