@@ -14,7 +14,8 @@ from llm_esr.cli import main
 from llm_esr.cli.options import names, numbers, settings_from
 from llm_esr.config import DataConfig
 
-COMMANDS = ["prepare", "convert", "embed", "index", "train", "evaluate", "recommend", "run", "demo", "doctor"]
+COMMANDS = ("prepare", "convert", "embed", "index", "train", "evaluate", "recommend", "similar", "run", "demo",
+            "doctor")  # fmt: skip
 
 
 def call(*arguments: str) -> int:

@@ -28,12 +28,13 @@ def use(folder: Path) -> list[object]:
     """Everything that a served list and its evaluation depend on."""
     model = Recommender.load(folder)
     vectors = [model.data.item_embeddings, model.data.user_embeddings, model.data.similar_users,
-               model.data.similar_items, model.data.similar_items_scores]  # fmt: skip
+               model.data.similar_users_scores, model.data.similar_items, model.data.similar_items_scores]  # fmt: skip
     return [model.recommend(users=model.data.user_ids[:5], k=3).rows(), *(np.array(one).tobytes() for one in vectors)]
 
 
 FILES = ("data/items.npy", "data/offsets.npy", "data/splits.npy", "data/timestamps.npy", "data/users.parquet",
          "data/items.parquet", "data/item_embeddings.npy", "data/user_embeddings.npy", "data/similar_users.npy",
+         "data/similar_users_scores.npy",
          "data/similar_items.npy", "data/similar_items_scores.npy", "models/llm-esr/42/model.safetensors",
          "models/llm-esr/42/config.yaml", "data/dataset.json", "data/item_embeddings.json", "data/similar_items.json",
          "models/llm-esr/42/model.json")  # fmt: skip

@@ -48,6 +48,11 @@ DOORS: dict[str, tuple[str, Callable[[Path, Recommender], Any]]] = {
         "llm_esr.serving.recommender:write_frames",
         lambda folder, model: model.recommend_to(folder / "o.parquet", "all"),
     ),
+    "Recommender.similar_items": (
+        "llm_esr.serving.recommender:item_numbers",
+        lambda _, model: model.similar_items("i1"),
+    ),
+    "Recommender.user_vectors": ("numpy:zeros", lambda _, model: model.user_vectors()),
     "Recommender.evaluate": ("llm_esr.serving.recommender:judge", lambda _, model: model.evaluate()),
     "BatchLoader.__init__": ("llm_esr.loading.batch_loader:replace", lambda _, model: llm_esr.BatchLoader(model.data)),
 }

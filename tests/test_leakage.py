@@ -59,6 +59,7 @@ def test_replacing_every_held_out_item_changes_nothing_that_training_reads(
     assert np.array_equal(one.item_embeddings, other.item_embeddings)
     assert np.array_equal(one.user_embeddings, other.user_embeddings)
     assert np.array_equal(one.similar_users, other.similar_users)
+    assert np.array_equal(one.similar_users_scores, other.similar_users_scores)
     assert np.array_equal(one.similar_items, other.similar_items)
     for preset in ("dual-view", "corrected"):
         config = load_config(preset, [*SETTINGS, f"negatives.kind={negatives}", "negatives.distribution=popularity"])

@@ -106,6 +106,10 @@ def _unfinished(folder: Path) -> None:
     write_json(path, read_json(path) | {"finished": False})
 
 
+def _scorers(folder: Path) -> None:
+    call("run events.csv --items items.csv --out scorers --models transitions --quiet", folder)
+
+
 class _Payload:
     """What a pickle should not be able to do."""
 
@@ -259,6 +263,17 @@ CASES = [
     Case("A folder without a model", "evaluate thesis", ("thesis",), _foreign_folder),
     Case("A user who is not known", "recommend run --user nobody", ("nobody",)),
     Case("An item that is not known", "recommend run --user USER --include nothing", ("nothing", "--skip-unknown")),
+    Case("A user to explain who is not known", "index run --explain nobody", ("nobody",)),
+    Case("Similar users by a model that is not named", "index run --users-by both", ("users_by", "--model")),
+    Case("A model that is not read", "index run --model run", ("index.model", "index.users_by")),
+    Case(
+        "A model without user vectors",
+        "index run --users-by both --model scorers",
+        ("transitions", "no network"),
+        _scorers,
+    ),
+    Case("An item to compare that is not known", "similar run nothing", ("nothing",)),
+    Case("Trained vectors of a scorer", "similar scorers ITEM --by trained", ("transitions", "--by"), _scorers),
     Case("Two ways to say for whom", "recommend run --user USER --history i1", ("--user", "--history")),
     Case("Cut-offs that are no numbers", "evaluate run --k 5,ten", ("--k", "ten")),
     Case("Settings of two protocols", "evaluate run --candidates 10 --keep-seen", ("keep_seen", "candidates")),
@@ -312,7 +327,8 @@ def test_a_mistake_is_answered_in_one_clear_line(
     case.change(folder)
     user = str(pl.read_csv(good / "events.csv")["user_id"][0])
     capsys.readouterr()
-    code = call(case.line.replace("USER", user), folder)
+    item = str(pl.read_csv(good / "events.csv")["item_id"][0])
+    code = call(case.line.replace("USER", user).replace("ITEM", item), folder)
     said = capsys.readouterr().err
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert code == 2, said

@@ -75,7 +75,8 @@ def _data(folder: Path) -> list[Subject]:
         Subject(folder / "users.parquet", lambda: Dataset.open(folder).user_table().rows()),
         Subject(folder / "items.parquet", lambda: Dataset.open(folder).item_table().rows()),
     ]
-    for name in ("item_embeddings", "user_embeddings", "similar_users", "similar_items", "similar_items_scores"):
+    for name in ("item_embeddings", "user_embeddings", "similar_users", "similar_users_scores", "similar_items",
+                 "similar_items_scores"):  # fmt: skip
         subjects += [
             Subject(folder / f"{name}{suffix}", lambda name=name: both(name), named=name)
             for suffix in (".npy", ".json")

@@ -19,7 +19,7 @@ from llm_esr.files import read_json
 from llm_esr.pipeline import doctor
 from llm_esr.published import convert
 from llm_esr.published.convert import PICKLES
-from llm_esr.retrieval import neighbours_match
+from llm_esr.retrieval import neighbours_match, scores_match
 
 USERS, ITEMS, K = 12, 9, 5
 
@@ -88,6 +88,18 @@ def test_similar_users_keep_their_order_and_leave_the_user_out(authors: Path, tm
         assert (named[len(expected) :] == -1).all()
         shortened += len(expected) < K
     assert shortened >= 1
+
+
+def test_the_authors_similar_users_get_the_cosines_of_their_user_vectors(authors: Path, tmp_path: Path) -> None:
+    data = convert(authors, out=tmp_path / "data", progress=False)
+    assert data.similar_users is not None and data.similar_users_scores is not None
+    vectors = np.asarray(data.user_embeddings, np.float64)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = np.where(data.similar_users < 0, 0, (unit @ unit.T)[np.arange(USERS)[:, None], data.similar_users])
+    np.testing.assert_allclose(data.similar_users_scores, expected, atol=1e-6)
+    assert scores_match(data)
+    (authors / "handled" / PICKLES["user_embeddings"]).unlink()
+    assert convert(authors, out=tmp_path / "without", progress=False).similar_users_scores is None
 
 
 def test_histories_keep_the_order_of_the_file(authors: Path, tmp_path: Path) -> None:

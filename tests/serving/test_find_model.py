@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from llm_esr.files import FORMAT, write_json
-from llm_esr.serving.recommender import _check_data, find_model
+from llm_esr.serving.model_folders import check_data, find_model
 
 
 def make_model(folder):
@@ -53,11 +53,11 @@ def test_where_no_model_is_the_message_says_what_to_do(tmp_path):
 def test_a_model_is_not_served_with_data_it_does_not_know(tmp_path):
     data = SimpleNamespace(n_items=5, fingerprint="abc", folder=tmp_path)
     record = {"n_items": 5, "made_from": {"data": "abc", "item_embeddings": "v1", "model": {"views": ["semantic"]}}}
-    _check_data(tmp_path, record, data)
+    check_data(tmp_path, record, data)
     write_json(tmp_path / "item_embeddings.json", {"checksum": "v1"})
-    _check_data(tmp_path, record, data)
+    check_data(tmp_path, record, data)
     write_json(tmp_path / "item_embeddings.json", {"checksum": "v2"})
     with pytest.raises(ValueError, match="other vectors"):
-        _check_data(tmp_path, record, data)
+        check_data(tmp_path, record, data)
     with pytest.raises(ValueError, match="trained on other data"):
-        _check_data(tmp_path, record, SimpleNamespace(n_items=5, fingerprint="xyz", folder=tmp_path))
+        check_data(tmp_path, record, SimpleNamespace(n_items=5, fingerprint="xyz", folder=tmp_path))

@@ -1,4 +1,4 @@
-"""The command line: `llm-esr prepare | convert | embed | index | train | evaluate | recommend | run | demo | doctor`.
+"""The command line: `llm-esr`, a command for each stage, each use of a model, and whole runs.
 
 A mistake of the user is one line, `error: ...`, and exit code 2; `--debug` shows where it came from.
 """

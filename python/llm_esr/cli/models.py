@@ -1,4 +1,4 @@
-"""The commands of trained models: evaluate, recommend."""
+"""The commands of trained models: evaluate, recommend, similar."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ ModelOption = Annotated[str | None, typer.Option("--model", help="Which model of
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Which seed of that model.")]
 NoBlendOption = Annotated[bool, typer.Option("--no-blend", help="The networks alone, without neighbour scorers.")]
 KeepSeenOption = Annotated[bool, typer.Option("--keep-seen", help="Leave items in that a user has met.")]
+# How what makes items similar is called in a line, where its name does not read well.
+_BY = {"trained": "the model's vectors"}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (evaluate, recommend):
+    for command in (evaluate, recommend, similar):
         app.command()(command)
 
 
@@ -154,6 +156,42 @@ def recommend(
         _print(found)
 
 
+def similar(
+    folder: ModelFolder,
+    items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Items, by their ids.")],
+    k: Annotated[int, typer.Option("--k", "-k", help="Similar items of each.")] = 10,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="text|trained|co-occurrence",
+            help="What makes items similar: their texts, what the network learned, or who met them. Default: text, "
+            "where the data have vectors of texts.",
+        ),
+    ] = None,
+    skip_unknown: Annotated[bool, typer.Option("--skip-unknown", help="Pass over items that are not known.")] = False,
+    model: ModelOption = None,
+    seed: SeedOption = None,
+) -> None:
+    """Show the items that are most like some items, with their cosines."""
+    from llm_esr.serving import Recommender  # noqa: PLC0415 (brings torch)
+    from llm_esr.serving.similar_items import SimilarItems  # noqa: PLC0415
+
+    recommender = Recommender.load(_model_folder(folder, model, seed))
+    settled = SimilarItems(recommender).settled(by)
+    found = recommender.similar_items(list(dict.fromkeys(items)), k, settled, skip_unknown=skip_unknown)
+    if found.is_empty():
+        return  # a warning has said why
+    data = recommender.data
+    titles = data.titles()
+    console = Console()
+    for (name,), rows in found.group_by("similar_to", maintain_order=True):
+        asked = name if titles is None else f"{titles[data.item_index[name] - 1]} ({name})"
+        line = f"similar by {_BY.get(settled, settled)} to {asked}:"
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        _print(rows.drop("similar_to"), one_list=True)
+
+
 def _model_folder(folder: Path, name: str | None, seed: int | None) -> Path:
     if name is None and seed is None:
         return folder
@@ -179,15 +217,15 @@ def _print_explained(found: pl.DataFrame) -> None:
             console.print(printable(f"       {part}"), markup=False, highlight=False, soft_wrap=True)
 
 
-def _print(found: pl.DataFrame) -> None:
-    """One block a list: rank, item, score, title."""
+def _print(found: pl.DataFrame, *, one_list: bool = False) -> None:
+    """One block a list: rank, item, score, title. `one_list`: there is one, and the first column is no list's owner."""
     first = found.columns[0]
     table = Table(show_header=True, header_style="bold")
     for column in found.columns:
         table.add_column(column, justify="right" if column in {"rank", "score"} else "left", overflow="fold")
     before: Any = None
     for row in found.iter_rows(named=True):
-        if before is not None and row[first] != before:
+        if before is not None and row[first] != before and not one_list:
             table.add_section()
         cells = [f"{value:.3f}" if name == "score" else printable(value) for name, value in row.items()]
         table.add_row(*(escape(cell) for cell in cells))

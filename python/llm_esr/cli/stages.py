@@ -19,6 +19,8 @@ from llm_esr.cli.options import (
     stage_config,
     with_data_options,
 )
+from llm_esr.cli.similar_users import print_similar_users
+from llm_esr.config.layers import as_overrides
 from llm_esr.files import printable
 
 InteractionFiles = Annotated[
@@ -108,18 +110,61 @@ def embed(
 def index(
     data: DataFolder,
     k: Annotated[int | None, typer.Option("--k", help="Similar users of each user.", show_default=False)] = None,
+    users_by: Annotated[
+        str | None,
+        typer.Option(
+            "--users-by",
+            metavar="text|collaborative|both",
+            help="What users are compared by: their texts, the user vectors of --model, or both. Default: text.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="FOLDER", help="The trained model: its folder, or a run's.")
+    ] = None,
+    teacher_min_history: Annotated[
+        int | None,
+        typer.Option(
+            "--teacher-min-history", help="Users with fewer training items are nobody's similar user. Default: 1."
+        ),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option("--explain", metavar="USER", help="Show a user and its five most similar users in words."),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Find the similar users of every user and the nearest items of every item."""
-    settings = stage_config(config, set_)
+    """Find the similar users of every user and the nearest items of every item.
+
+    --explain alone shows what the folder holds, whatever settings it was found with, and finds neighbours only where
+    there are none that fit its vectors.
+    """
+    options = {"users_by": users_by, "model": model, "teacher_min_history": teacher_min_history}
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = stage_config(config, [*as_overrides({"index": given}), *(set_ or [])]).index
+    from llm_esr.data import Dataset  # noqa: PLC0415 (brings polars)
+    from llm_esr.retrieval import COMPARED_BY, neighbours_match  # noqa: PLC0415
     from llm_esr.retrieval import index as make  # noqa: PLC0415
 
-    folder = data_folder(data)
-    made = make(folder, k, config=settings.index, progress=not quiet)
-    assert made.similar_users is not None
-    typer.echo(f"{made.similar_users.shape[1]} similar users each of {made.n_users:,} -> {folder}")
+    made = Dataset.open(data_folder(data))
+    if explain is not None:
+        from llm_esr.serving.similar_users import user_number  # noqa: PLC0415 (brings torch)
+
+        user_number(made, explain)  # an unknown user is refused before neighbours are searched
+    as_is = explain is not None and k is None and not settings.model_fields_set
+    if not (as_is and made.similar_users is not None and neighbours_match(made)):
+        collaborative = None
+        if settings.users_by != "text":
+            from llm_esr.serving.user_vectors import collaborative_vectors  # noqa: PLC0415 (brings torch)
+
+            collaborative = collaborative_vectors(made, settings)
+        made = make(made, k, config=settings, collaborative=collaborative, progress=not quiet)
+        assert made.similar_users is not None
+        by = COMPARED_BY[settings.users_by]
+        typer.echo(f"{made.similar_users.shape[1]} similar users each of {made.n_users:,}, by {by} -> {made.folder}")
+    if explain is not None:
+        print_similar_users(made, explain)
 
 
 def train(

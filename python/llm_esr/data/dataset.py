@@ -290,6 +290,11 @@ class Dataset:
         return self._later("similar_users.npy", self.n_users, ("i4",), "index")
 
     @property
+    def similar_users_scores(self) -> NDArray[np.float32] | None:
+        """Cosines of `similar_users`, float32 [U, K], 0 where nobody is; None: not made yet."""
+        return self._later("similar_users_scores.npy", self.n_users, ("f4",), "index")
+
+    @property
     def similar_items(self) -> NDArray[np.int32] | None:
         """Nearest items, int32 [I, 10], best first; None: not made yet."""
         return self._later("similar_items.npy", self.n_items, ("i4",), "index")

@@ -28,7 +28,15 @@ OWN_FILES = (
     "splits.npy",
 )
 # Made by later stages from the files above; worthless, and dangerous, beside others.
-DERIVED = ("item_embeddings", "user_embeddings", "similar_users", "similar_items", "similar_items_scores", "pca_items")
+DERIVED = (
+    "item_embeddings",
+    "user_embeddings",
+    "similar_users",
+    "similar_users_scores",
+    "similar_items",
+    "similar_items_scores",
+    "pca_items",
+)
 
 
 def dataset_key(provenance: dict[str, list[dict[str, Any]]], config: DataConfig) -> str:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llm_esr.config import Config, load_config
-from llm_esr.files import FORMAT, atomic_path, read_record, verify, verify_beside
+from llm_esr.files import FORMAT, atomic_path, checksum, read_record, verify, verify_beside
 from llm_esr.files.arrays import open_array
 from llm_esr.files.memory import refuse_beyond_memory
 from llm_esr.files.tensors import UNREADABLE
@@ -41,6 +41,11 @@ def save_weights(model: SequentialEncoder, folder: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary)
+
+
+def weights_checksum(folder: Path) -> str:
+    """What the key of whatever is made from a model's weights says of it: a model that was moved is the same."""
+    return checksum(folder / "model.safetensors")
 
 
 def read_model_json(folder: Path) -> dict[str, Any]:

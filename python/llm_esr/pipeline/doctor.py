@@ -89,6 +89,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
 
 def _data_folder(folder: Path) -> Iterator[Finding]:
     from llm_esr.data import Dataset  # noqa: PLC0415 (brings polars)
+    from llm_esr.retrieval import scores_match  # noqa: PLC0415
 
     try:
         data = Dataset.open(folder)
@@ -109,6 +110,9 @@ def _data_folder(folder: Path) -> Iterator[Finding]:
             yield Finding(str(path), "differs from its checksum: damaged or replaced; make the stage again", bad=True)
         else:
             yield Finding(str(path), "whole")
+    if (folder / "similar_users.npy").exists() and not scores_match(data):
+        where = str(folder / "similar_users_scores.npy")
+        yield Finding(where, "holds cosines of other similar users; run `llm-esr index` again", bad=True)
 
 
 def _promised_checksums(folder: Path) -> dict[str, str]:

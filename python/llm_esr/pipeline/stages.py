@@ -16,10 +16,11 @@ from llm_esr.evaluation import drop_rows, evaluate_popularity, merge_rows
 from llm_esr.files import key_of, read_record
 from llm_esr.pipeline.differences import differences, keep_ranks, replace_differences
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
-from llm_esr.retrieval import index, index_fresh, neighbours_match
+from llm_esr.retrieval import COMPARED_BY, index, index_fresh, neighbours_match
 from llm_esr.semantics import embed, embed_fresh
 from llm_esr.serving.judging import judge, name_alone
 from llm_esr.serving.untrained import make_untrained
+from llm_esr.serving.user_vectors import collaborative_vectors
 from llm_esr.training import train
 
 if TYPE_CHECKING:
@@ -112,16 +113,20 @@ class Stages:
         if kept and neighbours_match(data):
             self.say("index      the similar users of the data folder are used as they are")
             return data
-        if index_fresh(data, config.index):
+        collaborative = collaborative_vectors(data, config.index)
+        if index_fresh(data, config.index, collaborative=collaborative):
             self.say("index      fresh")
             self.folder.remember("index", config.index)
             return data
         if data.similar_users is not None:
             self._refuse_to_outdate("index", config.index, self._readers_of_vectors())
         began = time.monotonic()
-        data = index(data, config=config.index, progress=self.progress)
+        data = index(data, config=config.index, collaborative=collaborative, progress=self.progress)
         self.folder.remember("index", config.index)
-        self.say(f"index      {config.index.similar_users} similar users each ({time.monotonic() - began:.1f} s)")
+        self.say(
+            f"index      {config.index.similar_users} similar users each, by {COMPARED_BY[config.index.users_by]} "
+            f"({time.monotonic() - began:.1f} s)"
+        )
         return data
 
     def train(self, data: Dataset, cell: ModelId, config: Config, callbacks: Sequence[Callback]) -> Recommender:

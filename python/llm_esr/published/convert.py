@@ -2,7 +2,8 @@
 
 Goes in: `inter.txt` (`user item` a line, both from 1, in time order) and, in the same folder or its `handled/`, the
 pickles of `PICKLES`. Comes out: what `prepare` makes of `inter.txt`, `item_embeddings.npy`, `user_embeddings.npy`,
-`similar_users.npy`, `similar_items.npy` with its scores, and `pca_items.npy`.
+`similar_users.npy` and, where there are user vectors, their cosines, `similar_items.npy` with its scores, and
+`pca_items.npy`.
 
 The authors' row r is item (or user) r + 1 of `inter.txt`; ours are numbered by first appearance. Rows go by id.
 """
@@ -27,7 +28,8 @@ from llm_esr.files.given import behind_links
 from llm_esr.files.lock import lock_folder
 from llm_esr.published.pickled_arrays import read_pickled_array
 from llm_esr.retrieval import nearest
-from llm_esr.retrieval.index import write_similar_items
+from llm_esr.retrieval.index import write_similar_items, write_similar_users_scores
+from llm_esr.retrieval.user_vectors import cosines_of
 from llm_esr.semantics.vector_files import stored_checksum, write_vectors
 
 INTERACTIONS = ("inter.txt", "inter.txt.gz")
@@ -105,7 +107,11 @@ def _write(data: Dataset, found: dict[str, Path], items: _Rows, users: _Rows, *,
             # Trusted: they were found with the vectors beside them.
             about = {**about, "engine": f"the authors' {path.name}", "made_from": made_from}
             del about["encoder"]
-        write_vectors(data.folder, name, makers[name](path), about)
+        made = makers[name](path)
+        write_vectors(data.folder, name, made, about)
+        user_vectors = data.user_embeddings
+        if name == "similar_users" and user_vectors is not None:
+            write_similar_users_scores(data.folder, cosines_of(user_vectors, made), about)
         if name in ("item_embeddings", "user_embeddings"):
             made_from[name] = stored_checksum(data.folder, name)
     vectors = data.item_embeddings

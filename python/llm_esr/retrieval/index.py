@@ -1,16 +1,22 @@
 """The stage `index`: from vectors to the files of similar users and nearest items.
 
-Reads `user_embeddings.npy` and `item_embeddings.npy` of a data folder; writes
+Reads `user_embeddings.npy` and `item_embeddings.npy` of a data folder, and user vectors of a trained model where users
+are compared by them; writes
 
 - `similar_users.npy` int32 `[U, K]`: users 0..U-1, best first, -1 fills;
+- `similar_users_scores.npy` float32 `[U, K]`: their cosines, 0 where the id is -1;
 - `similar_items.npy` int32 `[I, 10]`: item ids 1..I of the nearest items by text, -1 fills;
 - `similar_items_scores.npy` float32 `[I, 10]`: their cosines, 0 where the id is -1;
 
 each with a JSON of the same stem that says what it was made from.
+
+Shapes: U users, I items, K similar users, E width of what is compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,36 +31,59 @@ from llm_esr.files.lock import lock_folder
 from llm_esr.files.memory import refuse_beyond_memory
 from llm_esr.files.temporaries import tidy
 from llm_esr.retrieval.neighbours import nearest
+from llm_esr.retrieval.user_vectors import UserVectors, checked, given_user_vectors, side_by_side
 from llm_esr.semantics.vector_files import is_fresh, stored_checksum, write_vectors
 
-_FILES = ("similar_users", "similar_items", "similar_items_scores")
+_FILES = ("similar_users", "similar_users_scores", "similar_items", "similar_items_scores")
 _SOURCES = ("user_embeddings", "item_embeddings")
+_MODEL = "collaborative"  # what the JSON calls the user vectors of a model among its sources
+
+# What `index.users_by` means, in words.
+COMPARED_BY = {
+    "text": "text",
+    "collaborative": "the user vectors of a model",
+    "both": "text and the user vectors of a model",
+}
+Collaborative = NDArray[Any] | UserVectors | None
+_Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
-def index_key(data: Dataset, config: IndexConfig | None = None, *, engine: str = "exact") -> str:
+def index_key(
+    data: Dataset, config: IndexConfig | None = None, *, engine: str = "exact", collaborative: Collaborative = None
+) -> str:
     """The key of this stage: changes with the vectors, the training lengths, the settings and the format.
+
+    A model counts by what its user vectors are made from, not by the folder that it lies in.
 
     Raises:
         FileNotFoundError: the data folder has no vectors yet.
+        ValueError: the settings compare user vectors of a model, and none were given.
     """
     config = config or IndexConfig()
+    return _key(data, config, engine, _sources(data, config, given_user_vectors(collaborative, config, data.n_users)))
+
+
+def _key(data: Dataset, config: IndexConfig, engine: str, sources: dict[str, str]) -> str:
     return key_of(
         {
             "stage": "index",
             "format": FORMAT,
             "engine": engine,
-            "settings": config.model_dump(mode="json"),
+            "settings": config.model_dump(mode="json", exclude={"model"}),
             "data": data.fingerprint,
-            **_sources(data),
+            **sources,
         }
     )
 
 
-def index_fresh(data: Dataset, config: IndexConfig | None = None, *, engine: str = "exact") -> bool:
+def index_fresh(
+    data: Dataset, config: IndexConfig | None = None, *, engine: str = "exact", collaborative: Collaborative = None
+) -> bool:
     """Whether the files of this stage exist and were made from the present vectors with these settings."""
-    if any(not (data.folder / f"{name}.npy").exists() for name in _SOURCES):
+    config = config or IndexConfig()
+    if any(not (data.folder / f"{name}.npy").exists() for name in _read(config)):
         return False
-    key = index_key(data, config, engine=engine)
+    key = index_key(data, config, engine=engine, collaborative=collaborative)
     return all(is_fresh(data.folder, name, key) for name in _FILES)
 
 
@@ -73,12 +102,24 @@ def neighbours_match(data: Dataset) -> bool:
     return True
 
 
+def scores_match(data: Dataset) -> bool:
+    """Whether the stored cosines of similar users are those of the similar users that the data folder holds now.
+
+    True too where they lie beside no JSON: files of others are trusted.
+    """
+    sidecar = data.folder / "similar_users_scores.json"
+    if not sidecar.exists():
+        return True
+    return bool(read_record(sidecar, "similar_users")["similar_users"] == stored_checksum(data.folder, "similar_users"))
+
+
 @door
 def index(
     data: Dataset | str | Path,
     k: int | None = None,
     *,
     config: IndexConfig | None = None,
+    collaborative: Collaborative = None,
     threads: int = 0,
     engine: str = "exact",
     progress: bool = True,
@@ -87,12 +128,15 @@ def index(
     """Find every user's similar users and every item's nearest items, by cosine, and store them in the data folder.
 
     A user is left out of its own list by its number. Users without training items (and zero vectors at large) have
-    no neighbours and are nobody's. Nothing is done where the stored files are fresh.
+    no neighbours and are nobody's; users with fewer than `teacher_min_history` are nobody's, but have some. Nothing is
+    done where the stored files are fresh.
 
     Args:
         data: a data set or its folder, with vectors (`embed`).
         k: similar users a user; replaces `config.similar_users`.
         config: settings of this stage; default: `IndexConfig()`.
+        collaborative: user vectors [U, C] of a trained model, for `users_by` collaborative and both: what
+            `Recommender.user_vectors` gives.
         threads: 0 for all cores; the result does not depend on it.
         engine: how to search; `exact`.
         progress: whether to show progress bars.
@@ -103,7 +147,7 @@ def index(
 
     Raises:
         FileNotFoundError: the folder has no vectors.
-        ValueError: damaged vectors (NaN), an unknown engine.
+        ValueError: damaged vectors (NaN), an unknown engine, or `users_by` that does not fit `collaborative`.
     """
     data = data if isinstance(data, Dataset) else Dataset.open(data)
     config = section_with(IndexConfig, config, settings, "index")
@@ -114,39 +158,67 @@ def index(
     for name, owners in (("similar_users", data.n_users), ("similar_items", data.n_items)):
         count = getattr(config, name)
         refuse_beyond_memory(8 * owners * count, f"index.{name} {count:,} for {owners:,}", "ask for fewer")
-    key = index_key(data, config, engine=engine)
+    model = given_user_vectors(collaborative, config, data.n_users)
+    sources = _sources(data, config, model)
+    key = _key(data, config, engine, sources)
     if all(is_fresh(data.folder, name, key) for name in _FILES):
         tidy(data.folder)
         return data
-    about: dict[str, Any] = {"key": key, "engine": engine, "made_from": _sources(data)}
+    about: dict[str, Any] = {"key": key, "engine": engine, "users_by": config.users_by, "made_from": sources}
     with lock_folder(data.folder, "indexed"):
         # Another process may have made them in between.
         if not all(is_fresh(data.folder, name, key) for name in _FILES):
-            _make(data, config, about, threads=threads, engine=engine, progress=progress)
+            find = partial(nearest, threads=threads, engine=engine)
+            _make(data, config, model, about, find, progress=progress)
     return data
 
 
 def _make(
-    data: Dataset, config: IndexConfig, about: dict[str, Any], *, threads: int, engine: str, progress: bool
+    data: Dataset,
+    config: IndexConfig,
+    model: UserVectors | None,
+    about: dict[str, Any],
+    find: Callable[..., _Found],
+    *,
+    progress: bool,
 ) -> None:
-    """Find and store similar users, then nearest items."""
-    users, _ = nearest(
-        _teachers(data),
-        config.similar_users,
-        threads=threads,
-        engine=engine,
-        progress="similar users" if progress else None,
+    """Find and store similar users, then nearest items; `find` is `nearest` with its engine and threads."""
+    users, cosines = _similar_users(
+        _compared(data, config, model),
+        data.training_lengths,
+        config,
+        partial(find, progress="similar users" if progress else None),
     )
     write_vectors(data.folder, "similar_users", users, about)
+    write_similar_users_scores(data.folder, cosines, about)
     items = _present(data.item_embeddings, "item_embeddings", data.folder)
-    rows, scores = nearest(
-        items,
-        config.similar_items,
-        threads=threads,
-        engine=engine,
-        progress="nearest items" if progress else None,
-    )
+    rows, scores = find(items, config.similar_items, progress="nearest items" if progress else None)
     write_similar_items(data.folder, rows, scores, about)
+
+
+def _similar_users(
+    vectors_UE: NDArray[Any], lengths_U: NDArray[np.int64], config: IndexConfig, find: Callable[..., _Found]
+) -> _Found:
+    """Every user's similar users and their cosines, [U, K]: among those whose history is long enough."""
+    k, least = config.similar_users, config.teacher_min_history
+    teachers = np.flatnonzero(lengths_U >= least)
+    short = np.flatnonzero((lengths_U > 0) & (lengths_U < least))
+    if len(teachers) == len(vectors_UE):
+        return find(vectors_UE, k)
+    users = np.full((len(vectors_UE), k), -1, np.int32)
+    cosines = np.zeros((len(vectors_UE), k), np.float32)
+    table = np.ascontiguousarray(vectors_UE[teachers])
+    for rows, queries in ((teachers, None), (short, vectors_UE[short])):
+        if len(rows) and len(teachers):
+            found, cosines[rows] = find(table, k, queries=queries)
+            users[rows] = np.where(found < 0, -1, teachers[found])
+    return users, cosines
+
+
+def write_similar_users_scores(folder: Path, cosines: NDArray[np.float32], about: dict[str, Any]) -> None:
+    """Write the cosines, [U, K], of the similar users that the folder holds."""
+    whose = {"similar_users": stored_checksum(folder, "similar_users")}
+    write_vectors(folder, "similar_users_scores", cosines, about | whose)
 
 
 def write_similar_items(
@@ -158,18 +230,25 @@ def write_similar_items(
     write_vectors(folder, "similar_items_scores", scores, about)
 
 
-def _teachers(data: Dataset) -> NDArray[Any]:
-    """User vectors with those of users without training items at zero: a teacher needs a sequence to be read."""
-    vectors: NDArray[Any] = _present(data.user_embeddings, "user_embeddings", data.folder)
-    without_history = np.flatnonzero(np.asarray(data.training_lengths) == 0)
-    if len(without_history):
-        vectors = np.array(vectors)
-        vectors[without_history] = 0
-    return vectors
+def _compared(data: Dataset, config: IndexConfig, model: UserVectors | None) -> NDArray[Any]:
+    """What users are compared by, [U, E]."""
+    of_model = None if model is None else checked(model.compute(), data.n_users)
+    if config.users_by == "collaborative":
+        assert of_model is not None
+        return of_model
+    texts = _present(data.user_embeddings, "user_embeddings", data.folder)
+    return texts if of_model is None else side_by_side(texts, of_model)
 
 
-def _sources(data: Dataset) -> dict[str, str]:
-    return {name: stored_checksum(data.folder, name) for name in _SOURCES}
+def _read(config: IndexConfig) -> tuple[str, ...]:
+    """The arrays of the data folder that these settings read."""
+    return _SOURCES if config.users_by != "collaborative" else ("item_embeddings",)
+
+
+def _sources(data: Dataset, config: IndexConfig, model: UserVectors | None) -> dict[str, str]:
+    """What neighbours are made from, by checksums."""
+    found = {name: stored_checksum(data.folder, name) for name in _read(config)}
+    return found if model is None else found | {_MODEL: model.source}
 
 
 def _present(array: NDArray[Any] | None, name: str, folder: Path) -> NDArray[Any]:

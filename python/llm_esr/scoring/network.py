@@ -80,18 +80,13 @@ class NetworkScorer:
                 "leave them out, or give NetworkScorer a fallback such as Popularity(data)"
             )
         kept = np.flatnonzero(~empty_S)
-        with torch.inference_mode(), _evaluating(self.model):
-            if self._items_CI is None:
-                matrix_IC = self.model.item_matrix().float()
-                self._items_CI = matrix_IC.to(self.device or matrix_IC.device).T
-            vectors = []
-            for start in range(0, len(kept), _ENCODE_CHUNK):
-                part = take_histories(items, offsets, kept[start : start + _ENCODE_CHUNK])
-                vectors.append(self.model.encode(self.model.sequences(*part)).float())
-            if not vectors:
-                scores_SI = self._items_CI.new_empty(len(empty_S), self._items_CI.shape[1])
+        with torch.inference_mode():
+            items_CI = self.item_vectors().T
+            users_SC = self._encoded(items, offsets, kept)
+            if users_SC is None:
+                scores_SI = items_CI.new_empty(len(empty_S), items_CI.shape[1])
             else:
-                scores_SI = torch.cat(vectors).to(self._items_CI.device) @ self._items_CI
+                scores_SI = users_SC.to(items_CI.device) @ items_CI
         if not empty_S.any():
             return scores_SI
         assert self.fallback is not None
@@ -102,6 +97,41 @@ class NetworkScorer:
         popular_SI = self.fallback.scores(np.empty(0, np.int32), np.zeros(len(empty) + 1, np.int64))
         whole_SI[torch.from_numpy(empty).to(whole_SI.device)] = popular_SI.to(whole_SI)
         return whole_SI
+
+    def item_vectors(self) -> Tensor:
+        """All items' vectors, [I, C], row = id - 1; computed once and kept until `refresh`."""
+        if self._items_CI is None:
+            with torch.inference_mode(), _evaluating(self.model):
+                matrix_IC = self.model.item_matrix().float()
+                self._items_CI = matrix_IC.to(self.device or matrix_IC.device).T
+        return self._items_CI.T
+
+    def user_vectors(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
+        """The vectors of histories, [S, C], that the item vectors are multiplied with; zeros where a history is empty.
+
+        Args:
+            items: as of `Scorer.scores`.
+            offsets: as of `Scorer.scores`.
+
+        """
+        kept = np.flatnonzero(np.diff(offsets) > 0)
+        with torch.inference_mode():
+            found = self._encoded(items, offsets, kept)
+            width = self.item_vectors().shape[1]
+            if found is None:
+                return torch.zeros(len(offsets) - 1, width)
+            whole_SC = found.new_zeros(len(offsets) - 1, width)
+            whole_SC[torch.from_numpy(kept).to(whole_SC.device)] = found
+            return whole_SC
+
+    def _encoded(self, items: NDArray[np.int32], offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor | None:
+        """The vectors of some of the histories, by `rows`; None where there is none. The mode is left as it was."""
+        vectors = []
+        with _evaluating(self.model):
+            for start in range(0, len(rows), _ENCODE_CHUNK):
+                part = take_histories(items, offsets, rows[start : start + _ENCODE_CHUNK])
+                vectors.append(self.model.encode(self.model.sequences(*part)).float())
+        return torch.cat(vectors) if vectors else None
 
 
 @contextmanager

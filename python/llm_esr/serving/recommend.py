@@ -82,19 +82,28 @@ def make_filter(
     Raises:
         ValueError: k below 1, an unknown item (unless `skip_unknown`), or nothing left to recommend.
     """
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ValueError(f"k: expected a whole number of at least 1, got {k!r}")
-    k = min(int(k), data.n_items)
+    k = list_length(k, data)
     if include is None and exclude is None:
         return RecommendationFilter(k, None, keep_seen)
     allowed_I = np.full(data.n_items, include is None)
     if include is not None:
-        allowed_I[_item_numbers(data, include, "include", skip_unknown) - 1] = True
+        allowed_I[item_numbers(data, include, "include", skip_unknown) - 1] = True
     if exclude is not None:
-        allowed_I[_item_numbers(data, exclude, "exclude", skip_unknown) - 1] = False
+        allowed_I[item_numbers(data, exclude, "exclude", skip_unknown) - 1] = False
     if not allowed_I.any():
         raise ValueError("include and exclude leave no item to recommend")
     return RecommendationFilter(k, allowed_I, keep_seen)
+
+
+def list_length(k: Any, data: Dataset) -> int:
+    """k, cut to the catalogue.
+
+    Raises:
+        ValueError: no whole number of at least 1.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"k: expected a whole number of at least 1, got {k!r}")
+    return min(int(k), data.n_items)
 
 
 def known_users(data: Dataset, users: Any, skip_unknown: bool) -> NDArray[np.int64]:
@@ -166,10 +175,10 @@ def user_frames(
 ) -> Iterator[pl.DataFrame]:
     """Lists of known users, a frame for each chunk; what they read is everything a user did."""
     names = np.array(data.user_ids, dtype=object)
-    catalogue = _Catalogue(data)
+    catalogue = Catalogue(data)
     for chunk in _chunks(scorer, users, data.n_items, wanted):
         items, offsets = data.histories(users[chunk], "serving")
-        yield _frame(scorer, catalogue, items, offsets, wanted, _Owners("user_id", names[users[chunk]]))
+        yield _frame(scorer, catalogue, items, offsets, wanted, Owners("user_id", names[users[chunk]]))
 
 
 def history_frames(
@@ -177,10 +186,10 @@ def history_frames(
 ) -> Iterator[pl.DataFrame]:
     """Lists for histories; the column `history` is the history's place, from 0."""
     rows = np.arange(len(offsets) - 1)
-    catalogue = _Catalogue(data)
+    catalogue = Catalogue(data)
     for chunk in _chunks(scorer, rows, data.n_items, wanted):
         cut = offsets[chunk.start : chunk.stop + 1]
-        yield _frame(scorer, catalogue, items[cut[0] : cut[-1]], cut - cut[0], wanted, _Owners("history", rows[chunk]))
+        yield _frame(scorer, catalogue, items[cut[0] : cut[-1]], cut - cut[0], wanted, Owners("history", rows[chunk]))
 
 
 def gather_frames(frames: Iterator[pl.DataFrame], data: Dataset, first: str) -> pl.DataFrame:
@@ -191,7 +200,7 @@ def gather_frames(frames: Iterator[pl.DataFrame], data: Dataset, first: str) -> 
 
 def empty_frame(data: Dataset, first: str) -> pl.DataFrame:
     """A frame of lists without any."""
-    schema: dict[str, Any] = {first: pl.String if first == "user_id" else pl.Int64, "rank": pl.Int32}
+    schema: dict[str, Any] = {first: Owners(first, np.empty(0)).type, "rank": pl.Int32}
     schema |= {"item_id": pl.String, "score": pl.Float32}
     return pl.DataFrame(schema=schema | ({"title": pl.String} if data.titles() is not None else {}))
 
@@ -222,7 +231,7 @@ def _write_part(held: list[pl.DataFrame], path: Path) -> Path:
     return path
 
 
-class _Catalogue:
+class Catalogue:
     """What a list says of its items, read once for all chunks.
 
     Columns are picked by NumPy: threads of polars would never answer in a forked child.
@@ -236,7 +245,7 @@ class _Catalogue:
 
 
 @dataclass(frozen=True)
-class _Owners:
+class Owners:
     """Whose lists they are: the name of the first column, and its values."""
 
     name: str
@@ -244,20 +253,28 @@ class _Owners:
 
     @property
     def type(self) -> type[pl.DataType]:
-        return pl.String if self.name == "user_id" else pl.Int64
+        """Places of histories are numbers, all others are external ids."""
+        return pl.Int64 if self.name == "history" else pl.String
 
 
 def _frame(
     scorer: Scorer,
-    catalogue: _Catalogue,
+    catalogue: Catalogue,
     items: NDArray[np.int32],
     offsets: NDArray[np.int64],
     wanted: RecommendationFilter,
-    owners: _Owners,
+    owners: Owners,
 ) -> pl.DataFrame:
     ids_BK, values_BK = _best(scorer, catalogue.n_items, items, offsets, wanted)
-    row, place = np.nonzero(ids_BK)
     wanted.served(owners.values, ids_BK)
+    return list_frame(catalogue, owners, ids_BK, values_BK)
+
+
+def list_frame(
+    catalogue: Catalogue, owners: Owners, ids_BK: NDArray[np.int32], values_BK: NDArray[np.float32]
+) -> pl.DataFrame:
+    """Lists as rows: whose, rank from 1, item, score and perhaps title; an id of 0 is no row."""
+    row, place = np.nonzero(ids_BK)
     index_N = ids_BK[row, place].astype(np.int64) - 1
     columns = [
         pl.Series(owners.name, owners.values[row].tolist(), dtype=owners.type),
@@ -299,7 +316,12 @@ def _chunks(scorer: Scorer, rows: NDArray[np.int64], n_items: int, wanted: Recom
     return chunks(rows, n_items if _sparse_lists(scorer, wanted) is None else wanted.k)
 
 
-def _item_numbers(data: Dataset, items: Any, option: str, skip_unknown: bool) -> NDArray[np.int64]:
+def item_numbers(data: Dataset, items: Any, option: str, skip_unknown: bool) -> NDArray[np.int64]:
+    """Numbers of items, in the order asked for.
+
+    Raises:
+        ValueError: an unknown item, unless `skip_unknown`, which passes over it with a warning.
+    """
     ids = ids_in(data, "item", external_ids(items))
     index: Mapping[str, int] = data.item_index
     unknown = [name for name in ids if name not in index]

@@ -13,11 +13,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from llm_esr.config import Config, EvaluateConfig, load_config
-from llm_esr.config.parts import VIEWS
-from llm_esr.doors import door
+from llm_esr.doors import door, warn
 from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
-from llm_esr.files import given_path, is_there, read_record
+from llm_esr.files import given_path
 from llm_esr.loading.staging import best_device
 from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel, build_untrained
 from llm_esr.scoring.blend import Blend
@@ -26,19 +25,29 @@ from llm_esr.serving.blends import read_blend
 from llm_esr.serving.explaining import Explainer
 from llm_esr.serving.forking import remember
 from llm_esr.serving.judging import judge
+from llm_esr.serving.model_folders import check_data, find_model
 from llm_esr.serving.recommend import (
+    Catalogue,
+    Owners,
     empty_frame,
     gather_frames,
     history_frames,
+    item_numbers,
     known_items,
     known_users,
+    list_frame,
+    list_length,
     make_filter,
     user_frames,
     write_frames,
 )
+from llm_esr.serving.similar_items import WHY_NONE, SimilarItems, Similarity
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
+    from llm_esr.data.dataset import Part
+
+_USERS_AT_ONCE = 4096  # users whose vectors are made at once
 
 
 class Recommender:
@@ -73,6 +82,7 @@ class Recommender:
         self.blend = {scorer: weight for scorer, weight in (blend or {}).items() if weight} or None
         self._network = None if model is None else NetworkScorer(model, name, fallback=Popularity(data))
         self._built: Scorer | None = None
+        self._similar = SimilarItems(self)
         remember(self)
 
     def __repr__(self) -> str:
@@ -111,7 +121,7 @@ class Recommender:
         record = read_model_json(folder)
         source = (folder / record["data"]).resolve() if data is None else data
         opened: Dataset = source if isinstance(source, Dataset) else Dataset.open(source)
-        _check_data(folder, record, opened)
+        check_data(folder, record, opened)
         if "scorer" in record:
             if not blend:
                 raise ValueError(f"{folder} is the scorer {record['name']}, which has no network to take alone")
@@ -307,6 +317,61 @@ class Recommender:
         )
 
     @door
+    def similar_items(
+        self, items: Any, k: int = 10, by: Similarity | None = None, *, skip_unknown: bool = False
+    ) -> pl.DataFrame:
+        """The items most like each of some items, the item itself left out.
+
+        Args:
+            items: external ids, one or several.
+            k: items a list; fewer where there are fewer.
+            by: `text`: the cosine of the items' vectors in the data folder; `trained`: of the vectors that the network
+                learned; `co-occurrence`: of who met the items in training, up to 200 items. None: the first of these
+                that there is.
+            skip_unknown: pass over unknown items, with a warning.
+
+        Returns:
+            Columns `similar_to`, `rank` from 1, `item_id`, `score` (a cosine), and `title` where the items have titles;
+            list after list in the order asked for. To whom nothing is similar has no row, and a warning says why.
+
+        Raises:
+            ValueError: an unknown item (near ones are suggested), or `trained` of a model without a network.
+            FileNotFoundError: `text` of a data set without item vectors.
+        """
+        k, settled = list_length(k, self.data), self._similar.settled(by)
+        numbers = item_numbers(self.data, items, "items", skip_unknown)
+        if not len(numbers):
+            warn("no item was given, so there is no list")
+            return empty_frame(self.data, "similar_to")
+        catalogue = Catalogue(self.data)
+        ids_NK, cosines_NK = self._similar.lists(numbers, k, settled)
+        owners = Owners("similar_to", catalogue.ids[numbers - 1])
+        alone = owners.values[(ids_NK == 0).all(axis=1)].tolist()
+        if alone:
+            shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
+            warn(f"nothing is similar by {settled} to {len(alone):,} of the items ({shown}): {WHY_NONE[settled]}")
+        return list_frame(catalogue, owners, ids_NK, cosines_NK)
+
+    @door
+    def user_vectors(self, part: Part = "train") -> NDArray[np.float32]:
+        """What the network makes of every user's input for `part`, float32 [U, C]; zeros where that is empty.
+
+        For `llm_esr.index(data, users_by="both", collaborative=...)`.
+
+        Raises:
+            ValueError: a model without a network.
+        """
+        if self._network is None:
+            raise ValueError(
+                f"{self.name} is a scorer without a network, so it has no user vectors; take a trained model"
+            )
+        vectors_UC = np.zeros((self.data.n_users, self._network.item_vectors().shape[1]), np.float32)
+        for start in range(0, self.data.n_users, _USERS_AT_ONCE):
+            users = np.arange(start, min(start + _USERS_AT_ONCE, self.data.n_users))
+            vectors_UC[users] = self._network.user_vectors(*self.data.histories(users, part)).cpu().numpy()
+        return vectors_UC
+
+    @door
     def recommend_to(
         self,
         path: str | Path,
@@ -349,35 +414,6 @@ class Recommender:
         return rows
 
 
-def find_model(path: Path) -> Path:
-    """The model folder that `path` means: itself, a run's primary model, or the only model below it.
-
-    Raises:
-        FileNotFoundError: no model there.
-        ValueError: several, and nothing that says which.
-    """
-    if is_there(path / "model.json"):
-        return path
-    primary = read_record(path / "run.json").get("primary") if is_there(path / "run.json") else None
-    if primary:
-        folder = path / "models" / str(primary["name"])
-        if primary["seed"] is not None:
-            folder = folder / str(primary["seed"])
-        if not (folder / "model.json").exists():
-            raise FileNotFoundError(f"{path}/run.json names {folder} as primary, but no model is there; run it again")
-        return folder
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; expected a run's folder or a model's, models/<name>/<seed>")
-    patterns = ("*/model.json", "*/*/model.json", "models/*/model.json", "models/*/*/model.json")
-    found = sorted({file.parent for pattern in patterns for file in path.glob(pattern)})
-    if not found:
-        raise FileNotFoundError(f"{path} holds no finished run and no trained model; make one with `llm-esr run`")
-    if len(found) > 1:
-        names = ", ".join(str(folder.relative_to(path)) for folder in found)
-        raise ValueError(f"{path} holds several models and no run.json that names the primary; name one of: {names}")
-    return found[0]
-
-
 def _evaluate_config(base: EvaluateConfig, **changes: Any) -> EvaluateConfig:
     """`base` with what is not None on top."""
     given = {name: value for name, value in changes.items() if value is not None}
@@ -387,23 +423,3 @@ def _evaluate_config(base: EvaluateConfig, **changes: Any) -> EvaluateConfig:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"evaluate: {name}: {first['msg']} (got {first['input']!r})") from None
-
-
-def _check_data(folder: Path, record: dict[str, Any], data: Dataset) -> None:
-    made_from = record["made_from"]
-    if record["n_items"] != data.n_items or made_from.get("data") != data.fingerprint:
-        raise ValueError(
-            f"{folder} was trained on other data than {data.folder} holds now ({record['n_items']:,} items then, "
-            f"{data.n_items:,} now): item numbers would mean other items. Train it again, or give the data it knows"
-        )
-    network = made_from.get("model", {"views": []})
-    by_view = any(VIEWS[view].reads_vectors for view in network["views"])
-    if "scorer" not in made_from and not network.get("text_profile") and not by_view:
-        return  # texts were read in training at most; what is served does not read them
-    vectors = data.folder / "item_embeddings.json"
-    then = made_from.get("item_embeddings")
-    if then is not None and vectors.exists() and read_record(vectors).get("checksum") != then:
-        raise ValueError(
-            f"{data.folder}/item_embeddings.npy is not what {folder} was made with: it would read other vectors. Train "
-            "it again, or restore the vectors"
-        )

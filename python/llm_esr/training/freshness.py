@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from llm_esr.config import STAGES, Config
 from llm_esr.files import FORMAT, key_of, read_record
+from llm_esr.models.storage import weights_checksum
 from llm_esr.retrieval import neighbours_match
 from llm_esr.training.loss_choice import settle_loss
 from llm_esr.training.plan import check_plan
-from llm_esr.training.start_from import refuse_own_folder, start_folder, weights_checksum
+from llm_esr.training.start_from import refuse_own_folder, start_folder
+from llm_esr.training.teachers import teacher_cosines
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -43,6 +45,9 @@ def made_from_of(data: Dataset, config: Config) -> dict[str, Any]:
         made["train"]["start_from"] = weights_checksum(start)
     if config.distill.weight:
         made["similar_users"] = _checksum(data, "similar_users", "index")
+        if config.distill.teacher_weights == "similarity":
+            teacher_cosines(data)  # refused before anything is trained
+            made["similar_users_scores"] = _checksum(data, "similar_users_scores", "index")
     if reads_items:
         made["similar_items"] = _checksum(data, "similar_items", "index")
     return made

@@ -89,12 +89,15 @@ def ranking(
     return total
 
 
-def mean_teacher(states_ZC: Tensor, teacher_index_SK: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.bool_]]:
+def mean_teacher(
+    states_ZC: Tensor, teacher_index_SK: NDArray[np.int64], weights_SK: NDArray[np.float32] | None = None
+) -> tuple[Tensor, NDArray[np.bool_]]:
     """The mean state of each student's similar users.
 
     Args:
         states_ZC: `u_last` of each unique teacher.
         teacher_index_SK: rows of `states_ZC`; -1 where there is none.
+        weights_SK: what each teacher weighs, adding up to 1 over those that a student has; None: all the same.
 
     Returns:
         means [S, C] (zero where a student has no teacher) and whether a student has one, [S].
@@ -104,6 +107,8 @@ def mean_teacher(states_ZC: Tensor, teacher_index_SK: NDArray[np.int64]) -> tupl
     known_SK = teacher_index_SK >= 0
     counts_S = known_SK.sum(1)
     gathered_SKC = states_ZC[to_device(np.maximum(teacher_index_SK, 0), device)]
+    if weights_SK is not None:
+        return (gathered_SKC * to_device(weights_SK, device)[..., None]).sum(1), counts_S > 0
     sums_SC = (gathered_SKC * to_device(known_SK, device)[..., None]).sum(1)
     return sums_SC / to_device(np.maximum(counts_S, 1), device)[:, None], counts_S > 0
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from llm_esr.config import Config
-from llm_esr.files import checksum
 from llm_esr.models import SequentialEncoder, load_model
 from llm_esr.models.storage import read_model_json
-from llm_esr.serving.recommender import find_model
+from llm_esr.serving.model_folders import find_model
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -64,11 +63,6 @@ def refuse_own_folder(config: Config, folder: Path) -> None:
         raise ValueError(
             f"train.start_from: {folder} is where this training goes; give the new model another name or folder"
         )
-
-
-def weights_checksum(folder: Path) -> str:
-    """What the key of a training that starts from `folder` says of it."""
-    return checksum(folder / "model.safetensors")
 
 
 def open_start(data: Dataset, config: Config) -> StartModel | None:

@@ -1,6 +1,6 @@
 """Where a student's teachers come from: the batch (live), or states of all users that are refreshed now and then.
 
-Shapes: U users, B students, K similar users, C channels of all views.
+Shapes: U users, B students, K similar users, Z unique teachers, C channels of all views.
 
 Live teachers are encoded with the weights of this very step (the paper). Stored ones lag behind, and cost one pass over
 all users a refresh in place of K sequences a student a step.
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from llm_esr.config import Config
 from llm_esr.models import SequentialEncoder
+from llm_esr.retrieval import scores_match
 from llm_esr.training.forward import Forward
 from llm_esr.training.losses import mean_teacher
 
@@ -58,18 +59,69 @@ class Teachers(Protocol):
         ...
 
 
+class SimilarityWeights:
+    """What each similar user weighs among a student's teachers: softmax(cosine / temperature) over those it has.
+
+    Args:
+        data: with `similar_users_scores.npy`.
+        config: `distill.similar_users` and `distill.teacher_temperature` are read.
+
+    Raises:
+        FileNotFoundError: no cosines are stored.
+        ValueError: they are those of other similar users.
+
+    """
+
+    def __init__(self, data: Dataset, config: Config) -> None:
+        self.temperature = config.distill.teacher_temperature
+        self.cosines_UK = teacher_cosines(data)[:, : config.distill.similar_users]
+
+    def __call__(self, users_B: NDArray[np.int64], has_BK: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Weights [B, K] of the teachers that `has_BK` names; they add up to 1 where there is any."""
+        logits_BK = np.where(has_BK, np.asarray(self.cosines_UK[users_B], np.float64) / self.temperature, -np.inf)
+        highest_B1 = logits_BK.max(axis=1, keepdims=True, initial=-np.inf)
+        weights_BK = np.exp(logits_BK - np.where(np.isfinite(highest_B1), highest_B1, 0.0))
+        total_B1 = weights_BK.sum(axis=1, keepdims=True)
+        made: NDArray[np.float32] = (weights_BK / np.where(total_B1 > 0, total_B1, 1.0)).astype(np.float32)
+        return made
+
+
+def teacher_cosines(data: Dataset) -> NDArray[np.float32]:
+    """The stored cosines of a data set's similar users, [U, K].
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: they are those of other similar users.
+
+    """
+    cosines_UK = data.similar_users_scores
+    if cosines_UK is None:
+        raise FileNotFoundError(
+            f"{data.folder} has no similar_users_scores.npy, which distill.teacher_weights similarity reads; run "
+            "`llm-esr index` again, or set distill.teacher_weights=even"
+        )
+    similar_UK = data.similar_users
+    if similar_UK is None or similar_UK.shape != cosines_UK.shape or not scores_match(data):
+        raise ValueError(
+            f"{data.folder}/similar_users_scores.npy holds cosines of other similar users than similar_users.npy has; "
+            "run `llm-esr index` again"
+        )
+    return cosines_UK
+
+
 class LiveTeachers:
     """Similar users that come with the batch; each unique one is encoded once, without gradients.
 
     Args:
         dropout: whether teachers have dropout in training, as in the authors' code.
+        weights: what each weighs in the mean; None: all the same.
 
     """
 
     in_batch = True
 
-    def __init__(self, *, dropout: bool) -> None:
-        self.dropout = dropout
+    def __init__(self, *, dropout: bool, weights: SimilarityWeights | None = None) -> None:
+        self.dropout, self.weights = dropout, weights
 
     def before_step(self, batch: Batch, evaluated: Callable[[], SequentialEncoder]) -> None:
         """Nothing: they are encoded within the step."""
@@ -87,7 +139,7 @@ class LiveTeachers:
         model.train(was_training and self.dropout)
         states_SC = model.last_states(batch.teachers, vectors_ZC)
         model.train(was_training)
-        return mean_teacher(states_SC, batch.teacher_index)
+        return _weighted_mean(states_SC, batch.teacher_index, batch.users, self.weights)
 
     def state(self) -> dict[str, Tensor]:
         """Nothing."""
@@ -103,6 +155,7 @@ class StoredTeachers:
     Args:
         data: training sequences and similar users.
         config: `distill.similar_users`, `distill.refresh_steps` and `train.sequence` are read.
+        weights: what each teacher weighs in the mean; None: all the same.
 
     Attributes:
         states_UC: `u_last` of each user; None before the first refresh.
@@ -111,9 +164,9 @@ class StoredTeachers:
 
     in_batch = False
 
-    def __init__(self, data: Dataset, config: Config) -> None:
+    def __init__(self, data: Dataset, config: Config, weights: SimilarityWeights | None = None) -> None:
         assert data.similar_users is not None, "the caller has looked"
-        self.data = data
+        self.data, self.weights = data, weights
         self.similar_UK = data.similar_users[:, : config.distill.similar_users]
         self.every = config.distill.refresh_steps
         self.without_last = config.train.sequence == "without-last"
@@ -146,7 +199,7 @@ class StoredTeachers:
         assert self.states_UC is not None, "refresh comes first"
         index_BK = np.asarray(self.similar_UK[users_B], dtype=np.int64)
         index_BK[~self.has_items_U[np.maximum(index_BK, 0)]] = -1
-        return mean_teacher(self.states_UC, index_BK)
+        return _weighted_mean(self.states_UC, index_BK, users_B, self.weights)
 
     def state(self) -> dict[str, Tensor]:
         """The stored vectors."""
@@ -166,9 +219,30 @@ class StoredTeachers:
         return items[kept], np.concatenate([[0], np.cumsum(np.maximum(np.diff(offsets) - 1, 0))])
 
 
+def _weighted_mean(
+    states_ZC: Tensor, index_BK: NDArray[np.int64], users_B: NDArray[np.int64], weights: SimilarityWeights | None
+) -> MeanTeachers:
+    return mean_teacher(states_ZC, index_BK, None if weights is None else weights(users_B, index_BK >= 0))
+
+
 def build_teachers(config: Config, data: Dataset | None) -> Teachers:
-    """What `distill.teachers` names."""
-    if config.distill.teachers == "live":
-        return LiveTeachers(dropout=config.distill.teacher_dropout)
-    assert data is not None, "stored teachers are looked up in a data set"
-    return StoredTeachers(data, config)
+    """What `distill.teachers` and `distill.teacher_weights` name.
+
+    Raises:
+        ValueError: what has to be looked up in a data set, without one.
+
+    """
+    settings = config.distill
+    if data is None and (settings.teachers == "stored" or settings.teacher_weights == "similarity"):
+        raise ValueError(
+            f"distill.teachers {settings.teachers} with weights {settings.teacher_weights} are looked up in a data "
+            "set: TermData.data is needed"
+        )
+    weights = None
+    if settings.teacher_weights == "similarity":
+        assert data is not None
+        weights = SimilarityWeights(data, config)
+    if settings.teachers == "live":
+        return LiveTeachers(dropout=settings.teacher_dropout, weights=weights)
+    assert data is not None
+    return StoredTeachers(data, config, weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llm_esr.config.sections.section import Section
 
@@ -81,4 +81,24 @@ class IndexConfig(Section):
     """`index`: similar users and nearest items."""
 
     similar_users: int = Field(100, ge=1, description="Similar users that are kept for each user.")
+    users_by: Literal["text", "collaborative", "both"] = Field(
+        "text",
+        description="What users are compared by: their text vectors, what a trained model makes of their training "
+        "items, or both (the mean of the two cosines).",
+    )
+    model: str | None = Field(
+        None, description="The trained model of collaborative and both: its folder, or a run's (its primary model)."
+    )
+    teacher_min_history: int = Field(
+        1, ge=1, description="Users with fewer training items are nobody's similar user; they still have similar users."
+    )
     similar_items: int = Field(10, ge=1, description="Nearest items that are kept for each item.")
+
+    @model_validator(mode="after")
+    def _a_model_is_read(self) -> IndexConfig:
+        if self.model is not None and self.users_by == "text":
+            raise ValueError(
+                f"index.model {self.model} is not read where index.users_by is text; set it (--users-by) to "
+                "collaborative or both"
+            )
+        return self

@@ -66,6 +66,14 @@ class DistillConfig(Section):
     )
     temperature: float = Field(1.0, gt=0, description="Of the contrastive form, cl.")
     similar_users: int = Field(10, ge=1, description="Teachers of a student.")
+    teacher_weights: Literal["even", "similarity"] = Field(
+        "even",
+        description="What each teacher weighs in the mean. similarity: softmax(cosine / distill.teacher_temperature) "
+        "over the student's teachers.",
+    )
+    teacher_temperature: float = Field(
+        0.1, gt=0, description="Of teacher_weights similarity; the lower, the more the most similar users weigh."
+    )
     teacher_dropout: bool = Field(False, description="Whether live teachers have dropout, as in the authors' code.")
     teachers: Literal["live", "stored"] = Field(
         "live",
