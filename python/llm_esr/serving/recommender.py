@@ -143,6 +143,11 @@ class Recommender:
                 self._built = ForEmptyHistories(self._built, Popularity(self.data))
         return self._built
 
+    @property
+    def max_len(self) -> int | None:
+        """The newest items of a history that the network reads; None without one: the scorers have no such length."""
+        return None if self._network is None else self._network.max_len
+
     def make_ready(self) -> None:
         """Read the ids and titles, which a forked child could not (see `serving/forking.py`)."""
         _ = self.data.user_index, self.data.item_index
@@ -194,7 +199,8 @@ class Recommender:
             tail_item_below: items met less often are tail items.
             tail_user_below: users with a shorter sequence are tail users.
             group_rule: what the groups go by. `training`: interactions in the training parts. `paper`: an item's
-                distinct users over all parts, and the length of the input; popularity counts the inputs, too.
+                distinct users over all parts, and the length of the input, cut to what the model reads; popularity
+                counts the inputs, too.
             ties: `expected`: means over every order of tied items; `strict`: only higher scores count.
             tail_item_skips_first: as the authors' code, let the first user be no hit in tail and head items.
             length_groups: lower ends of the ranges of sequence length; `[]`: none.
