@@ -133,7 +133,7 @@ class Recommender:
 
     @property
     def scorer(self) -> Scorer:
-        """What gives the scores; neighbour tables are counted at the first call."""
+        """What gives the scores; neighbour tables are opened, or counted, at the first call."""
         if self._built is None:
             if self.blend is not None:
                 self._built = Blend(self._network, self.data, self.blend, self.name)
