@@ -20,9 +20,11 @@ from llm_esr.pipeline.doctor import doctor
 from llm_esr.scoring import build_untrained, stored_tables
 from llm_esr.scoring.ease import Ease
 from llm_esr.scoring.neighbours import CountedNeighbours
+from llm_esr.scoring.similar_histories import PrefixNeighbours
 
 COUNTED = ("transitions", "co-occurrence", "ease")
 FILES = {f"{name}-{part}{suffix}" for name in COUNTED for part in ("ids", "values") for suffix in (".npy", ".json")}
+PROFILED = ("prefixes", "similar-users")
 
 
 @pytest.fixture
@@ -73,6 +75,48 @@ def test_a_table_is_counted_once_and_mapped_with_the_same_bits(data: Dataset, co
     again.table = counted
     for one, other in zip(mapped, (again.scores(*histories), *again.lists(*histories, 7)), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", PROFILED)
+def test_profiles_are_made_once_for_the_vectors_that_there_are(
+    data: Dataset, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    own = PrefixNeighbours._all_profiles
+    monkeypatch.setattr(PrefixNeighbours, "_all_profiles", lambda self: made.append(self.name) or own(self))
+
+    def profiles(opened: Dataset) -> PrefixNeighbours:
+        scorer = build_untrained(name, opened)
+        assert isinstance(scorer, PrefixNeighbours)
+        return scorer
+
+    llm_esr.embed(data, encoder="lsa", progress=False)
+    first = profiles(data)
+    again = profiles(Dataset.open(data.folder))
+    assert made == [name] and len(first.ends) == len(again.profiles_PE) > 0
+    assert again.profiles_PE.numpy().tobytes() == own(again).numpy().tobytes()
+    assert {path.name for path in (data.folder / "tables").iterdir()} == {
+        f"{name}-profiles.npy",
+        f"{name}-profiles.json",
+    }
+    histories = data.histories(np.arange(data.n_users), "test")
+    np.testing.assert_array_equal(first.scores(*histories), again.scores(*histories))
+    llm_esr.embed(data, encoder="lsa", lsa_dimensions=5, progress=False)
+    other = profiles(Dataset.open(data.folder))
+    assert made == [name] * 2 and other.profiles_PE.shape != first.profiles_PE.shape
+    flip(data.folder / "tables" / f"{name}-profiles.npy")
+    with pytest.raises(ValueError, match=f"{name}-profiles.npy differs from the checksum"):
+        profiles(data)
+
+
+def test_no_history_has_a_beginning_and_no_profile_is_there(tmp_path: Path) -> None:
+    events = pl.DataFrame({"user_id": ["a", "b", "c"], "item_id": ["x", "y", "z"], "timestamp": [1, 2, 3]})
+    items = pl.DataFrame({"item_id": ["x", "y", "z"], "title": ["red lamp", "blue chair", "old scarf"]})
+    data = prepare(events, items=items, out=tmp_path / "data")
+    llm_esr.embed(data, encoder="lsa", progress=False)
+    for _ in range(2):
+        scorer = build_untrained("prefixes", data)
+        assert not scorer.scores(*data.histories(np.arange(3), "test")).any()
 
 
 def test_the_folder_holds_the_tables_alone_and_doctor_reads_them(data: Dataset) -> None:
