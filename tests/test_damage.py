@@ -11,6 +11,7 @@ import pytest
 import llm_esr
 from llm_esr.files import checksums
 from llm_esr.pipeline.doctor import doctor
+from llm_esr.scoring import build_untrained
 from llm_esr.serving import Recommender
 from llm_esr.simulation import simulate
 
@@ -28,7 +29,8 @@ def use(folder: Path) -> list[object]:
     """Everything that a served list and its evaluation depend on."""
     model = Recommender.load(folder)
     vectors = [model.data.item_embeddings, model.data.user_embeddings, model.data.similar_users,
-               model.data.similar_users_scores, model.data.similar_items, model.data.similar_items_scores]  # fmt: skip
+               model.data.similar_users_scores, model.data.similar_items, model.data.similar_items_scores,
+               *build_untrained("co-occurrence", model.data).table]  # fmt: skip
     return [model.recommend(users=model.data.user_ids[:5], k=3).rows(), *(np.array(one).tobytes() for one in vectors)]
 
 
@@ -37,7 +39,8 @@ FILES = ("data/items.npy", "data/offsets.npy", "data/splits.npy", "data/timestam
          "data/similar_users_scores.npy",
          "data/similar_items.npy", "data/similar_items_scores.npy", "models/llm-esr/42/model.safetensors",
          "models/llm-esr/42/config.yaml", "data/dataset.json", "data/item_embeddings.json", "data/similar_items.json",
-         "models/llm-esr/42/model.json")  # fmt: skip
+         "models/llm-esr/42/model.json", "data/tables/co-occurrence-ids.npy", "data/tables/co-occurrence-values.npy",
+         "data/tables/co-occurrence-values.json")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -53,7 +53,8 @@ class GivenScores:
 
     name = "given"
 
-    def __init__(self, ids, scores, n_items):
+    def __init__(self, ids, scores, n_items, max_len):
+        self.max_len = max_len
         self.matrix = torch.full((len(ids), n_items), torch.inf)
         for row, (row_ids, row_scores) in enumerate(zip(ids, scores, strict=True)):
             self.matrix[row, row_ids - 1] = torch.from_numpy(row_scores)
@@ -68,14 +69,15 @@ class GivenScores:
 @pytest.mark.parametrize("part", ["valid", "test"])
 def test_an_evaluation_gives_the_authors_metric_table(parity_cases, part, small_data, monkeypatch):
     case = parity_cases
-    n_items = json.loads(str(case["config"]))["num_items"]
+    given = json.loads(str(case["config"]))
+    n_items = given["num_items"]
     data = small_data(histories_of(case), n_items)
     # The vectors hold the first batch of those who are evaluated: users with at least three items, by number.
     users = np.flatnonzero(data.targets(PARTS[part]))[: len(case[f"{part}/pos"])]
     assert data.targets(PARTS[part])[users].tolist() == case[f"{part}/pos"].tolist()
 
     ids = np.concatenate([case[f"{part}/pos"][:, None], case[f"{part}/neg"]], axis=1)
-    scorer = GivenScores(ids, case[f"{part}/logits"], n_items)
+    scorer = GivenScores(ids, case[f"{part}/logits"], n_items, given["max_len"])
     module = importlib.import_module("llm_esr.evaluation.evaluate")
     monkeypatch.setattr(module, "sample_candidates", lambda *_: case[f"{part}/neg"])
     config = EvaluateConfig.model_validate(PAPER | {"candidates": ids.shape[1] - 1})

@@ -21,6 +21,7 @@ from llm_esr.files.arrays import open_array
 from llm_esr.models import load_model
 from llm_esr.pipeline.run_folder import RunFolder
 from llm_esr.published.pickled_arrays import read_pickled_array
+from llm_esr.scoring import build_untrained
 from llm_esr.semantics.alignment import align_items
 from llm_esr.semantics.projection import Projection, fit_projection
 from llm_esr.semantics.vector_files import stored_checksum
@@ -81,7 +82,13 @@ def _data(folder: Path) -> list[Subject]:
             Subject(folder / f"{name}{suffix}", lambda name=name: both(name), named=name)
             for suffix in (".npy", ".json")
         ]
-    return subjects
+
+    def table() -> Any:
+        return [_bytes(array) for array in build_untrained("transitions", Dataset.open(folder)).table]
+
+    tables = sorted((folder / "tables").glob("transitions-*"))
+    assert len(tables) == 4, "the run has counted the table, and keeps it"
+    return subjects + [Subject(path, table) for path in tables]
 
 
 def _models(run: Path) -> list[Subject]:

@@ -58,7 +58,7 @@ def test_every_kernel_gives_the_same_graph(certified):
         graph.advance(2)
         for found, wanted in zip(graph.rank(0, 2300), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
-    with pytest.raises(ValueError, match="'abacus' is not one of this processor's: .*portable"):
+    with pytest.raises(ValueError, match=r"'abacus' is not one of this processor's: .*portable"):
         _native.ExactIndex(table, kernel="abacus")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from golden_vectors import own_or
 
 from llm_esr.attention.tokens import Tokens
 from llm_esr.training.teachers import LiveTeachers
@@ -52,18 +53,32 @@ def test_the_gradients_of_the_first_step_are_the_authors(case: Any) -> None:
             assert not ours.any(), name
 
 
-def test_the_losses_and_weights_of_the_adam_steps_are_the_authors(case: Any) -> None:
-    # In double precision: single precision drifts from step to step by more than the tolerance on some processors.
-    model = case.model().double()
+def losses_of_the_steps(case: Any, dtype: torch.dtype) -> list[float]:
+    """The total loss of each Adam step, computed in one precision from the weights to the sum of the terms."""
+    model = case.model().to(dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=case.given["lr"], weight_decay=0.0)
     losses = []
     for step in range(case.given["steps"]):
-        loss = case.losses(model, step)["total"]
+        terms = case.losses(model, step)
+        assert {value.dtype for value in terms.values()} == {dtype}, "a term fell back to another precision"
+        loss = terms["total"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    np.testing.assert_allclose(losses, case["losses"], rtol=2e-5)
+    return losses
+
+
+def test_the_losses_of_the_adam_steps_are_the_authors_in_double_precision(case: Any) -> None:
+    # Ours are the exact ones, so what is left is the rounding of the authors' float32. All 13 cases of the repository
+    # allow 1e-6 (at most 3.4e-7 was seen); vectors of other folders may have more or larger steps.
+    np.testing.assert_allclose(losses_of_the_steps(case, torch.float64), case["losses"], rtol=own_or(1e-6, 2e-5))
+
+
+def test_single_precision_stays_near_the_authors_losses(case: Any) -> None:
+    # Adam divides small gradients by themselves, so their last digits count, which differ from processor to processor:
+    # a case of three blocks drifted by 3e-4 in five steps.
+    np.testing.assert_allclose(losses_of_the_steps(case, torch.float32), case["losses"], rtol=1e-3)
 
 
 def test_the_scores_of_the_trained_model_are_the_authors_logits(case: Any) -> None:

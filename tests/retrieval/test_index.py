@@ -227,7 +227,7 @@ def test_each_file_says_what_it_was_made_from(shop):
         about = json.loads((data.folder / f"{name}.json").read_text())
         assert about["shape"] == shape
         assert about["dtype"] == "int32"
-        assert about["engine"] == "exact"
+        assert about["engines"] == ["exact", "exact"]
         assert set(about["made_from"]) == {"user_embeddings", "item_embeddings"}
 
 

@@ -30,7 +30,7 @@ def test_views_of_a_table_are_taken_as_they_look():
 
 def test_an_unknown_engine_and_no_neighbours_are_refused():
     table = np.eye(3, dtype=np.float32)
-    with pytest.raises(ValueError, match="engine 'hnsw' is unknown; known: exact"):
+    with pytest.raises(ValueError, match="engine 'hnsw' is unknown; known: auto, exact"):
         nearest(table, 1, engine="hnsw")
     with pytest.raises(ValueError, match="k is 0"):
         nearest(table, 0)

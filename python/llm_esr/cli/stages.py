@@ -127,6 +127,18 @@ def index(
             "--teacher-min-history", help="Users with fewer training items are nobody's similar user. Default: 1."
         ),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="auto|exact|screened|lists|hnswlib|torch",
+            help="How to search. Default: auto, exact up to 150,000 users or items and lists above.",
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option("--recall", help="Share of the exact neighbours that lists and hnswlib find. Default: .99."),
+    ] = None,
     explain: Annotated[
         str | None,
         typer.Option("--explain", metavar="USER", help="Show a user and its five most similar users in words."),
@@ -140,7 +152,8 @@ def index(
     --explain alone shows what the folder holds, whatever settings it was found with, and finds neighbours only where
     there are none that fit its vectors.
     """
-    options = {"users_by": users_by, "model": model, "teacher_min_history": teacher_min_history}
+    options = {"users_by": users_by, "model": model, "teacher_min_history": teacher_min_history, "method": method,
+               "recall": recall}  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     settings = stage_config(config, [*as_overrides({"index": given}), *(set_ or [])]).index
     from llm_esr.data import Dataset  # noqa: PLC0415 (brings polars)
@@ -159,7 +172,8 @@ def index(
             from llm_esr.serving.user_vectors import collaborative_vectors  # noqa: PLC0415 (brings torch)
 
             collaborative = collaborative_vectors(made, settings)
-        made = make(made, k, config=settings, collaborative=collaborative, progress=not quiet)
+        say = None if quiet else typer.echo
+        made = make(made, k, config=settings, collaborative=collaborative, progress=not quiet, say=say)
         assert made.similar_users is not None
         by = COMPARED_BY[settings.users_by]
         typer.echo(f"{made.similar_users.shape[1]} similar users each of {made.n_users:,}, by {by} -> {made.folder}")

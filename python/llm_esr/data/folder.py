@@ -27,6 +27,8 @@ OWN_FILES = (
     "timestamps.npy",
     "splits.npy",
 )
+# Tables that scorers counted from the files above (`scoring/stored_tables.py`), each beside its key.
+TABLES = "tables"
 # Made by later stages from the files above; worthless, and dangerous, beside others.
 DERIVED = (
     "item_embeddings",
@@ -129,6 +131,8 @@ def carry_over(old: Path, new: Path) -> None:
     for path in old.iterdir():
         if path.name in OWN_FILES or (path.name.split(".")[0] in DERIVED and not same):
             continue
+        if path.name == TABLES:
+            continue  # counted again in no time, and perhaps being written
         if path.name.startswith("."):
             continue  # another stage's temporary file
         if path.is_dir():

@@ -20,7 +20,7 @@ from llm_esr.evaluation.report import Report, Row
 from llm_esr.files.memory import refuse_beyond_memory
 from llm_esr.loading import sample_candidates
 from llm_esr.scoring import Scorer, build_untrained
-from llm_esr.scoring.scorer import refresh
+from llm_esr.scoring.scorer import reads_at_most, refresh
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -78,7 +78,7 @@ def evaluate(
         candidates=candidates,
         list_length=0 if config.candidates else min(ks[-1], data.n_items),
     )
-    counts = GroupCounts.of(data, part, config.group_rule)
+    counts = GroupCounts.of(data, part, config.group_rule, reads_at_most(scorer))
     limits = thresholds(counts, config)
     common: dict[str, Any] = {
         "model": model_name or scorer.name,

@@ -55,21 +55,28 @@ class GroupCounts:
 
     Attributes:
         items: int64 [I + 1], how popular each item is; entry 0 means nothing.
-        users: int64 [U], the length of every user's sequence.
+        users: int64 [U], the length of every user's sequence, as the rule counts it.
     """
 
     items: NDArray[np.int64]
     users: NDArray[np.int64]
 
     @classmethod
-    def of(cls, data: Dataset, part: HeldOut, rule: str) -> GroupCounts:
+    def of(cls, data: Dataset, part: HeldOut, rule: str, max_len: int | None) -> GroupCounts:
         """The counts of `evaluate.group_rule`.
 
         `training`: interactions in the training parts, and training lengths. `paper` (PAPER.md, section 4a): the
-        distinct users who met an item in any part, and the lengths of the inputs for `part`.
+        distinct users who met an item in any part, and the lengths of the inputs for `part` as the model reads them.
+
+        Args:
+            data: the data set.
+            part: what is held out.
+            rule: `training` or `paper`.
+            max_len: the newest items that the judged model reads; None: all of them. `training` does not ask.
         """
         if rule == "paper":
-            return cls(meeting_users(data), np.asarray(data.input_ends(part)))
+            lengths_U = np.asarray(data.input_ends(part))
+            return cls(meeting_users(data), lengths_U if max_len is None else np.minimum(lengths_U, max_len))
         return cls(np.asarray(data.training_counts), np.asarray(data.training_lengths))
 
 

@@ -80,6 +80,11 @@ class SequentialEncoder(nn.Module):
         return next((view.item_table for view in self._views() if view.item_table is not None), None)
 
     @property
+    def max_len(self) -> int:
+        """The newest items of a history that are read."""
+        return self.config.max_len
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.positions.weight.device

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_esr.config import EvaluateConfig
+from llm_esr.config import EvaluateConfig, load_config
 from llm_esr.evaluation import read_rows
 from llm_esr.evaluation.evaluate import protocol_name
 from llm_esr.evaluation.groups import GroupCounts, make_groups, thresholds
@@ -41,10 +41,12 @@ def differences(
 ) -> list[dict[str, Any]]:
     """Rows of the primary model against each other one, and of its network alone against theirs.
 
-    Over the seeds that both have, where their ranks are stored.
+    Over the seeds that both have, where their ranks are stored; in the groups that the primary model's figures have.
     """
-    finished = sorted(folder.finished())
+    records = folder.finished()
+    finished = sorted(records)
     protocol = protocol_name(config)
+    max_len = _reads_at_most(folder, records, primary) if config.group_rule == "paper" else None
 
     def stored(name: str) -> dict[int | None, RankedUsers]:
         base = [model for model in finished if name in (model.name, name_alone(model.name))]
@@ -72,7 +74,7 @@ def differences(
         rows += paired_rows(
             [first[seed] for seed in seeds],
             [second[seed] for seed in seeds],
-            _groups(data, part, ranked, config),
+            _groups(data, part, ranked, config, max_len),
             sorted(set(config.k)),
             ties=config.ties,
             resamples=config.resamples,
@@ -95,12 +97,20 @@ def _pairs(primary: str, names: list[str]) -> Iterator[tuple[str, str]]:
             yield name_alone(primary), name_alone(other)
 
 
-def _groups(data: Dataset, part: HeldOut, ranked: RankedUsers, config: EvaluateConfig) -> list[Any]:
+def _reads_at_most(folder: RunFolder, records: Mapping[ModelId, dict[str, Any]], name: str) -> int | None:
+    """How many of a history's newest items a model reads, by its stored configuration; None: all of them."""
+    trained = [model for model, record in records.items() if model.name == name and "scorer" not in record]
+    return load_config(folder.model(min(trained)) / "config.yaml").model.max_len if trained else None
+
+
+def _groups(
+    data: Dataset, part: HeldOut, ranked: RankedUsers, config: EvaluateConfig, max_len: int | None
+) -> list[Any]:
     """The main groups of `evaluate`; what they need of the ranks is who was ranked."""
     targets = np.asarray(data.targets(part))[ranked.users]
     nobody = np.zeros(len(targets), np.bool_)
     ranks = Ranks(ranked.users, targets, ranked.above, ranked.tied, nobody, None)
-    counts = GroupCounts.of(data, part, config.group_rule)
+    counts = GroupCounts.of(data, part, config.group_rule, max_len)
     groups = make_groups(data, ranks, counts, thresholds(counts, config), config)
     return [group for group in groups if group.name in MAIN_GROUPS]
 

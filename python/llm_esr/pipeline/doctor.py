@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_esr.data.folder import TABLES
 from llm_esr.doors import door
 from llm_esr.files import checksum, given_path, read_record
 
@@ -97,7 +98,7 @@ def _data_folder(folder: Path) -> Iterator[Finding]:
         yield Finding(str(folder), str(error), bad=True)
         return
     yield Finding(str(folder), f"{data.n_users:,} users, {data.n_items:,} items, {data.n_interactions:,} interactions")
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(_below(folder, "*.json")):
         try:
             read_record(path)
         except (ValueError, OSError) as error:
@@ -107,7 +108,8 @@ def _data_folder(folder: Path) -> Iterator[Finding]:
         if not path.exists():
             yield Finding(str(path), "is missing; make the stage again", bad=True)
         elif checksum(path) != promised:
-            yield Finding(str(path), "differs from its checksum: damaged or replaced; make the stage again", bad=True)
+            remedy = f"delete {path.parent}" if path.parent.name == TABLES else "make the stage again"
+            yield Finding(str(path), f"differs from its checksum: damaged or replaced; {remedy}", bad=True)
         else:
             yield Finding(str(path), "whole")
     if (folder / "similar_users.npy").exists() and not scores_match(data):
@@ -115,14 +117,19 @@ def _data_folder(folder: Path) -> Iterator[Finding]:
         yield Finding(where, "holds cosines of other similar users; run `llm-esr index` again", bad=True)
 
 
+def _below(folder: Path, pattern: str) -> list[Path]:
+    """Files of a data folder and of the tables in it."""
+    return [*folder.glob(pattern), *(folder / TABLES).glob(pattern)]
+
+
 def _promised_checksums(folder: Path) -> dict[str, str]:
     """File name -> checksum, as `dataset.json` and the JSON beside each later array say."""
     promised: dict[str, str] = dict(read_record(folder / "dataset.json", "files")["files"])
-    for path in folder.glob("*.npy"):
-        beside = path.with_suffix(".json")
-        if path.name not in promised and beside.exists():
+    for path in _below(folder, "*.npy"):
+        beside, name = path.with_suffix(".json"), str(path.relative_to(folder))
+        if name not in promised and beside.exists():
             with suppress(ValueError, OSError):  # named already
-                promised[path.name] = read_record(beside, "checksum")["checksum"]
+                promised[name] = read_record(beside, "checksum")["checksum"]
     return promised
 
 

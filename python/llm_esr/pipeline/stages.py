@@ -121,7 +121,13 @@ class Stages:
         if data.similar_users is not None:
             self._refuse_to_outdate("index", config.index, self._readers_of_vectors())
         began = time.monotonic()
-        data = index(data, config=config.index, collaborative=collaborative, progress=self.progress)
+        data = index(
+            data,
+            config=config.index,
+            collaborative=collaborative,
+            progress=self.progress,
+            say=lambda line: self.say(f"index      {line}"),
+        )
         self.folder.remember("index", config.index)
         self.say(
             f"index      {config.index.similar_users} similar users each, by {COMPARED_BY[config.index.users_by]} "

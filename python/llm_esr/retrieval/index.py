@@ -30,6 +30,7 @@ from llm_esr.files import FORMAT, key_of, read_record
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.memory import refuse_beyond_memory
 from llm_esr.files.temporaries import tidy
+from llm_esr.retrieval.engines import engine_for
 from llm_esr.retrieval.neighbours import nearest
 from llm_esr.retrieval.user_vectors import UserVectors, checked, given_user_vectors, side_by_side
 from llm_esr.semantics.vector_files import is_fresh, stored_checksum, write_vectors
@@ -48,9 +49,7 @@ Collaborative = NDArray[Any] | UserVectors | None
 _Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
-def index_key(
-    data: Dataset, config: IndexConfig | None = None, *, engine: str = "exact", collaborative: Collaborative = None
-) -> str:
+def index_key(data: Dataset, config: IndexConfig | None = None, *, collaborative: Collaborative = None) -> str:
     """The key of this stage: changes with the vectors, the training lengths, the settings and the format.
 
     A model counts by what its user vectors are made from, not by the folder that it lies in.
@@ -60,15 +59,15 @@ def index_key(
         ValueError: the settings compare user vectors of a model, and none were given.
     """
     config = config or IndexConfig()
-    return _key(data, config, engine, _sources(data, config, given_user_vectors(collaborative, config, data.n_users)))
+    return _key(data, config, _sources(data, config, given_user_vectors(collaborative, config, data.n_users)))
 
 
-def _key(data: Dataset, config: IndexConfig, engine: str, sources: dict[str, str]) -> str:
+def _key(data: Dataset, config: IndexConfig, sources: dict[str, str]) -> str:
     return key_of(
         {
             "stage": "index",
             "format": FORMAT,
-            "engine": engine,
+            "engines": _engines(data, config),
             "settings": config.model_dump(mode="json", exclude={"model"}),
             "data": data.fingerprint,
             **sources,
@@ -76,14 +75,17 @@ def _key(data: Dataset, config: IndexConfig, engine: str, sources: dict[str, str
     )
 
 
-def index_fresh(
-    data: Dataset, config: IndexConfig | None = None, *, engine: str = "exact", collaborative: Collaborative = None
-) -> bool:
+def _engines(data: Dataset, config: IndexConfig) -> list[str]:
+    """What `auto` chooses for users and for items; an unknown name is refused."""
+    return [engine_for(config.method, rows) for rows in (data.n_users, data.n_items)]
+
+
+def index_fresh(data: Dataset, config: IndexConfig | None = None, *, collaborative: Collaborative = None) -> bool:
     """Whether the files of this stage exist and were made from the present vectors with these settings."""
     config = config or IndexConfig()
     if any(not (data.folder / f"{name}.npy").exists() for name in _read(config)):
         return False
-    key = index_key(data, config, engine=engine, collaborative=collaborative)
+    key = index_key(data, config, collaborative=collaborative)
     return all(is_fresh(data.folder, name, key) for name in _FILES)
 
 
@@ -121,8 +123,8 @@ def index(
     config: IndexConfig | None = None,
     collaborative: Collaborative = None,
     threads: int = 0,
-    engine: str = "exact",
     progress: bool = True,
+    say: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Dataset:
     """Find every user's similar users and every item's nearest items, by cosine, and store them in the data folder.
@@ -138,8 +140,8 @@ def index(
         collaborative: user vectors [U, C] of a trained model, for `users_by` collaborative and both: what
             `Recommender.user_vectors` gives.
         threads: 0 for all cores; the result does not depend on it.
-        engine: how to search; `exact`.
         progress: whether to show progress bars.
+        say: is told how was searched, and what share of the exact neighbours an approximate engine found.
         settings: single settings by their plain name, such as `similar_items=20`, on top of `config`.
 
     Returns:
@@ -147,7 +149,8 @@ def index(
 
     Raises:
         FileNotFoundError: the folder has no vectors.
-        ValueError: damaged vectors (NaN), an unknown engine, or `users_by` that does not fit `collaborative`.
+        ValueError: damaged vectors (NaN), or `users_by` that does not fit `collaborative`.
+        ImportError: `index.method` names an engine whose package is not installed.
     """
     data = data if isinstance(data, Dataset) else Dataset.open(data)
     config = section_with(IndexConfig, config, settings, "index")
@@ -160,16 +163,17 @@ def index(
         refuse_beyond_memory(8 * owners * count, f"index.{name} {count:,} for {owners:,}", "ask for fewer")
     model = given_user_vectors(collaborative, config, data.n_users)
     sources = _sources(data, config, model)
-    key = _key(data, config, engine, sources)
+    key = _key(data, config, sources)
     if all(is_fresh(data.folder, name, key) for name in _FILES):
         tidy(data.folder)
         return data
-    about: dict[str, Any] = {"key": key, "engine": engine, "users_by": config.users_by, "made_from": sources}
+    engines = _engines(data, config)
+    about: dict[str, Any] = {"key": key, "engines": engines, "users_by": config.users_by, "made_from": sources}
     with lock_folder(data.folder, "indexed"):
         # Another process may have made them in between.
         if not all(is_fresh(data.folder, name, key) for name in _FILES):
-            find = partial(nearest, threads=threads, engine=engine)
-            _make(data, config, model, about, find, progress=progress)
+            find = partial(nearest, threads=threads, engine=config.method, recall=config.recall)
+            _make(data, config, model, about, find, progress=progress, say=say)
     return data
 
 
@@ -181,18 +185,24 @@ def _make(
     find: Callable[..., _Found],
     *,
     progress: bool,
+    say: Callable[[str], None] | None,
 ) -> None:
     """Find and store similar users, then nearest items; `find` is `nearest` with its engine and threads."""
+
+    def find_for(what: str) -> Callable[..., _Found]:
+        told = None if say is None else lambda how: say(f"{what}: {how}")
+        return partial(find, progress=what if progress else None, say=told)
+
     users, cosines = _similar_users(
         _compared(data, config, model),
         data.training_lengths,
         config,
-        partial(find, progress="similar users" if progress else None),
+        find_for("similar users"),
     )
     write_vectors(data.folder, "similar_users", users, about)
     write_similar_users_scores(data.folder, cosines, about)
     items = _present(data.item_embeddings, "item_embeddings", data.folder)
-    rows, scores = find(items, config.similar_items, progress="nearest items" if progress else None)
+    rows, scores = find_for("nearest items")(items, config.similar_items)
     write_similar_items(data.folder, rows, scores, about)
 
 

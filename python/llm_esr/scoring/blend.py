@@ -19,7 +19,7 @@ from torch import Tensor
 from llm_esr.scoring.ease import Ease
 from llm_esr.scoring.neighbours import CoOccurrence, NearestText, TextNeighbours, Transitions
 from llm_esr.scoring.popularity import Popularity
-from llm_esr.scoring.scorer import Scorer, refresh
+from llm_esr.scoring.scorer import Scorer, reads_at_most, refresh
 from llm_esr.scoring.similar_histories import PrefixNeighbours, SimilarUsers
 
 if TYPE_CHECKING:
@@ -88,6 +88,11 @@ class Blend:
         if network is None and not self.weights:
             raise ValueError(f"the blend {name} has neither a network nor a scorer with a weight")
         self.parts = {scorer: BLENDED[scorer].build(data) for scorer in self.weights}
+
+    @property
+    def max_len(self) -> int | None:
+        """The newest items that the network reads; None without one."""
+        return reads_at_most(self.network)
 
     def refresh(self) -> None:
         """Let the network forget what it keeps of earlier weights."""

@@ -10,6 +10,7 @@ Shapes: U users, I items, W entries of a table's row.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -17,10 +18,12 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from llm_esr.scoring.neighbours import TABLE_WIDTH, CountedNeighbours, DecayedSum, Table
+from llm_esr.scoring.neighbours import CountedNeighbours, DecayedSum
+from llm_esr.scoring.stored_tables import Table
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
+    from llm_esr.data.dataset import Part
 
 MOST_ITEMS = 20_000
 _LAMBDA = 300.0
@@ -40,15 +43,18 @@ class Ease(CountedNeighbours):
 
     name = "ease"
     sum: ClassVar[DecayedSum] = DecayedSum(decay=0.9, newest=20)
+    settings: ClassVar[Mapping[str, float]] = {"lambda": _LAMBDA}
 
-    def _count(self, data: Dataset) -> Table:
+    def __init__(self, data: Dataset, part: Part = "train") -> None:
         if data.n_items > MOST_ITEMS:
             raise ValueError(
                 f"the scorer ease inverts a matrix of items by items, which is kept to {MOST_ITEMS:,} items; "
                 f"{data.folder} has {data.n_items:,}. Take co-occurrence, or leave ease out of blend.scorers"
             )
+        super().__init__(data, part)
+
+    def _count(self, data: Dataset, width: int) -> Table:
         weights_II = ease_weights(met_together(data), _LAMBDA)
-        width = min(TABLE_WIDTH, data.n_items)
         ids_IW = np.zeros((data.n_items, width), np.int32)
         values_IW = np.zeros((data.n_items, width), np.float32)
         for start in range(0, data.n_items, _ROWS):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.scoring.lists import top_k
-from llm_esr.scoring.scorer import Scorer, refresh
+from llm_esr.scoring.scorer import Scorer, reads_at_most, refresh
 
 
 class ForEmptyHistories:
@@ -25,6 +25,11 @@ class ForEmptyHistories:
     def __init__(self, scorer: Scorer, fallback: Scorer) -> None:
         self.scorer, self.fallback = scorer, fallback
         self.name = scorer.name
+
+    @property
+    def max_len(self) -> int | None:
+        """The newest items that the scorer reads."""
+        return reads_at_most(self.scorer)
 
     def refresh(self) -> None:
         """Let the scorers forget what they keep of earlier weights."""

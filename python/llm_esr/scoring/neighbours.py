@@ -12,6 +12,7 @@ Shapes: S histories, T items of all of them, I items, W entries of a table's row
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -23,12 +24,11 @@ from torch import Tensor
 
 from llm_esr import _native
 from llm_esr.models.text_profile import centred_texts
+from llm_esr.scoring.stored_tables import Table, stored_table
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
     from llm_esr.data.dataset import Part
-
-Table = tuple[NDArray[np.int32], NDArray[np.float32]]  # ids [I, W], largest value first, 0 fills; values [I, W]
 
 TABLE_WIDTH = 200  # entries of a row that are kept
 _KEPT_COSINES = 1 << 28  # numbers: a gigabyte, for catalogues up to 16,384 items
@@ -44,7 +44,7 @@ class DecayedSum:
 
 
 class CountedNeighbours:
-    """Scores by a table that is counted from the training sequences.
+    """Scores by a table that is counted from the training sequences, once for a data folder (`stored_tables.py`).
 
     Args:
         data: the data set.
@@ -54,18 +54,21 @@ class CountedNeighbours:
     name: str
     kind: ClassVar[Literal["transitions", "co-occurrence"]]
     sum: ClassVar[DecayedSum]
+    settings: ClassVar[Mapping[str, float]] = {}  # what the table depends on beside the training sequences
 
     def __init__(self, data: Dataset, part: Part = "train") -> None:
-        self.table = self._count(data)
+        width = min(TABLE_WIDTH, data.n_items)
+        self.table = stored_table(data, self.name, width, self.settings, lambda: self._count(data, width))
 
-    def _count(self, data: Dataset) -> Table:
+    def _count(self, data: Dataset, width: int) -> Table:
+        """The table, of rows so wide."""
         return _native.neighbour_table(
             self.kind,
             np.ascontiguousarray(data.items),
             np.ascontiguousarray(data.offsets),
             data.training_lengths,
             data.n_items,
-            min(TABLE_WIDTH, data.n_items),
+            width,
             torch.get_num_threads(),
         )
 

@@ -14,13 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llm_esr.scoring.scorer import Scorer, take_histories
+from llm_esr.scoring.scorer import Scorer, reads_at_most, take_histories
 
 _ENCODE_CHUNK = 512  # histories encoded at once: a few tens of thousands of tokens
 
 
 class SequenceModel(Protocol):
-    """The part of a model that scoring needs; `llm_esr.models.SequentialEncoder` has it."""
+    """The part of a model that scoring needs; `llm_esr.models.SequentialEncoder` has it.
+
+    One that cuts histories tells its length as `max_len` (see `llm_esr.scoring.scorer.ReadsNewest`).
+    """
 
     training: bool
 
@@ -66,6 +69,11 @@ class NetworkScorer:
         self.device = device
         self.fallback = fallback
         self._items_CI: Tensor | None = None
+
+    @property
+    def max_len(self) -> int | None:
+        """The newest items that the network reads."""
+        return reads_at_most(self.model)
 
     def refresh(self) -> None:
         """Forget the item matrix: the next call computes it anew."""

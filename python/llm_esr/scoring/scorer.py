@@ -6,7 +6,7 @@ Shapes: S histories, T items of all of them, I items.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,21 @@ class Scorer(Protocol):
             float32 [S, I], column = id - 1, on any device. More is better; NaN is an error.
         """
         ...
+
+
+@runtime_checkable
+class ReadsNewest(Protocol):
+    """A scorer, or a network, that tells how much of a history it reads."""
+
+    @property
+    def max_len(self) -> int | None:
+        """The newest items that are read; None: all of them."""
+        ...
+
+
+def reads_at_most(scorer: object) -> int | None:
+    """How many of a history's newest items a scorer or a network reads; None: all of them, or it does not tell."""
+    return scorer.max_len if isinstance(scorer, ReadsNewest) else None
 
 
 def take_histories(

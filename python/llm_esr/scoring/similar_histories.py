@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.scoring.neighbours import TextNeighbours
+from llm_esr.scoring.stored_tables import Expected, stored_arrays
+from llm_esr.semantics.vector_files import stored_checksum
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -54,9 +56,16 @@ class PrefixNeighbours(TextNeighbours):
             kept = np.linspace(0, len(ends) - 1, MOST_PROFILES).astype(np.int64)
             starts, ends = starts[kept], ends[kept]
         self.items, self.starts, self.ends = items, starts, ends
-        rows = range(0, len(ends), _PROFILES)
-        made = [self._profiles(items, starts[row : row + _PROFILES], ends[row : row + _PROFILES]) for row in rows]
-        self.profiles_PE = torch.cat(made) if made else self.texts[:0]
+        part_of = {"profiles": Expected(np.float32, (len(ends), self.texts.shape[1]), mode="c")}
+        made_from = {"item_embeddings": stored_checksum(data.folder, "item_embeddings"), "decay": _DECAY}
+        stored = stored_arrays(data, self.name, part_of, made_from, lambda: {"profiles": self._all_profiles().numpy()})
+        self.profiles_PE = torch.from_numpy(stored["profiles"])
+
+    def _all_profiles(self) -> Tensor:
+        """The profiles of all beginnings, [P, E]."""
+        rows = [slice(row, row + _PROFILES) for row in range(0, len(self.ends), _PROFILES)]
+        made = [self._profiles(self.items, self.starts[some], self.ends[some]) for some in rows]
+        return torch.cat(made) if made else self.texts[:0]
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`: the votes for each item, which add up to 1 over what each neighbour votes for once."""

@@ -143,7 +143,7 @@ class Recommender:
 
     @property
     def scorer(self) -> Scorer:
-        """What gives the scores; neighbour tables are counted at the first call."""
+        """What gives the scores; neighbour tables are opened, or counted, at the first call."""
         if self._built is None:
             if self.blend is not None:
                 self._built = Blend(self._network, self.data, self.blend, self.name)
@@ -152,6 +152,11 @@ class Recommender:
             if self._network is None:
                 self._built = ForEmptyHistories(self._built, Popularity(self.data))
         return self._built
+
+    @property
+    def max_len(self) -> int | None:
+        """The newest items of a history that the network reads; None without one: the scorers have no such length."""
+        return None if self._network is None else self._network.max_len
 
     def make_ready(self) -> None:
         """Read the ids and titles, which a forked child could not (see `serving/forking.py`)."""
@@ -204,7 +209,8 @@ class Recommender:
             tail_item_below: items met less often are tail items.
             tail_user_below: users with a shorter sequence are tail users.
             group_rule: what the groups go by. `training`: interactions in the training parts. `paper`: an item's
-                distinct users over all parts, and the length of the input; popularity counts the inputs, too.
+                distinct users over all parts, and the length of the input, cut to what the model reads; popularity
+                counts the inputs, too.
             ties: `expected`: means over every order of tied items; `strict`: only higher scores count.
             tail_item_skips_first: as the authors' code, let the first user be no hit in tail and head items.
             length_groups: lower ends of the ranges of sequence length; `[]`: none.

@@ -1,7 +1,7 @@
 """Models that need no training: a scorer, or several blended, in a model folder of its own, `models/<name>`.
 
 The folder holds `model.json`, `config.yaml` (how it is judged) and, for `neighbours`, its weights as `blend.json`. What
-a scorer counts is counted anew from the data when it is first asked.
+a scorer counts is kept with the data (`llm_esr.scoring.stored_tables`), and counted when it is first asked.
 """
 
 from __future__ import annotations

@@ -93,6 +93,15 @@ class IndexConfig(Section):
         1, ge=1, description="Users with fewer training items are nobody's similar user; they still have similar users."
     )
     similar_items: int = Field(10, ge=1, description="Nearest items that are kept for each item.")
+    method: Literal["auto", "exact", "screened", "lists", "hnswlib", "torch"] = Field(
+        "auto",
+        description="How to search. auto: exact up to 150,000 users or items, lists above. screened: exact but for "
+        "less than one neighbour in 100,000. hnswlib: by that package. torch: products in blocks, on CUDA where there "
+        "is any.",
+    )
+    recall: float = Field(
+        0.99, gt=0, le=1, description="Share of the exact neighbours that lists and hnswlib are to find, by a sample."
+    )
 
     @model_validator(mode="after")
     def _a_model_is_read(self) -> IndexConfig:

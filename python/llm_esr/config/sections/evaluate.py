@@ -26,7 +26,7 @@ class EvaluateConfig(Section):
     group_rule: Literal["training", "paper"] = Field(
         "training",
         description="What head and tail go by. training: counts of the training part; paper: items by distinct users "
-        "over all parts, users by the length of the input.",
+        "over all parts, users by the length of the input as the model reads it.",
     )
     ties: Literal["expected", "strict"] = Field(
         "expected", description="strict: only a higher score counts against the target."

@@ -71,6 +71,9 @@ class HnswlibSearch:
     def _tune(self, k: int) -> None:
         if k in self._tuned:
             return
+        if not self._count:
+            self._tuned[k] = (k + 1, 1.0)
+            return
         sample = np.unique(np.linspace(0, len(self._vectors) - 1, SAMPLE).astype(int))
         queries = np.ascontiguousarray(self._vectors[sample])
         exact, _ = self._exact.search(queries, k)
@@ -115,7 +118,7 @@ class HnswlibSearch:
 
     def recall(self, k: int) -> Recall | None:
         """See `Engine.recall`; the sample lies between the rows of the first."""
-        if k not in self._tuned or not len(self._vectors):
+        if k not in self._tuned or not self._count:
             return None
         ef, expected = self._tuned[k]
         step = max(1, len(self._vectors) // SAMPLE)

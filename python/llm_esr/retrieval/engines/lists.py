@@ -24,7 +24,6 @@ from llm_esr.retrieval.engines.exact import share_found
 PIECES_AT_ONCE = 8  # of 1,024 rows
 SAMPLE = 512
 _PARTS = ("centres", "offsets", "members")
-_ENTRIES = ("format", "inner_product", "recall")
 
 
 class ListSearch:
@@ -128,13 +127,10 @@ class ListSearch:
     def save(self, path: Path) -> None:
         """Write the index, without its vectors, to one file."""
         tensors: dict[str, NDArray[Any]] = dict(zip(_PARTS, self._index.parts(), strict=True))
-        about = {
-            "format": str(FORMAT),
-            "inner_product": str(int(self._inner_product)),
-            "recall": repr(self._wanted),
-        }
+        # Not as metadata, of which safetensors keeps no order: the same index is the same file.
+        tensors["settings"] = np.array([FORMAT, self._inner_product, self._wanted], np.float64)
         with atomic_file(path) as file:
-            file.write(save(tensors, metadata=with_checksum(about, array_parts(tensors))))
+            file.write(save(tensors, metadata=with_checksum({}, array_parts(tensors))))
 
     @classmethod
     def open(cls, path: Path, vectors: NDArray[Any], threads: int = 0) -> ListSearch:
@@ -152,15 +148,17 @@ class ListSearch:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            check_tensors(metadata, array_parts(tensors), _ENTRIES)
-            if len(metadata) == len(_ENTRIES):
+            check_tensors(metadata, array_parts(tensors), ())
+            if not metadata:
                 raise ValueError("it carries no checksum")
-            if metadata.get("format") != str(FORMAT):
-                raise ValueError(f"it has format {metadata.get('format')}, and this version reads {FORMAT}")
-            recall, inner_product = float(metadata["recall"]), metadata["inner_product"] == "1"
+            version, inner_product, recall = tensors["settings"].tolist()
+            if version != FORMAT:
+                raise ValueError(f"it has format {version:g}, and this version reads {FORMAT}")
             centres, offsets, members = (tensors[name] for name in _PARTS)
-            index = _native.ListIndex.open(vectors, (centres, offsets, members), threads, inner_product=inner_product)
+            index = _native.ListIndex.open(
+                vectors, (centres, offsets, members), threads, inner_product=bool(inner_product)
+            )
         except UNREADABLE as error:
             said = " ".join(str(error).split())[:200]
             raise ValueError(f"{path} is no index of these vectors ({said}); delete it and make it again") from None
-        return cls(vectors, threads, recall=recall, inner_product=inner_product, index=index)
+        return cls(vectors, threads, recall=recall, inner_product=bool(inner_product), index=index)
