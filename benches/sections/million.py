@@ -96,6 +96,7 @@ def _lists_row(
         share = recall(table.open(), np.asarray(queries.open()), ours.lists(), worst)
         notes.insert(0, f"recall {share:.5f}")
     return Row(
-        SECTION, name, ours and count / ours.middle, "queries/s", 1, FAISS.name, theirs and count / theirs.middle,
+        SECTION, name, count / ours.middle if ours else None, "queries/s", 1, FAISS.name,
+        count / theirs.middle if theirs else None,
         speed_ratio(ours, theirs) if ours and theirs else None, note="; ".join(notes),
     )  # fmt: skip

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from measuring import Plot, Results, Row
 from workload import SMALL, Size
 
-from sections.graphs import JUDGED, SECTION, K, approximate_graphs, exact_graph
-from sections.million import BEST, ONE_BY_ONE, PART, best_of_catalogue, large_graph
+from sections.graphs import GOOD, JUDGED, SECTION, K, approximate_graphs, exact_graph
+from sections.million import BEST, ONE_BY_ONE, PART, WHOLE, best_of_catalogue, large_graph
 from sections.million import JUDGED as JUDGED_OF_MILLION
 from sections.sides import LONG
 from sections.vectors import NoVectorsError, Table, clusters, random, real, turned
@@ -32,21 +32,23 @@ ASKED = ">= 2"
 
 def about(size: Size) -> str:
     rows = rows_of(size)
+    exact = "" if WHOLE else f"; their exact graph is reckoned from that of the first {PART}th"
     return (
         f"The {K} nearest of every row, the row itself left out, by cosine; files of float32 vectors of unit length, "
         "each side in a process of its own, one thread and one core unless said, in turn; from the vectors in memory "
         f"to the lists, the index included. Medians of at most {MOST_REPEATS} rounds, without one to warm up; what "
-        f"takes longer than {LONG} s is asked once. `real` are {rows:,} users (or as many as there are) of six Amazon "
-        "categories, each the mean of MiniLM vectors of the training items' titles. There are no real vectors "
+        f"takes longer than {LONG} s is asked once; an index of hnswlib and usearch is made once, and its time counts "
+        f"in every round; pynndescent is compiled before. `real` are {rows:,} users (or as many as there are) of six "
+        "Amazon categories, each the mean of MiniLM vectors of the training items' titles. There are no real vectors "
         f"{WIDE:,} wide to be had here: `turned` are the real ones turned into a space so wide, cosines unchanged; "
         "`random` are drawn directions. A neighbour counts as found where its score reaches that of the "
         f"{K}th best, up to 1e-6, so that ties are no misses: for the exact graph against all lists of faiss, else "
         f"against plain NumPy on {JUDGED:,} rows ({JUDGED_OF_MILLION:,} of the catalogue). *as good* are ours beside "
-        "an approximate graph of a package: the fastest of our engines with at least its recall. `clusters` are "
-        f"{CATALOGUE * rows:,} simulated rows about {CATALOGUE * rows // ROWS_A_CENTRE:,} centres, with noise as long "
-        f"as the centres and sizes that fall by a power law; their exact graph is reckoned from that of the first "
-        f"{PART}th. For {QUERIES:,} other points about these centres, and for {ONE_BY_ONE} of them one by one, the "
-        f"{BEST} largest inner products are found, the index being there."
+        "an approximate graph of a package: the fastest of our engines with at least its recall; what is asked holds "
+        f"from a recall of {GOOD:g} on. `clusters` are {CATALOGUE * rows:,} simulated rows about "
+        f"{CATALOGUE * rows // ROWS_A_CENTRE:,} centres, with noise as long as the centres and sizes that fall by a "
+        f"power law{exact}. For {QUERIES:,} other points about these centres, and for {ONE_BY_ONE} of them one by one, "
+        f"the {BEST} largest inner products are found, the index being there."
     )
 
 
@@ -65,10 +67,10 @@ def measure(size: Size) -> Results:
     if not small:
         tables += [lambda: random(rows, width), lambda: random(rows, wide)]
     for made in tables:
-        table = _had(made, found)
+        table = table_or_row(made, found)
         if table is not None:
             found += exact_graph(table, repeats, ASKED)
-    table = _had(users, [])
+    table = table_or_row(users, [])
     if table is not None:
         lines, plots = approximate_graphs(table, repeats)
         found += lines
@@ -85,7 +87,7 @@ def rows_of(size: Size) -> int:
     return SMALL_ROWS if size == SMALL else ROWS
 
 
-def _had(made: Callable[[], Table], rows: list[Row]) -> Table | None:
+def table_or_row(made: Callable[[], Table], rows: list[Row]) -> Table | None:
     """The table, or a row that says why there is none."""
     try:
         return made()

@@ -118,7 +118,8 @@ def first(table: Table, rows: int) -> Table:
 
 def unit(vectors: NDArray[np.floating]) -> Vectors:
     """Vectors at length 1."""
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    found: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return found
 
 
 def _counts(rows: int) -> Iterator[int]:

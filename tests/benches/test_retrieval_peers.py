@@ -151,6 +151,9 @@ def test_without_the_data_the_real_tables_are_rows_that_say_so(tmp_path: Path, m
     monkeypatch.setattr(vectors, "SOURCE", tmp_path / "nowhere")
     with pytest.raises(NoVectorsError, match="nowhere is not there"):
         vectors.real(10)
+    rows: list[Row] = []
+    assert retrieval_peers.table_or_row(lambda: vectors.real(10), rows) is None
+    assert [(row.name, row.ours, row.note) for row in rows] == [("exact, real", None, "nowhere is not there")]
 
 
 # --- the scripts of the packages
@@ -323,6 +326,11 @@ def test_the_section_holds_ours_against_every_package(found: Results) -> None:
     assert not [row for row in found.rows if "not installed" in row.note or "failed" in row.note]
 
 
+def test_the_text_has_the_numbers_of_its_size() -> None:
+    text = retrieval_peers.about(SMALL)
+    assert "{" not in text and "300 users" in text and "6,000 simulated rows about 30 centres" in text
+
+
 def test_an_engine_that_is_not_there_yet_is_a_row_that_says_so(
     stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +385,7 @@ def test_a_peer_stands_beside_the_fastest_of_ours_that_finds_as_much(tmp_path: P
     beside = {share: graphs.beside_peer(table, point, measured("", 6.0, share), ours, "")
               for share in (0.99, 0.995, 0.5)}  # fmt: skip
     assert [(row.ours, row.ratio) for row in beside.values()] == [(2.0, 3.0), (8.0, 0.75), (1.0, 6.0)]
+    assert [row.asked for row in beside.values()] == [">= 1.5", ">= 1.5", ""]
     assert beside[0.99].note.startswith("ours, lists, recall 0.99100") and "theirs recall 0.99000" in beside[0.99].note
     none = graphs.beside_peer(table, point, measured("", 6.0, 1.0), ours[1:], "")
     assert none.ours is None and none.ratio is None and none.note.endswith("none of ours is")
