@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from measuring import Results, Row
-from peer_scripts import script_without_its_package
+from peer_scripts import SCRIPTS, script_without_its_package
 from sections import graphs, million, retrieval_peers, sides, vectors
 from sections.packages import Coprocess, NotInstalledError, Package
 from sections.recall import kth_best, recall, repeated, scores_of
@@ -338,6 +338,38 @@ def test_an_engine_that_is_not_there_yet_is_a_row_that_says_so(
     rows = by_name(million.large_graph(vectors.clusters(160, 8, 4)))
     row = rows["hyperlists, probes 3, graph of 160 x 8, clusters"]
     assert row.ours is None and row.note == "llm_esr.retrieval.ENGINES has no 'hyperlists'"
+
+
+def test_an_engine_of_ours_stands_beside_the_exact_one_and_faiss(
+    stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine by another name, which searches exactly."""
+    script = SCRIPTS / "our_neighbours.py"
+    (tmp_path / "ours.py").write_text(
+        "import runpy, sys\n"
+        "from llm_esr.retrieval import ENGINES\n"
+        "ENGINES['lists'] = ENGINES['exact']\n"
+        f"sys.path.insert(0, {str(script.parent)!r})\n"
+        f"runpy.run_path({str(script)!r}, run_name='__main__')\n"
+    )
+    ours = sides.Searcher("ours", "", (), str(tmp_path / "ours.py"))
+    monkeypatch.setitem(graphs.ENGINES, "lists", graphs.ENGINES["exact"])
+    monkeypatch.setattr(graphs, "POINTS", ())
+    for module in (graphs, million):
+        monkeypatch.setattr(module, "OURS", ours)
+        monkeypatch.setattr(module, "APPROXIMATE", (graphs.Engine("lists"),))
+    table = vectors.clusters(800, 8, 4)
+    rows, (plot,) = graphs.approximate_graphs(table, 1)
+    assert [row.name for row in rows] == [f"by {engine}, 800 x 8, clusters" for engine in ("exact", "lists")]
+    assert all(row.ours and row.note.startswith("recall 1.00000") for row in rows)
+    assert [series.name for series in plot.series] == ["ours, exact", "ours, lists"]
+    monkeypatch.setattr(million, "WHOLE", True)
+    exact, lists = million.large_graph(table)
+    assert exact.ours and exact.note == "" and lists.ours and lists.peer == exact.ours
+    assert lists.ratio == exact.ours / lists.ours and lists.note.startswith("recall 1.00000 on 800 rows")
+    rows = million.best_of_catalogue(table, vectors.clusters(30, 8, 4, stream=1), 1)
+    assert [row.name.rpartition(", ")[2] for row in rows] == ["exact", "lists"] * 2
+    assert all(row.ours and row.peer and row.ratio and row.note == "recall 1.00000" for row in rows)
 
 
 def test_an_engine_that_fails_is_a_row_that_says_why(
