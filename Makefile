@@ -75,7 +75,7 @@ bench: setup ## loaders, negatives and the training step beside their peers; wri
 	@$(call stage,bench,$(BIN)/python benches/report.py $(BENCH))
 
 bench-peers: setup ## other packages beside ours, each in an environment of its own (gigabytes, runs/bench/envs)
-	@$(call stage,bench-peers,$(BIN)/python benches/report.py --only peers,training-peers,item-knn-peers)
+	@$(call stage,bench-peers,$(BIN)/python benches/report.py --only peers,training-peers,item-knn-peers,retrieval-peers)
 
 quality: setup ## train what docs/quality.md reports, skipping what is finished, and write it
 	@$(call stage,quality,$(BIN)/python benches/quality.py)

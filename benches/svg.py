@@ -10,6 +10,7 @@ from measuring import Plot
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 190, 40, 50
+MOST_TICKS = 8
 COLOURS = ("#1f6f8b", "#c8553d", "#5b8c5a", "#8a5a9e", "#b8862b", "#555555")
 
 
@@ -42,7 +43,7 @@ def draw(plot: Plot) -> str:
         y = down(10.0**power)
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#dddddd"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(10.0**power)}</text>')
-    for x in xs:
+    for x in _ticks(xs):
         parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{_number(x)}</text>')
     ends = _apart([down(series.y[-1]) for series in plot.series])
     for place, (series, end) in enumerate(zip(plot.series, ends, strict=True)):
@@ -53,6 +54,18 @@ def draw(plot: Plot) -> str:
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
         parts.append(f'<text x="{WIDTH - RIGHT + 8}" y="{end + 4:.1f}" fill="{colour}">{escape(series.name)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _ticks(xs: list[float]) -> list[float]:
+    """Which values of an axis are named: all that occur, or round ones where those are many."""
+    if len(xs) <= MOST_TICKS:
+        return xs
+    powers = range(math.floor(math.log10(xs[0])), math.ceil(math.log10(xs[-1])) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        found = [step * 10.0**power for power in powers for step in steps if xs[0] <= step * 10.0**power <= xs[-1]]
+        if len(found) <= MOST_TICKS:
+            break
+    return found
 
 
 def _apart(places: list[float], distance: float = 14) -> list[float]:

@@ -17,6 +17,7 @@ from sections import (
     outside,
     ranking,
     recurrent,
+    retrieval_peers,
     step,
     tables,
     training_peers,
@@ -38,8 +39,9 @@ SECTIONS: dict[str, Any] = {
     "peers": outside,
     "training-peers": training_peers,
     "item-knn-peers": item_knn,
+    "retrieval-peers": retrieval_peers,
 }
 # What `make bench-peers` measures: other packages, in environments of their own.
-PEERS = ("peers", "training-peers", "item-knn-peers")
+PEERS = ("peers", "training-peers", "item-knn-peers", "retrieval-peers")
 # What `make bench` measures.
 USUAL = tuple(name for name in SECTIONS if name not in PEERS)

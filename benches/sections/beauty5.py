@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
 from measuring import Results, Row, median_ratio
 from workload import ROOT, SMALL, Size, cache_folder
 
-from sections.processes import run_script
+from sections.processes import run_script, run_stage
 
 SECTION = "beauty5"
 TITLE = "An epoch on real data"
@@ -74,8 +72,8 @@ def prepared() -> Path:
     if not done.exists():
         vectors = [f"--{kind}-embeddings={SOURCE / kind}_embeddings.npy" for kind in ("item", "user")]
         _prepare([str(SOURCE / "interactions.parquet"), "--items", str(SOURCE / "items.parquet")], data)
-        _llm_esr("embed", str(data), *vectors)
-        _llm_esr("index", str(data))
+        run_stage("embed", str(data), *vectors)
+        run_stage("index", str(data))
     return data
 
 
@@ -95,10 +93,4 @@ def without_texts(users: int | None = None) -> Path:
 
 
 def _prepare(tables: list[str], data: Path) -> None:
-    _llm_esr("prepare", *tables, "--order-column", "order", "--out", str(data))
-
-
-def _llm_esr(stage: str, *arguments: str) -> None:
-    quiet = [] if stage == "prepare" else ["--quiet"]
-    command = [sys.executable, "-m", "llm_esr", stage, *arguments, *quiet]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    run_stage("prepare", *tables, "--order-column", "order", "--out", str(data))

@@ -6,11 +6,13 @@ that it is sent, so that nothing else runs in between.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ class Package:
 
 
 class NotInstalledError(Exception):
-    """Why a package could not be installed or started, in a line."""
+    """Why a package could not be installed or started, or did not answer, in a line."""
 
 
 class Coprocess:
@@ -46,21 +48,28 @@ class Coprocess:
         script: a file of `benches/peers/outside`.
         arguments: what the script is started with.
         threads: cores, and threads of every library that asks its environment.
+        minutes: an answer that takes longer is given up.
 
     Raises:
         NotInstalledError: the package cannot be installed, or the script does not start.
 
     """
 
-    def __init__(self, package: Package, script: str, arguments: Sequence[str], threads: int = 1) -> None:
+    def __init__(
+        self, package: Package, script: str, arguments: Sequence[str], threads: int = 1, minutes: float = MINUTES
+    ) -> None:
         python = installed(package)
-        # RePlay's manual asks for these where threads are few.
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_NUM_THREADS", "ARROW_IO_THREADS")
+        self.minutes = minutes
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
+        names = (
+            "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
+            "ARROW_NUM_THREADS", "ARROW_IO_THREADS",  # RePlay's manual asks for these where threads are few
+        )  # fmt: skip
         with cores(threads):
             self.process = subprocess.Popen(
                 [str(python), str(ROOT / "benches" / FOLDER / script), *arguments],
                 cwd=ROOT, env={**os.environ, **dict.fromkeys(names, str(threads))}, text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
             )  # fmt: skip
         self.answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -75,10 +84,16 @@ class Coprocess:
         return float(self.ask(what, "rate"))
 
     def ask(self, what: str, key: str) -> Any:
-        """What the script answers to a line."""
+        """What the script answers to a line.
+
+        Raises:
+            NotInstalledError: it ended, took too long, or answers with an `error`.
+
+        """
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{what}\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # the end of its answers says why
+            self.process.stdin.write(f"{what}\n")
+            self.process.stdin.flush()
         return self._answer(key)
 
     def __enter__(self) -> Coprocess:
@@ -87,6 +102,7 @@ class Coprocess:
     def __exit__(self, *exception: object) -> None:
         self.process.kill()
         self.process.wait()
+        self.errors.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -96,21 +112,33 @@ class Coprocess:
 
     def _answer(self, key: str) -> Any:
         try:
-            line = self.answers.get(timeout=60 * MINUTES)
+            line = self.answers.get(timeout=60 * self.minutes)
         except queue.Empty:
-            raise NotInstalledError(f"no answer within {MINUTES} minutes") from None
+            self.process.kill()  # a late answer would be taken for that to the next line
+            raise NotInstalledError(f"no answer within {self.minutes:g} minutes") from None
         if not line:
-            raise NotInstalledError(f"its script ended with {self.process.wait()}")
-        return json.loads(line)[key]
+            self.answers.put("")  # whoever asks again is told the same
+            raise NotInstalledError(f"its script ended with {self.process.wait()}{self._last_words()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise NotInstalledError(answer["error"])
+        return answer[key]
+
+    def _last_words(self) -> str:
+        self.errors.seek(0)
+        lines = self.errors.read().strip().splitlines()
+        return f": {lines[-1]}" if lines else ""
 
 
 def installed(package: Package) -> Path:
-    """The environment's interpreter; made and filled where it is not there.
+    """The environment's interpreter; made and filled where it is not there. Without requirements: this one's.
 
     Raises:
         NotInstalledError: uv is missing, or cannot install the package.
 
     """
+    if not package.requirements:
+        return Path(sys.executable)
     folder = ENVIRONMENTS / package.environment
     python, done = folder / "bin" / "python", folder / "installed.json"
     if done.exists() and json.loads(done.read_text()) == list(package.requirements):

@@ -38,3 +38,10 @@ def run_script(
         raise RuntimeError(f"{script} {' '.join(arguments)} ended with {done.returncode}: {last}")
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return report
+
+
+def run_stage(stage: str, *arguments: str) -> None:
+    """Run a stage of the command line, silently."""
+    quiet = [] if stage == "prepare" else ["--quiet"]
+    command = [sys.executable, "-m", "llm_esr", stage, *arguments, *quiet]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import beauty5_process
 import numpy as np
 import pandas as pd
 import pytest
+from peer_scripts import script_without_its_package
 from sections import beauty5, item_knn, training_peers
 from sections.packages import Coprocess, Package
 from workload import SMALL
@@ -25,27 +25,10 @@ from llm_esr.models import SequentialEncoder
 from llm_esr.scoring import NetworkScorer
 from llm_esr.training.train import build_model
 
-SCRIPTS = Path(beauty5_process.__file__).parent / "peers" / "outside"
-
 
 @pytest.fixture
 def tiny(tiny_folder: Path) -> Dataset:
     return Dataset.open(tiny_folder)
-
-
-def script_without_its_package(
-    monkeypatch: pytest.MonkeyPatch, name: str, modules: dict[str, dict[str, Any]]
-) -> ModuleType:
-    """A script of `peers/outside`, with stand-ins for what it imports."""
-    for module, names in modules.items():
-        stand_in = ModuleType(module)
-        vars(stand_in).update(names)
-        monkeypatch.setitem(sys.modules, module, stand_in)
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
 
 
 def test_a_list_is_worth_what_its_place_is_worth() -> None:

@@ -103,6 +103,13 @@ def test_a_plot_names_each_line_and_each_value_of_its_axis() -> None:
     assert {"ours & theirs", "theirs", "1k", "2M", "Title", "users", "rows/s"} <= set(texts)
 
 
+def test_an_axis_of_many_values_names_round_ones() -> None:
+    places = [0.01 * 1.7**power for power in range(16)]
+    line = Series("ours", places, [1.0] * len(places))
+    texts = [e.text for e in ET.fromstring(draw(Plot("p", "Title", "missed", "s", [line]))).iter() if e.text]
+    assert {"0.01", "0.1", "10"} <= set(texts) and f"{places[1]:g}" not in texts
+
+
 def test_a_package_that_cannot_be_installed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sections.packages.ENVIRONMENTS", tmp_path)
     monkeypatch.setattr("sections.packages.sys.executable", str(tmp_path / "no-uv-here"))

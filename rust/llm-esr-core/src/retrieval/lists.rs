@@ -9,7 +9,6 @@ use std::ops::Range;
 use rayon::ThreadPool;
 
 use super::coded::{Asked, Coded, Neighbours, Options, answers};
-use super::codes::Codes;
 use super::partition::{Partition, code_centres};
 use super::survivors::Survivors;
 use super::sweep::{Pair, Panels};
@@ -27,7 +26,8 @@ const RUN: usize = 16;
 pub struct ListIndex {
     coded: Coded,
     partition: Partition,
-    centres: Codes,
+    /// The centres, packed to be compared with what searches.
+    centres: Panels,
     pool: ThreadPool,
 }
 
@@ -108,7 +108,9 @@ impl ListIndex {
     }
 
     fn of(coded: Coded, partition: Partition, pool: ThreadPool) -> Result<Self> {
-        let centres = code_centres(coded.width, &coded, &partition.centres, Side::Queries)?;
+        let packed = code_centres(coded.width, &coded, &partition.centres, Side::Queries)?;
+        let mut centres = Panels::new(packed.width);
+        centres.pack(&packed, 0..packed.len() as u32);
         Ok(Self {
             coded: coded.arranged(partition.members.clone())?,
             partition,
@@ -311,22 +313,22 @@ impl ListIndex {
 
     /// The nearest lists of each of some asked rows, nearest first, `[rows, probes]`.
     fn nearest_lists(&self, asked: &Asked<'_>, rows: Range<usize>, probes: usize) -> Vec<u32> {
-        let mut panels = Panels::new(self.coded.codes.width);
-        panels.pack(&self.centres, 0..self.centres.len() as u32);
         let mut nearest = Vec::with_capacity(rows.len() * probes);
         let mut order: Vec<(f32, u32)> = Vec::new();
-        panels.estimates(self.coded.kernel, asked.codes, rows, |_, estimates| {
-            order.clear();
-            order.extend(estimates.iter().copied().zip(0..));
-            let by_estimate =
-                |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-            if probes < order.len() {
-                order.select_nth_unstable_by(probes - 1, by_estimate);
-                order.truncate(probes);
-            }
-            order.sort_unstable_by(by_estimate);
-            nearest.extend(order.iter().map(|&(_, list)| list));
-        });
+        let kernel = self.coded.kernel;
+        self.centres
+            .estimates(kernel, asked.codes, rows, |_, estimates| {
+                order.clear();
+                order.extend(estimates.iter().copied().zip(0..));
+                let by_estimate =
+                    |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+                if probes < order.len() {
+                    order.select_nth_unstable_by(probes - 1, by_estimate);
+                    order.truncate(probes);
+                }
+                order.sort_unstable_by(by_estimate);
+                nearest.extend(order.iter().map(|&(_, list)| list));
+            });
         nearest
     }
 
