@@ -18,6 +18,8 @@ from llm_esr.files import atomic_path, printable
 if TYPE_CHECKING:
     import polars as pl
 
+    from llm_esr.serving import Recommender
+
 Part = Literal["validation", "test"]
 ModelFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or one model's.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Which model of a run; default: its primary one.")]
@@ -86,6 +88,13 @@ def evaluate(
     report.table()
 
 
+def _say_how(recommender: Recommender) -> None:
+    """Say on stderr where lists came from an approximate search, and what it finds."""
+    told = recommender.searched()
+    if told is not None:
+        typer.echo(f"{told}; --exact scores every item", err=True)
+
+
 def recommend(
     folder: ModelFolder,
     user: Annotated[list[str] | None, typer.Option("--user", help="A known user; may be given many times.")] = None,
@@ -113,6 +122,9 @@ def recommend(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say of each item which items of the history speak for it, and how.")
     ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Score every item, where a large catalogue would be searched approximately.")
+    ] = False,
 ) -> None:
     """Recommend items to known users, or to somebody new by what they met."""
     asked = [bool(user), bool(history), users is not None]
@@ -124,7 +136,7 @@ def recommend(
         raise ValueError("--users needs --out FILE.parquet to write to")
     from llm_esr.serving import Recommender, read_user_ids  # noqa: PLC0415 (brings torch)
 
-    recommender = Recommender.load(_model_folder(folder, model, seed), blend=not no_blend)
+    recommender = Recommender.load(_model_folder(folder, model, seed), blend=not no_blend, exact=exact)
     options: dict[str, Any] = {
         "include": ids(include, "--include"),
         "exclude": ids(exclude, "--exclude"),
@@ -139,9 +151,11 @@ def recommend(
         wanted = "all" if users == "all" else read_user_ids(users, columns)
         rows = recommender.recommend_to(out, wanted, k, **options)
         typer.echo(f"{rows:,} rows -> {out}")
+        _say_how(recommender)
         return
     histories = None if not history else [ids(items, "--history") for items in history]
     found = recommender.recommend(users=user or None, histories=histories, k=k, explain=explain, **options)
+    _say_how(recommender)
     if out is not None:
         if out.suffix != ".parquet":
             raise ValueError(f"--out {out}: recommendations are written as Parquet; give a name that ends in .parquet")

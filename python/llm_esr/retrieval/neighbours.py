@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from llm_esr.retrieval.engines import Engine, make_engine
+from llm_esr.retrieval.engines import make_engine, told
 
 # Queries handed to the engine at once: between two runs Ctrl-C and the progress bar get their turn.
 QUERIES_AT_ONCE = 4096
@@ -70,14 +70,5 @@ def nearest(
                 ids[rows], scores[rows] = made.search(np.ascontiguousarray(queries[rows]), k)
                 bar.update(task, completed=rows.stop, total=count)
     if say is not None:
-        say(_told(made, k))
+        say(told(made, k))
     return ids, scores
-
-
-def _told(engine: Engine, k: int) -> str:
-    """How was searched, and what was found."""
-    recall = engine.recall(k)
-    if recall is None:
-        return engine.about()
-    measured = "" if recall.measured is None else f", measured {recall.measured:.4f} on {recall.sample:,} rows"
-    return f"{engine.about()}: recall expected {recall.expected:.4f}{measured}"

@@ -20,6 +20,7 @@ from llm_esr.files import atomic_path
 from llm_esr.files.parquet import scan_parquet, write_parquet
 from llm_esr.files.temporaries import temporary
 from llm_esr.scoring.fallback import ForEmptyHistories
+from llm_esr.scoring.large_catalogue import LargeCatalogue
 from llm_esr.scoring.lists import top_k
 from llm_esr.scoring.scorer import Scorer, chunks, refuse_nan, scores_of
 from llm_esr.serving.ids import external_id, external_ids, ids_in, unknown_message
@@ -307,9 +308,11 @@ def _best(
 
 def _sparse_lists(scorer: Scorer, wanted: RecommendationFilter) -> Callable[..., _Lists] | None:
     """What gives lists without scoring the whole catalogue, where there is such a thing and every item is allowed."""
-    if wanted.allowed is not None or not isinstance(scorer, ForEmptyHistories) or not scorer.has_lists:
+    if wanted.allowed is not None:
         return None
-    return scorer.lists
+    if isinstance(scorer, ForEmptyHistories | LargeCatalogue) and scorer.has_lists:
+        return scorer.lists
+    return None
 
 
 def _chunks(scorer: Scorer, rows: NDArray[np.int64], n_items: int, wanted: RecommendationFilter) -> Iterator[slice]:

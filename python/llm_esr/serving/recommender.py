@@ -21,6 +21,7 @@ from llm_esr.loading.staging import best_device
 from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel, build_untrained
 from llm_esr.scoring.blend import Blend
 from llm_esr.scoring.fallback import ForEmptyHistories
+from llm_esr.scoring.large_catalogue import LargeCatalogue
 from llm_esr.serving.blends import read_blend
 from llm_esr.serving.explaining import Explainer
 from llm_esr.serving.forking import remember
@@ -41,6 +42,7 @@ from llm_esr.serving.recommend import (
     user_frames,
     write_frames,
 )
+from llm_esr.serving.searching import searching
 from llm_esr.serving.similar_items import WHY_NONE, SimilarItems, Similarity
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class Recommender:
         config: the whole configuration it was trained with.
         folder: `models/<name>/<seed>`, or `models/<name>` of a scorer; None for a model that is in memory only.
         blend: the weight of each neighbour scorer that is added to the network's scores; None: the network alone.
+        exact: whether lists come from scores of the whole catalogue, however large it is.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Recommender:
         config: Config,
         folder: str | Path | None = None,
         blend: Mapping[str, float] | None = None,
+        *,
+        exact: bool = False,
     ) -> None:
         self.model = model
         self.data = data
@@ -81,6 +86,7 @@ class Recommender:
         self.folder = None if folder is None else Path(folder)
         self.blend = {scorer: weight for scorer, weight in (blend or {}).items() if weight} or None
         self._network = None if model is None else NetworkScorer(model, name, fallback=Popularity(data))
+        self.exact = exact
         self._built: Scorer | None = None
         self._similar = SimilarItems(self)
         remember(self)
@@ -98,6 +104,7 @@ class Recommender:
         data: Dataset | str | Path | None = None,
         device: str = "auto",
         blend: bool = True,
+        exact: bool = False,
     ) -> Recommender:
         """Open a model.
 
@@ -107,6 +114,8 @@ class Recommender:
             data: the data set or its folder, where it is no longer where the model's record says.
             device: `auto` takes a GPU where there is one.
             blend: add the neighbour scorers that the model was blended with, if any; False: the network alone.
+            exact: score the whole catalogue for every list; False: a network alone searches a large one
+                approximately (`llm_esr.scoring.large_catalogue`).
 
         Raises:
             FileNotFoundError: no model there, or its data are gone.
@@ -130,11 +139,11 @@ class Recommender:
             device = best_device()
         model = cast(SequenceModel, load_model(folder, opened.folder, device))
         config, weights = load_config(folder / "config.yaml"), read_blend(folder) if blend else None
-        return cls(model, opened, record["name"], record["seed"], config, folder, weights)
+        return cls(model, opened, record["name"], record["seed"], config, folder, weights, exact=exact)
 
     def without_blend(self) -> Recommender:
         """The network alone, in a recommender of its own."""
-        return Recommender(self.model, self.data, self.name, self.seed, self.config, self.folder)
+        return Recommender(self.model, self.data, self.name, self.seed, self.config, self.folder, exact=self.exact)
 
     @property
     def network(self) -> NetworkScorer | None:
@@ -147,11 +156,17 @@ class Recommender:
         if self._built is None:
             if self.blend is not None:
                 self._built = Blend(self._network, self.data, self.blend, self.name)
+            elif self._network is not None:
+                self._built = searching(self._network, self.data, self.folder, exact=self.exact)
             else:
-                self._built = self._network or build_untrained(self.name, self.data)
+                self._built = build_untrained(self.name, self.data)
             if self._network is None:
                 self._built = ForEmptyHistories(self._built, Popularity(self.data))
         return self._built
+
+    def searched(self) -> str | None:
+        """How lists were searched, and what share of the exact ones that finds; None: every item is scored."""
+        return self._built.about() if isinstance(self._built, LargeCatalogue) else None
 
     @property
     def max_len(self) -> int | None:
@@ -165,6 +180,8 @@ class Recommender:
 
     def refresh(self) -> None:
         """Compute the item matrix anew at the next call; needed after the model's weights were changed."""
+        if isinstance(self._built, LargeCatalogue):
+            self._built.refresh()
         if self._network is not None:
             self._network.refresh()
 

@@ -8,13 +8,25 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from llm_esr.retrieval.engines.engine import Engine, Found, Piece, Recall
+from llm_esr.retrieval.engines.engine import Engine, Found, Piece, Recall, told
 from llm_esr.retrieval.engines.exact import ExactSearch
 from llm_esr.retrieval.engines.hnswlib_graph import HnswlibSearch
 from llm_esr.retrieval.engines.lists import ListSearch
 from llm_esr.retrieval.engines.torch_blocks import TorchSearch
 
-__all__ = ["ENGINES", "EXACT_UP_TO", "Engine", "ExactSearch", "Found", "ListSearch", "Piece", "Recall", "engine_for"]
+__all__ = [
+    "ENGINES",
+    "EXACT_UP_TO",
+    "Engine",
+    "ExactSearch",
+    "Found",
+    "ListSearch",
+    "Piece",
+    "Recall",
+    "engine_for",
+    "make_engine",
+    "told",
+]
 
 # Each is made of a table [n, E] and a number of threads (0: all cores), and takes more by name.
 ENGINES: dict[str, Callable[..., Engine]] = {

@@ -61,3 +61,12 @@ class Engine(Protocol):
 
     def recall(self, k: int) -> Recall | None:
         """What it finds of the exact neighbours, by samples; None: all of them."""
+
+
+def told(engine: Engine, k: int) -> str:
+    """How an engine searched for k neighbours, and what it found."""
+    recall = engine.recall(k)
+    if recall is None:
+        return engine.about()
+    measured = "" if recall.measured is None else f", measured {recall.measured:.4f} on {recall.sample:,} rows"
+    return f"{engine.about()}: recall expected {recall.expected:.4f}{measured}"

@@ -7,6 +7,7 @@ checked when it is opened (checksum, and whatever the Rust core demands of lists
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ from llm_esr.retrieval.engines.exact import share_found
 PIECES_AT_ONCE = 8  # of 1,024 rows
 SAMPLE = 512
 _PARTS = ("centres", "offsets", "members")
+
+
+@dataclass(frozen=True)
+class _Tuned:
+    probes: int
+    recall: Recall
 
 
 class ListSearch:
@@ -61,24 +68,34 @@ class ListSearch:
         self._index = index or _native.ListIndex(vectors, threads, inner_product=inner_product, lists=lists, seed=seed)
         self._wanted = recall
         self._inner_product = inner_product
-        self._tuned: dict[int, tuple[int, float]] = {}  # by k: lists that are looked into, expected recall
+        self._tuned: dict[int, _Tuned] = {}  # by k
 
     def tune(self, k: int, queries: NDArray[Any] | None = None) -> int:
         """Measure how many lists the recall takes for k neighbours.
 
         Args:
             k: neighbours.
-            queries: a sample of queries [m, E]; None: rows of the table.
+            queries: a sample of queries [m, E]: by every other the lists are chosen, by the rest the recall is
+                measured. None: rows of the table.
 
         Returns:
             How many of the nearest lists are looked into.
         """
-        mean, error = self._index.recalls(k, sample=SAMPLE, queries=queries)
+        first = queries if queries is None or len(queries) < 2 else queries[::2]
+        mean, error = self._index.recalls(k, sample=SAMPLE, queries=_whole(first))
         # Below by a standard error, the sample may have been a lucky one.
         enough = np.flatnonzero(mean - error >= self._wanted)
         probes = int(enough[0]) + 1 if len(enough) else len(mean)
-        self._tuned[k] = (probes, float(mean[probes - 1]))
+        measured, count = None, SAMPLE
+        if queries is not None and len(queries) > 1:
+            rest, count = queries[1::2], len(queries) // 2
+            measured = float(self._index.recalls(k, queries=_whole(rest))[0][probes - 1])
+        self._tuned[k] = _Tuned(probes, Recall(float(mean[probes - 1]), measured, count))
         return probes
+
+    def is_tuned(self, k: int) -> bool:
+        """Whether it is known how many lists k neighbours take."""
+        return k in self._tuned
 
     def _probes(self, k: int) -> int:
         if k not in self._tuned:
@@ -90,7 +107,7 @@ class ListSearch:
                 self.tune(k)
             except ValueError:
                 return self._index.lists  # nothing has a neighbour
-        return self._tuned[k][0]
+        return self._tuned[k].probes
 
     def search(self, queries: NDArray[Any], k: int) -> Found:
         """See `Engine.search`."""
@@ -106,15 +123,17 @@ class ListSearch:
 
     def about(self) -> str:
         """See `Engine.about`."""
-        probes = ", ".join(f"{probes:,}" for probes, _ in self._tuned.values())
+        probes = ", ".join(dict.fromkeys(f"{tuned.probes:,}" for tuned in self._tuned.values()))
         return f"approximate search in {self._index.lists:,} lists" + (f", {probes} looked into" if probes else "")
 
     def recall(self, k: int) -> Recall | None:
-        """See `Engine.recall`; of the table's own rows."""
-        if k not in self._tuned or self._inner_product:
+        """See `Engine.recall`."""
+        if k not in self._tuned:
             return None
-        probes, expected = self._tuned[k]
-        # A piece in the middle of each sixteenth of the table: other rows than those of the first sample, mostly.
+        probes, recall = self._tuned[k].probes, self._tuned[k].recall
+        if recall.measured is not None:
+            return recall
+        # Whole pieces, most of whose rows are not in the first sample.
         pieces = np.unique(np.linspace(0, self._index.pieces - 1, 4).astype(int))
         shares = []
         for piece in pieces:
@@ -122,7 +141,7 @@ class ListSearch:
             _, (exact, _) = self._index.search_pieces(int(piece), int(piece) + 1, k, self._index.lists)
             shares.append((share_found(found, exact), len(found)))
         count = sum(rows for _, rows in shares)
-        return Recall(expected, sum(share * rows for share, rows in shares) / count, count)
+        return Recall(recall.expected, sum(share * rows for share, rows in shares) / count, count)
 
     def save(self, path: Path) -> None:
         """Write the index, without its vectors, to one file."""
@@ -162,3 +181,7 @@ class ListSearch:
             said = " ".join(str(error).split())[:200]
             raise ValueError(f"{path} is no index of these vectors ({said}); delete it and make it again") from None
         return cls(vectors, threads, recall=recall, inner_product=bool(inner_product), index=index)
+
+
+def _whole(queries: NDArray[Any] | None) -> NDArray[Any] | None:
+    return None if queries is None else np.ascontiguousarray(queries)
