@@ -22,6 +22,8 @@ GOOD = 0.99  # the recall from which a graph of a package is one to beat
 SEEN_MISSES = 0.01  # in a thousand: the left end of the plot's axis, for 0 too
 MILLION = 1_000_000
 
+LABELS = {"ours": "exact", "screened": "screened"}
+
 Found = Mapping[str, Answers]
 
 
@@ -57,9 +59,9 @@ class Point:
     asked: str = ""
 
 
-EXACT = Engine("exact")
-# Each line is a point of ours.
-APPROXIMATE = (Engine("lists"),)
+EXACT, SCREENED = Engine("exact"), Engine("screened")
+# Each is a point of ours.
+APPROXIMATE = tuple(Engine("lists", {"recall": recall}) for recall in (0.99, 0.9, 0.95, 0.98, 0.998))
 POINTS = (
     *(Point(HNSWLIB, f"M 16, efC 200, ef {ef}", {"ef": ef}, ">= 1.5") for ef in (101, 150, 200, 400, 800)),
     *(Point(USEARCH, f"bf16, M 16, efC 200, ef {ef}", {"ef": ef}) for ef in (101, 200, 400)),
@@ -67,17 +69,20 @@ POINTS = (
 )
 
 
-def exact_graph(table: Table, repeats: int, asked: str) -> list[Row]:
-    """Time, memory, what was missed, and two threads."""
+def exact_graph(table: Table, repeats: int, asked: str, asked_screened: str = "") -> list[Row]:
+    """Time, memory, what was missed, and two threads; and of the screened search, which is not certified."""
     graph = {"k": K}
     with Sides(table.path) as sides:
         sides.start("ours", OURS)
         sides.start("two", OURS, threads=2)
         sides.start("faiss", FAISS)
-        found = sides.ask({name: (name, graph) for name in ("ours", "faiss", "two")}, repeats)
-        rows = [_beside_faiss(table, sides, found, asked)]
+        tasks = {name: (name, graph) for name in ("ours", "faiss", "two")}
+        found = sides.ask(tasks | {"screened": ("ours", graph | {"build": SCREENED.build})}, repeats)
+        rows = [_beside_faiss(table, sides, found, "ours", asked)]
         if "ours" in found and "faiss" in found:
-            rows += [_memory(table, found), _missed(table, found)]
+            rows += [_memory(table, found), _missed(table, found, "ours")]
+        if "screened" in found and "faiss" in found:
+            rows += [_beside_faiss(table, sides, found, "screened", asked_screened), _missed(table, found, "screened")]
         if "ours" in found and "two" in found:
             one, two = found["ours"], found["two"]
             rows.append(Row(SECTION, f"exact, {table.name}, two threads", two.middle, "s", 2, "ours, one thread",
@@ -85,10 +90,10 @@ def exact_graph(table: Table, repeats: int, asked: str) -> list[Row]:
     return rows
 
 
-def _beside_faiss(table: Table, sides: Sides, found: Found, asked: str) -> Row:
-    ours, theirs = found.get("ours"), found.get("faiss")
+def _beside_faiss(table: Table, sides: Sides, found: Found, side: str, asked: str) -> Row:
+    ours, theirs = found.get(side), found.get("faiss")
     return Row(
-        SECTION, f"exact, {table.name}", ours.middle if ours else None, "s", 1, FAISS.name,
+        SECTION, f"{LABELS[side]}, {table.name}", ours.middle if ours else None, "s", 1, FAISS.name,
         theirs.middle if theirs else None,
         speed_ratio(ours, theirs) if ours and theirs else None, asked if ours and theirs else "",
         "; ".join(f"{name} {why}" for name, why in sides.reasons.items()),
@@ -106,13 +111,13 @@ def _memory(table: Table, found: Found) -> Row:
     )  # fmt: skip
 
 
-def _missed(table: Table, found: Found) -> Row:
+def _missed(table: Table, found: Found, side: str) -> Row:
     """Of all lists, against those of faiss."""
     vectors, every = table.open(), np.arange(len(table.open()))
     worst = scores_of(vectors, vectors, found["faiss"].lists()).min(axis=1)
-    share = recall(vectors, vectors, found["ours"].lists(), worst, every)
-    return Row(SECTION, f"exact, {table.name}, missed of faiss' neighbours", MILLION * (1 - share), "in a million", 1,
-               asked="<= 10")  # fmt: skip
+    share = recall(vectors, vectors, found[side].lists(), worst, every)
+    name = f"{LABELS[side]}, {table.name}, missed of faiss' neighbours"
+    return Row(SECTION, name, MILLION * (1 - share), "in a million", 1, asked="<= 10")
 
 
 @dataclass(frozen=True)

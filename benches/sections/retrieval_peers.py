@@ -28,6 +28,7 @@ ROWS_A_CENTRE = 200
 QUERIES = 1_000
 MOST_REPEATS = 3
 ASKED = ">= 2"
+ASKED_SCREENED = {False: ">= 3", True: ">= 4"}  # by whether rows are wide
 
 
 def about(size: Size) -> str:
@@ -69,7 +70,8 @@ def measure(size: Size) -> Results:
     for made in tables:
         table = table_or_row(made, found)
         if table is not None:
-            found += exact_graph(table, repeats, ASKED)
+            wide_rows = table.open().shape[1] == WIDE
+            found += exact_graph(table, repeats, ASKED, ASKED_SCREENED[wide_rows])
     table = table_or_row(users, [])
     if table is not None:
         lines, plots = approximate_graphs(table, repeats)
