@@ -139,7 +139,9 @@ class LiveTeachers:
         model.train(was_training and self.dropout)
         states_SC = model.last_states(batch.teachers, vectors_ZC)
         model.train(was_training)
-        return _weighted_mean(states_SC, batch.teacher_index, batch.users, self.weights)
+        index_BK = batch.teacher_index
+        weights_BK = None if self.weights is None else self.weights(batch.users, index_BK >= 0)
+        return mean_teacher(states_SC, index_BK, weights_BK)
 
     def state(self) -> dict[str, Tensor]:
         """Nothing."""
@@ -199,7 +201,8 @@ class StoredTeachers:
         assert self.states_UC is not None, "refresh comes first"
         index_BK = np.asarray(self.similar_UK[users_B], dtype=np.int64)
         index_BK[~self.has_items_U[np.maximum(index_BK, 0)]] = -1
-        return _weighted_mean(self.states_UC, index_BK, users_B, self.weights)
+        weights_BK = None if self.weights is None else self.weights(users_B, index_BK >= 0)
+        return mean_teacher(self.states_UC, index_BK, weights_BK)
 
     def state(self) -> dict[str, Tensor]:
         """The stored vectors."""
@@ -217,12 +220,6 @@ class StoredTeachers:
         kept = np.ones(len(items), np.bool_)
         kept[offsets[1:][np.diff(offsets) > 0] - 1] = False
         return items[kept], np.concatenate([[0], np.cumsum(np.maximum(np.diff(offsets) - 1, 0))])
-
-
-def _weighted_mean(
-    states_ZC: Tensor, index_BK: NDArray[np.int64], users_B: NDArray[np.int64], weights: SimilarityWeights | None
-) -> MeanTeachers:
-    return mean_teacher(states_ZC, index_BK, None if weights is None else weights(users_B, index_BK >= 0))
 
 
 def build_teachers(config: Config, data: Dataset | None) -> Teachers:
