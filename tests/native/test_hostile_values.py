@@ -41,6 +41,7 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
     "Attention": {"views": 1, "heads": 1, "causal": True, "newest_only": False, "rate": 0.1, "seed": 3, "max_len": 5,
                   "threads": 1},
     "ExactIndex": {"vectors": F32([[1, 0], [0, 1]]), "threads": 1},
+    "ListIndex": {"vectors": F32([[1, 0], [0, 1]]), "threads": 1, "inner_product": False, "lists": 2, "seed": 1},
 }  # fmt: skip
 
 READ_ONLY = I32([1, 2, 3])
@@ -74,6 +75,11 @@ def call(make: Callable[..., Any], arguments: dict[str, Any]) -> None:
             graph.advance(100)
             graph.rank(0, len(made))
             made.search(named["vectors"], 2)
+        if isinstance(made, _native.ListIndex):
+            made.recalls(2)
+            made.search_pieces(0, made.pieces, 2, 1)
+            made.search(named["vectors"], 2, 1)
+            _native.ListIndex.open(named["vectors"], made.parts())
     except Exception:
         pass
 

@@ -8,8 +8,8 @@ import pytest
 
 from llm_esr.retrieval import engines, nearest
 from llm_esr.retrieval.engines import EXACT_UP_TO, ExactSearch, ListSearch, engine_for
-from llm_esr.retrieval.engines.exact import share_found
-from llm_esr.retrieval.engines.hnswlib_graph import HnswlibSearch, without_own
+from llm_esr.retrieval.engines.answers import share_found, without_own
+from llm_esr.retrieval.engines.hnswlib_graph import HnswlibSearch
 from llm_esr.retrieval.engines.torch_blocks import TorchSearch
 
 
@@ -111,6 +111,32 @@ def test_lists_of_inner_products_are_tuned_by_queries():
     assert 1 <= made.tune(5, queries) < 219
     exact, _ = ExactSearch(table, inner_product=True).search(queries, 5)
     assert share_found(made.search(queries, 5)[0], exact) >= 0.97
+
+
+@pytest.mark.parametrize("engine", ["exact", "screened", "lists", "torch"])
+def test_every_row_finds_itself(engine):
+    table = clusters(3000)
+    ids, scores = nearest(table, 1, queries=table, engine=engine, recall=0.5)
+    np.testing.assert_array_equal(ids[:, 0], np.arange(3000))
+    np.testing.assert_allclose(scores, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["exact", "screened", "lists"])
+def test_two_runs_and_any_number_of_threads_give_the_same_bits(engine):
+    table = clusters(2600).astype(np.float16)
+    first = nearest(table, 20, engine=engine, threads=1)
+    for threads in (1, 2, 5):
+        for one, other in zip(first, nearest(table, 20, engine=engine, threads=threads), strict=True):
+            assert one.tobytes() == other.tobytes()
+
+
+def test_a_thousand_neighbours():
+    table = clusters(2500, width=33)
+    unit = table.astype(np.float64) / np.linalg.norm(table.astype(np.float64), axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    _, scores = nearest(table, 1000)
+    np.testing.assert_allclose(scores, -np.sort(-cosines, axis=1)[:, :1000], atol=1e-6)
 
 
 def test_more_recall_looks_into_more_lists_and_tells_what_it_finds():

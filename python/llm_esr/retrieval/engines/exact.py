@@ -60,8 +60,3 @@ class ExactSearch:
         """See `Engine.recall`."""
         return None
 
-
-def share_found(found: NDArray[np.int32], exact: NDArray[np.int32]) -> float:
-    """The share of the exact neighbours [m, K] that was found [m, K]; -1 fills and counts on neither side."""
-    same = sum(len(np.intersect1d(a[a >= 0], b[b >= 0])) for a, b in zip(found, exact, strict=True))
-    return same / max(1, int((exact >= 0).sum()))

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_esr.retrieval.engines.answers import share_found, without_own
 from llm_esr.retrieval.engines.engine import Found, Piece, Recall
-from llm_esr.retrieval.engines.exact import ExactSearch, share_found
+from llm_esr.retrieval.engines.exact import ExactSearch
 
 ROWS_AT_ONCE = 4096
 SAMPLE = 512
@@ -126,19 +127,3 @@ class HnswlibSearch:
         exact, _ = self._exact.search(queries, k)
         return Recall(expected, share_found(self._ask(queries, k, ef)[0], exact), len(queries))
 
-
-def without_own(ids: NDArray[np.int32], scores: NDArray[np.float32], rows: NDArray[np.int64]) -> Found:
-    """Lists of K neighbours from lists of K + 1 in which a row may be its own neighbour.
-
-    Args:
-        ids: [m, K + 1], best first.
-        scores: [m, K + 1].
-        rows: [m], the rows that were asked for.
-
-    Returns:
-        Lists without the rows themselves, or without the last where a row is not in its own list.
-    """
-    own = ids == rows[:, None]
-    own[~own.any(axis=1), -1] = True
-    shape = (len(ids), ids.shape[1] - 1)
-    return ids[~own].reshape(shape), scores[~own].reshape(shape)

@@ -19,8 +19,8 @@ from safetensors.numpy import save
 from llm_esr import _native
 from llm_esr.files import FORMAT, atomic_file
 from llm_esr.files.tensors import UNREADABLE, array_parts, check_tensors, with_checksum
+from llm_esr.retrieval.engines.answers import share_found
 from llm_esr.retrieval.engines.engine import Found, Piece, Recall
-from llm_esr.retrieval.engines.exact import share_found
 
 PIECES_AT_ONCE = 8  # of 1,024 rows
 SAMPLE = 512

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_esr.retrieval.engines.answers import without_own
 from llm_esr.retrieval.engines.engine import Found, Piece, Recall
-from llm_esr.retrieval.engines.hnswlib_graph import without_own
 
 QUERIES_AT_ONCE = 2048
 TABLE_AT_ONCE = 1 << 17  # with the queries a gigabyte of scores

@@ -239,7 +239,9 @@ impl ListIndex {
         let runs = count.div_ceil(RUN).min(rows.div_ceil(RUN)).max(1);
         (0..runs)
             .map(|run| {
-                let start = (run * rows / runs + first).min(rows.saturating_sub(RUN));
+                let start = (run * rows / runs)
+                    .saturating_add(first)
+                    .min(rows.saturating_sub(RUN));
                 start..rows.min(start + RUN)
             })
             .collect()
