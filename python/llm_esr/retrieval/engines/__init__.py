@@ -37,7 +37,7 @@ ENGINES: dict[str, Callable[..., Engine]] = {
     "torch": TorchSearch,
 }
 APPROXIMATE = ("lists", "hnswlib")
-# Rows from which lists find .99 of the neighbours in less time than the exact search takes (docs/retrieval.md).
+# Above, lists find .99 of the neighbours in less than half the time of the exact search (docs/retrieval.md).
 EXACT_UP_TO = 150_000
 
 

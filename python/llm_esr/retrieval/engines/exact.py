@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from llm_esr import _native
@@ -59,4 +58,3 @@ class ExactSearch:
     def recall(self, k: int) -> Recall | None:
         """See `Engine.recall`."""
         return None
-

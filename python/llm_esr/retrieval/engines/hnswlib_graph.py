@@ -126,4 +126,3 @@ class HnswlibSearch:
         queries = np.ascontiguousarray(self._vectors[step // 2 :: step])
         exact, _ = self._exact.search(queries, k)
         return Recall(expected, share_found(self._ask(queries, k, ef)[0], exact), len(queries))
-

@@ -19,11 +19,10 @@ from safetensors.numpy import save
 from llm_esr import _native
 from llm_esr.files import FORMAT, atomic_file
 from llm_esr.files.tensors import UNREADABLE, array_parts, check_tensors, with_checksum
-from llm_esr.retrieval.engines.answers import share_found
 from llm_esr.retrieval.engines.engine import Found, Piece, Recall
 
 PIECES_AT_ONCE = 8  # of 1,024 rows
-SAMPLE = 512
+SAMPLE, RUN = 512, 4  # rows, and how many of them lie together
 _PARTS = ("centres", "offsets", "members")
 
 
@@ -133,15 +132,10 @@ class ListSearch:
         probes, recall = self._tuned[k].probes, self._tuned[k].recall
         if recall.measured is not None:
             return recall
-        # Whole pieces, most of whose rows are not in the first sample.
-        pieces = np.unique(np.linspace(0, self._index.pieces - 1, 4).astype(int))
-        shares = []
-        for piece in pieces:
-            _, (found, _) = self._index.search_pieces(int(piece), int(piece) + 1, k, probes)
-            _, (exact, _) = self._index.search_pieces(int(piece), int(piece) + 1, k, self._index.lists)
-            shares.append((share_found(found, exact), len(found)))
-        count = sum(rows for _, rows in shares)
-        return Recall(recall.expected, sum(share * rows for share, rows in shares) / count, count)
+        # Other rows than those that the number of lists was chosen by: between two of their runs.
+        between = len(self._index) // (SAMPLE // RUN) // 2
+        mean, _ = self._index.recalls(k, sample=SAMPLE, first=between)
+        return Recall(recall.expected, float(mean[probes - 1]), SAMPLE)
 
     def save(self, path: Path) -> None:
         """Write the index, without its vectors, to one file."""

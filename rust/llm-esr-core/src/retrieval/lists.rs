@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// Rows that search together.
 pub const BLOCK: usize = 1024;
 /// Rows of a sample that lie together.
-const RUN: usize = 16;
+const RUN: usize = 4;
 
 /// A table in lists; its vectors stay where they are and are handed in at each call.
 #[derive(Debug)]
