@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from llm_esr.retrieval.engines import make_engine, told
+from llm_esr.retrieval.engines import engine_for, make_engine, told
+from llm_esr.retrieval.twins import rows_of_queries, rows_of_rows, twins_of
 
 # Queries handed to the engine at once: between two runs Ctrl-C and the progress bar get their turn.
 QUERIES_AT_ONCE = 4096
@@ -51,8 +52,12 @@ def nearest(
     """
     if k < 1:
         raise ValueError(f"k is {k}; at least 1 neighbour is asked for")
-    made = make_engine(engine, np.ascontiguousarray(vectors), threads, recall=recall)
-    count = len(vectors if queries is None else queries)
+    table = np.ascontiguousarray(vectors)
+    twins = twins_of(table, k)
+    if twins is not None:
+        table = np.ascontiguousarray(table[twins.firsts])
+    made = make_engine(engine_for(engine, len(vectors)), table, threads, recall=recall)
+    count = len(table if queries is None else queries)
     ids = np.full((count, k), -1, dtype=np.int32)
     scores = np.zeros((count, k), dtype=np.float32)
     console = Console(stderr=True)
@@ -71,4 +76,8 @@ def nearest(
                 bar.update(task, completed=rows.stop, total=count)
     if say is not None:
         say(told(made, k))
-    return ids, scores
+    if twins is None:
+        return ids, scores
+    if queries is not None:
+        return rows_of_queries(twins, (ids, scores))
+    return rows_of_rows(twins, (ids, scores), np.logical_not(table.any(axis=1, keepdims=True))[:, 0])
