@@ -71,9 +71,7 @@ def _hashes(vectors_nE: NDArray[Any]) -> NDArray[np.uint64]:
     hashes_n = np.empty(len(vectors_nE), np.uint64)
     step = max(1, _NUMBERS_AT_ONCE // width)
     for start in range(0, len(vectors_nE), step):
-        part = (
-            np.ascontiguousarray(vectors_nE[start : start + step]).view(_BITS[vectors_nE.dtype.name]).astype(np.uint64)
-        )
+        part = np.ascontiguousarray(vectors_nE[start : start + step]).view(bits).astype(np.uint64)
         # The upper half of a product hangs on all bits of its factors, the lower half on the lower bits alone.
         products = part * factors_E
         hashes_n[start : start + step] = (products ^ (products >> np.uint64(32))).sum(axis=1)
