@@ -123,7 +123,7 @@ impl PyGraph {
         let index = self.index.get();
         without_gil(py, || {
             let mut graph = locked(&self.graph);
-            graph.advance(&index.index, pieces);
+            graph.advance(&index.index, pieces)?;
             Ok(graph.progress())
         })
     }

@@ -2,13 +2,11 @@
 
 use std::ops::Range;
 
-use rayon::ThreadPool;
-
 use super::coded::{Asked, Coded, Neighbours, Options, answers};
 use super::survivors::Survivors;
 use super::sweep::Panels;
 use super::vectors::Vectors;
-use crate::workers::threads_of;
+use crate::workers::Threads;
 use crate::{Error, Result};
 
 /// Rows that are columns at once: with 384 numbers each they take a tenth of a mebibyte.
@@ -18,7 +16,7 @@ pub(super) const COLUMNS: usize = 256;
 #[derive(Debug)]
 pub struct ExactIndex {
     pub(super) coded: Coded,
-    pub(super) pool: ThreadPool,
+    pub(super) threads: Threads,
 }
 
 impl ExactIndex {
@@ -27,9 +25,9 @@ impl ExactIndex {
     /// # Errors
     /// A NaN or infinite entry (its row is named), or threads that cannot start.
     pub fn new(table: Vectors<'_>, options: Options) -> Result<Self> {
-        let pool = threads_of(options.threads)?;
-        let coded = pool.install(|| Coded::new(table, options))?;
-        Ok(Self { coded, pool })
+        let threads = Threads::new(options.threads)?;
+        let coded = threads.pool()?.install(|| Coded::new(table, options))?;
+        Ok(Self { coded, threads })
     }
 
     /// Vectors in the index.
@@ -56,7 +54,7 @@ impl ExactIndex {
     /// Another width than the table's, a NaN or infinite entry, or a `k` of 0.
     pub fn search(&self, table: Vectors<'_>, queries: Vectors<'_>, k: usize) -> Result<Neighbours> {
         self.coded.check(table, k)?;
-        self.pool.install(|| {
+        self.threads.pool()?.install(|| {
             let coded = self.coded.queries(queries)?;
             self.ask(table, &Coded::asked(queries, &coded), 0..queries.rows, k)
         })
@@ -85,7 +83,8 @@ impl ExactIndex {
             );
             return Err(Error::argument("rows", message));
         }
-        self.pool
+        self.threads
+            .pool()?
             .install(|| self.ask(table, &self.coded.own(table), rows, k))
     }
 
@@ -97,7 +96,7 @@ impl ExactIndex {
         k: usize,
     ) -> Result<Neighbours> {
         let coded = &self.coded;
-        let size = coded.size(k, COLUMNS * self.pool.current_num_threads());
+        let size = coded.size(k, COLUMNS * rayon::current_num_threads());
         let all = 0..coded.rows();
         answers(rows.len(), k, COLUMNS, |chunk, answer| {
             let start = rows.start + chunk * COLUMNS;

@@ -35,7 +35,7 @@ fn graph(values: &[f32], width: usize, k: usize, options: Options) -> Neighbours
     let index = index(values, width, options);
     let mut graph = Graph::new(&index, k).unwrap();
     while graph.progress().0 < graph.progress().1 {
-        graph.advance(&index, 2);
+        graph.advance(&index, 2).unwrap();
     }
     graph
         .rank(&index, vectors(values, width), 0..index.rows())
@@ -149,7 +149,7 @@ fn rows_of_which_too_many_survive_are_answered_all_the_same() {
     assert_eq!(expected.ids[100 * k..140 * k], found.ids);
     assert_eq!(expected.scores[100 * k..140 * k], found.scores);
     let mut graph = Graph::new(&index, k).unwrap();
-    graph.advance(&index, usize::MAX);
+    graph.advance(&index, usize::MAX).unwrap();
     assert!(expected == graph.rank(&index, table, 0..6000).unwrap());
 }
 

@@ -69,16 +69,20 @@ impl Graph {
     }
 
     /// Does the next `pieces`.
-    pub fn advance(&mut self, index: &ExactIndex, pieces: usize) {
+    ///
+    /// # Errors
+    /// Threads that cannot start.
+    pub fn advance(&mut self, index: &ExactIndex, pieces: usize) -> Result<()> {
         let end = self.squares.len().min(self.done.saturating_add(pieces));
         let squares = &self.squares[self.done..end];
-        index.pool.install(|| {
+        index.threads.pool()?.install(|| {
             squares
                 .par_iter()
                 .with_max_len(1)
                 .for_each(|&square| self.square(index, square));
         });
         self.done = end;
+        Ok(())
     }
 
     /// Screens a square of pairs.
@@ -176,7 +180,7 @@ impl Graph {
         let asked = index.coded.own(table);
         let all = 0..index.rows();
         let all = std::slice::from_ref(&all);
-        index.pool.install(|| {
+        index.threads.pool()?.install(|| {
             answers(rows.len(), self.k, RANKED, |chunk, answer| {
                 let start = rows.start + chunk * RANKED;
                 for row in start..rows.end.min(start + RANKED) {

@@ -6,14 +6,12 @@
 
 use std::ops::Range;
 
-use rayon::ThreadPool;
-
 use super::coded::{Asked, Coded, Neighbours, Options, answers};
 use super::partition::{Partition, code_centres};
 use super::survivors::Survivors;
 use super::sweep::{Pair, Panels};
 use super::vectors::{Side, Vectors};
-use crate::workers::threads_of;
+use crate::workers::Threads;
 use crate::{Error, Result};
 
 /// Rows that search together.
@@ -28,7 +26,7 @@ pub struct ListIndex {
     partition: Partition,
     /// The centres, packed to be compared with what searches.
     centres: Panels,
-    pool: ThreadPool,
+    threads: Threads,
 }
 
 /// What an index is made of, beside the vectors: all that is kept of it.
@@ -66,7 +64,8 @@ impl ListIndex {
     /// # Errors
     /// A NaN or infinite entry (its row is named), or threads that cannot start.
     pub fn new(table: Vectors<'_>, options: Options, lists: usize, seed: u64) -> Result<Self> {
-        let pool = threads_of(options.threads)?;
+        let threads = Threads::new(options.threads)?;
+        let pool = threads.pool()?;
         let lists = match lists {
             0 => (4.0 * (table.rows as f64).sqrt()).round() as usize,
             lists => lists,
@@ -76,7 +75,7 @@ impl ListIndex {
             let partition = Partition::new(table, &coded, lists, seed)?;
             Ok::<_, Error>((coded, partition))
         })?;
-        Self::of(coded, partition, pool)
+        pool.install(|| Self::of(coded, partition, threads))
     }
 
     /// An index that was made before, of the same vectors, or of fewer: rows that came at the end join the lists.
@@ -84,7 +83,8 @@ impl ListIndex {
     /// # Errors
     /// As of [`ListIndex::new`], or parts that do not fit each other or the vectors.
     pub fn open(table: Vectors<'_>, options: Options, parts: Parts<'_>) -> Result<Self> {
-        let pool = threads_of(options.threads)?;
+        let threads = Threads::new(options.threads)?;
+        let pool = threads.pool()?;
         let Parts {
             centres,
             offsets,
@@ -104,10 +104,10 @@ impl ListIndex {
         if members.len() < table.rows {
             partition = pool.install(|| partition.grown(table, &coded))?;
         }
-        Self::of(coded, partition, pool)
+        pool.install(|| Self::of(coded, partition, threads))
     }
 
-    fn of(coded: Coded, partition: Partition, pool: ThreadPool) -> Result<Self> {
+    fn of(coded: Coded, partition: Partition, threads: Threads) -> Result<Self> {
         let packed = code_centres(coded.width, &coded, &partition.centres, Side::Queries)?;
         let mut centres = Panels::new(packed.width);
         centres.pack(&packed, 0..packed.len() as u32);
@@ -115,7 +115,7 @@ impl ListIndex {
             coded: coded.arranged(partition.members.clone())?,
             partition,
             centres,
-            pool,
+            threads,
         })
     }
 
@@ -175,11 +175,11 @@ impl ListIndex {
         probes: usize,
     ) -> Result<Neighbours> {
         self.check(table, k, probes)?;
-        self.pool.install(|| {
+        self.threads.pool()?.install(|| {
             let coded = self.coded.queries(queries)?;
             let asked = Coded::asked(queries, &coded);
             // Fewer at once where that gives every thread something to do.
-            let threads = self.pool.current_num_threads();
+            let threads = rayon::current_num_threads();
             let block = queries.rows.div_ceil(threads).clamp(1, BLOCK);
             self.look(table, &asked, 0..queries.rows, (k, probes, block))
         })
@@ -206,7 +206,8 @@ impl ListIndex {
         let places = pieces.start * BLOCK..self.rows().min(pieces.end * BLOCK);
         let asked = self.coded.own(table);
         let found = self
-            .pool
+            .threads
+            .pool()?
             .install(|| self.look(table, &asked, places.clone(), (k, probes, BLOCK)))?;
         let rows = places.map(|place| self.coded.row_at(place as u32) as i32);
         Ok((rows.collect(), found))
@@ -218,7 +219,7 @@ impl ListIndex {
     /// A `k` of 0, queries that do not fit, an empty sample, or inner products and a sample of the table's own rows.
     pub fn recalls(&self, table: Vectors<'_>, sample: Sample<'_>, k: usize) -> Result<Recalls> {
         self.check(table, k, 1)?;
-        self.pool.install(|| match sample {
+        self.threads.pool()?.install(|| match sample {
             Sample::Own(count, first) => {
                 self.coded.check_own()?;
                 let runs = self.runs(count, first);
@@ -342,7 +343,7 @@ impl ListIndex {
         (k, probes, block): (usize, usize, usize),
     ) -> Result<Neighbours> {
         let probes = probes.min(self.lists());
-        let size = self.coded.size(k, block * self.pool.current_num_threads());
+        let size = self.coded.size(k, block * rayon::current_num_threads());
         answers(rows.len(), k, block, |chunk, answer| {
             let start = rows.start + chunk * block;
             let rows = start..rows.end.min(start + block);
