@@ -200,7 +200,7 @@ def test_an_index_in_a_file_is_the_same_again_and_takes_new_rows(tmp_path):
     again = ListSearch.open(tmp_path / "users.lists", table[:1900].copy())
     for one, other in zip(made.rows(5), again.rows(5), strict=True):
         np.testing.assert_array_equal(one.found[0], other.found[0])
-    grown = ListSearch.open(tmp_path / "users.lists", table)
+    grown = ListSearch.open(str(tmp_path / "users.lists"), table)
     found = np.full((2000, 5), -2, np.int32)
     for piece in grown.rows(5):
         found[piece.rows] = piece.found[0]

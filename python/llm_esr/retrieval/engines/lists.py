@@ -137,7 +137,7 @@ class ListSearch:
         mean, _ = self._index.recalls(k, sample=SAMPLE, first=between)
         return Recall(recall.expected, float(mean[probes - 1]), SAMPLE)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the index, without its vectors, to one file."""
         tensors: dict[str, NDArray[Any]] = dict(zip(_PARTS, self._index.parts(), strict=True))
         # Not as metadata, of which safetensors keeps no order: the same index is the same file.
@@ -146,7 +146,7 @@ class ListSearch:
             file.write(save(tensors, metadata=with_checksum({}, array_parts(tensors))))
 
     @classmethod
-    def open(cls, path: Path, vectors: NDArray[Any], threads: int = 0) -> ListSearch:
+    def open(cls, path: str | Path, vectors: NDArray[Any], threads: int = 0) -> ListSearch:
         """Open an index beside the vectors that it was made of.
 
         Where the vectors have more rows by now, the new ones at the end join the lists; `save` keeps that.
@@ -155,6 +155,7 @@ class ListSearch:
             FileNotFoundError: no such file.
             ValueError: a damaged file, one of another version, or one that does not fit the vectors.
         """
+        path = Path(path)
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; make the index again")
         try:
