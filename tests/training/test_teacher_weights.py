@@ -117,8 +117,8 @@ def test_the_weights_reach_the_loss_of_a_step(tiny_folder: Path) -> None:
 
 def test_the_cosines_are_part_of_a_model_that_weighs_by_them(folder: Path) -> None:
     data = llm_esr.Dataset.open(folder)
-    assert "similar_users_scores" not in made_from_of(data, small())
-    assert "similar_users_scores" in made_from_of(data, small(*BY_SIMILARITY))
+    assert "similar_users_scores" not in made_from_of(data, small(), folder)
+    assert "similar_users_scores" in made_from_of(data, small(*BY_SIMILARITY), folder)
 
 
 def test_cosines_that_are_missing_or_of_other_users_are_refused(folder: Path) -> None:
@@ -127,13 +127,16 @@ def test_cosines_that_are_missing_or_of_other_users_are_refused(folder: Path) ->
     llm_esr.index(data, k=10, teacher_min_history=3, progress=False)
     for suffix, content in kept.items():
         (folder / f"similar_users_scores{suffix}").write_bytes(content)
-    for ask in (made_from_of, lambda data, config: build_teachers(config, data)):
+    for ask in (
+        lambda data, config: made_from_of(data, config, folder),
+        lambda data, config: build_teachers(config, data),
+    ):
         with pytest.raises(ValueError, match=r"cosines of other similar users .* run `llm-esr index` again"):
             ask(data, config)
     for suffix in kept:
         (folder / f"similar_users_scores{suffix}").unlink()
     with pytest.raises(FileNotFoundError, match=r"no similar_users_scores\.npy.*teacher_weights=even"):
-        made_from_of(data, config)
+        made_from_of(data, config, folder)
 
 
 def test_weights_without_a_data_set_say_what_is_needed() -> None:

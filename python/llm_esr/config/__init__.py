@@ -1,7 +1,7 @@
 """Every setting, and how a configuration is read."""
 
 from llm_esr.config.read import describe_errors, dump_config, load_config, model_name, preset_names
-from llm_esr.config.schema import STAGES, Config, choices
+from llm_esr.config.schema import STAGES, Config, choices, preset_of
 from llm_esr.config.sections.data import DataConfig, EmbedConfig, IndexConfig
 from llm_esr.config.sections.evaluate import EvaluateConfig
 from llm_esr.config.sections.model import ModelConfig
@@ -27,5 +27,6 @@ __all__ = [
     "load_config",
     "model_name",
     "preset_names",
+    "preset_of",
     "section_with",
 ]

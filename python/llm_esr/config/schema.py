@@ -95,6 +95,18 @@ class Config(Section):
         return self
 
     @property
+    def other_models(self) -> dict[str, str]:
+        """The settings that name another trained model, and what they say."""
+        named = {"train.start_from": self.train.start_from}
+        return {setting: value for setting, value in named.items() if value is not None}
+
+    @property
+    def other_presets(self) -> list[str]:
+        """The presets whose models are trained before this one, for settings that say `preset:NAME`."""
+        presets = (preset_of(value) for value in self.other_models.values())
+        return [name for name in presets if name is not None]
+
+    @property
     def shows_mask_tokens(self) -> bool:
         """Whether training shows the model mask tokens."""
         return self.model.reads_mask_tokens or (self.augmentation.on and self.augmentation.mask > 0)
@@ -120,6 +132,14 @@ STAGES: dict[str, tuple[str, ...]] = {
     "blend": ("blend",),
     "evaluate": ("evaluate",),
 }
+
+
+_PRESET = "preset:"
+
+
+def preset_of(value: str) -> str | None:
+    """NAME of `preset:NAME`, as settings that name another model may say; None for a folder."""
+    return value.removeprefix(_PRESET) if value.startswith(_PRESET) else None
 
 
 def choices(annotation: Any) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ def model_grid(
     overrides: Sequence[str],
     shared: Config,
 ) -> dict[str, Config]:
-    """The configuration of each model, by name.
+    """The configuration of each model, by name, those that another one starts from before it.
 
     Args:
         models: presets and files; None: what can be trained here.
@@ -32,17 +32,29 @@ def model_grid(
     """
     if models is None:
         models = [BASELINE, DEFAULT] if semantic else [BASELINE]
-    grid: dict[str, Config] = {}
+    sources: dict[str, str | Path] = {}
     for model in models:
         name = model_name(model)
         if name in SCORERS:
             raise ValueError(f"{model}: '{name}' is the name of a scorer that needs no training; rename the file")
-        if name in grid:
+        if name in sources:
             raise ValueError(f"two models are called '{name}'; rename one of the files")
-        own = load_config(model, overrides)
-        grid[name] = own.model_copy(update={section: getattr(shared, section) for section in SHARED})
+        sources[name] = model
+    grid: dict[str, Config] = {}
+
+    def add(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            raise ValueError(f"models start from each other in a circle: {' -> '.join([*above, name])}")
+        own = load_config(sources.get(name, name), overrides)
+        for other in own.other_presets:
+            add(other, (*above, name))
+        if name not in grid:
+            grid[name] = own.model_copy(update={section: getattr(shared, section) for section in SHARED})
         if grid[name].needs_vectors and not semantic:
             raise ValueError(f"model '{name}' reads item vectors, and there are none. {what_is_missing()}")
+
+    for name in sources:
+        add(name, ())
     return grid
 
 

@@ -10,16 +10,16 @@ from llm_esr.files import FORMAT, key_of, read_record
 from llm_esr.models.storage import weights_checksum
 from llm_esr.retrieval import neighbours_match
 from llm_esr.training.loss_choice import settle_loss
+from llm_esr.training.other_models import refuse_own_folder, trained_folder, waits_for
 from llm_esr.training.plan import check_plan
-from llm_esr.training.start_from import refuse_own_folder, start_folder
 from llm_esr.training.teachers import teacher_cosines
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
 
 
-def made_from_of(data: Dataset, config: Config) -> dict[str, Any]:
-    """What a training is made from, as JSON: its sections and the checksums of what it reads.
+def made_from_of(data: Dataset, config: Config, folder: Path) -> dict[str, Any]:
+    """What a training that goes to `folder` is made from, as JSON: its sections and the checksums of what it reads.
 
     Raises:
         FileNotFoundError: files that the settings need.
@@ -39,10 +39,10 @@ def made_from_of(data: Dataset, config: Config) -> dict[str, Any]:
             f"the similar users and items of {data.folder} were found with other vectors than it holds now; "
             "run `llm-esr index` again"
         )
-    start = start_folder(config)
-    if start is not None:
-        # By its weights: a model that was moved is the same start.
-        made["train"]["start_from"] = weights_checksum(start)
+    for setting, value in config.other_models.items():
+        section, _, field = setting.partition(".")
+        # By its weights: a model that was moved is the same one.
+        made[section][field] = weights_checksum(trained_folder(setting, value, folder, config.train.seed))
     if config.distill.weight:
         made["similar_users"] = _checksum(data, "similar_users", "index")
         if config.distill.teacher_weights == "similarity":
@@ -62,7 +62,7 @@ def is_finished(data: Dataset, config: Config, folder: Path, *, overwrite: bool 
         FileNotFoundError: files that the settings need.
     """
     refuse_own_folder(config, folder)
-    fresh = is_fresh(folder, made_from_of(data, config), overwrite)
+    fresh = not waits_for(config, folder) and is_fresh(folder, made_from_of(data, config, folder), overwrite)
     if not fresh:
         check_plan(data, config)
     return fresh
@@ -75,15 +75,25 @@ def is_fresh(folder: Path, made_from: dict[str, Any], overwrite: bool) -> bool:
     record = read_record(folder / "model.json")
     if not record.get("finished"):
         return False
-    if record.get("key") == key_of(made_from):
+    before = _with_defaults(record.get("made_from"))
+    if key_of(made_from) in (record.get("key"), key_of(before)):
         return True
     if overwrite:
         return False
     raise ValueError(
         f"{folder} holds a finished model made with other settings: "
-        f"{_first_difference(record.get('made_from'), made_from)}. Give --overwrite to replace it, "
+        f"{_first_difference(before, made_from)}. Give --overwrite to replace it, "
         "or another name or output folder to keep both"
     )
+
+
+def _with_defaults(made_from: Any) -> Any:
+    """A record's sections with the defaults of settings that came after it: a new setting outdates no model."""
+    if not isinstance(made_from, dict):
+        return made_from
+    defaults = {section: getattr(Config(), section).model_dump(mode="json") for section in STAGES["train"]}
+    known = {section: made_from.get(section) or {} for section in defaults}
+    return made_from | {section: values | known[section] for section, values in defaults.items()}
 
 
 def _first_difference(before: Any, now: Any, name: str = "") -> str:

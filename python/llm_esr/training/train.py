@@ -22,8 +22,8 @@ from llm_esr.training.checkpoint import drop_checkpoints
 from llm_esr.training.environment import describe
 from llm_esr.training.freshness import is_fresh, made_from_of
 from llm_esr.training.loss_choice import say_choice, settle_loss
+from llm_esr.training.other_models import open_start, refuse_own_folder, take_weights, train_first
 from llm_esr.training.plan import check_plan
-from llm_esr.training.start_from import open_start, refuse_own_folder, take_weights
 from llm_esr.training.terms import TermData, build_terms
 from llm_esr.training.trainer import Trainer
 from llm_esr.training.validation import build_validation
@@ -86,7 +86,14 @@ def train(
     choice = say_choice(config, data.n_items) if asked.train.loss == "auto" else None
     folder = given_path(out) if out is not None else default_folder(data, name, config.train.seed)
     refuse_own_folder(config, folder)
-    made_from = made_from_of(data, config)
+    train_first(
+        config,
+        folder,
+        lambda other, preset, found: train(
+            data, config=other, name=preset, out=found, callbacks=callbacks, resume=resume, progress=progress
+        ),
+    )
+    made_from = made_from_of(data, config, folder)
     if is_fresh(folder, made_from, overwrite):
         # What a process that was killed after its last record could not take away.
         drop_checkpoints(folder / "checkpoint")
@@ -128,7 +135,7 @@ def _train(
     device = torch.device(_device(config))
     # Everything that may be refused comes before anything that replaces what is there.
     model, projection = build_model(data, config)
-    start = open_start(data, config)
+    start = open_start(data, config, folder)
     if start is not None:
         take_weights(model, start)
     loader = build_loader(data, config)
@@ -160,7 +167,7 @@ def _train(
         validate=validate,
         name=name,
         callbacks=callbacks,
-        terms=build_terms(config, TermData(device, loader, data, start)),
+        terms=build_terms(config, TermData(device, loader, data, start, folder)),
     )
     model = trainer.fit(record["key"], resume=resume)
     save_weights(model, folder)

@@ -94,7 +94,9 @@ class TrainConfig(Section):
 
     seed: int = Field(42, ge=0, le=2**63 - 1, description="Of everything that is drawn.")
     start_from: str | None = Field(
-        None, description="A trained model's folder, or a run's; its weights are taken where name and shape agree."
+        None,
+        description="A trained model's folder, or a run's; its weights are taken where name and shape agree. "
+        "preset:NAME: the model of that name and this seed in the same run, trained first where it is not there.",
     )
     epochs: int = Field(100, ge=1, description="Epochs at most.")
     batch_size: int = Field(80, ge=1, description="Students of a step.")

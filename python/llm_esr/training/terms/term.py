@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -16,7 +17,7 @@ from llm_esr.training.forward import Forward
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
     from llm_esr.loading import Batch, BatchLoader
-    from llm_esr.training.start_from import StartModel
+    from llm_esr.training.other_models import StartModel
 
 
 # Gives the model that is evaluated: the averaged one, where there is one. Bringing it up to date is not free.
@@ -65,6 +66,7 @@ class TermData:
         loader: the batches of the training; needed by corrections for how negatives are drawn.
         data: the data set; needed by terms that look things up in it.
         start: the trained model that this training starts from, if any.
+        folder: where the training goes; beside it lie the models that a setting names as `preset:NAME`.
 
     """
 
@@ -72,3 +74,4 @@ class TermData:
     loader: BatchLoader | None = None
     data: Dataset | None = None
     start: StartModel | None = None
+    folder: Path | None = None

@@ -1,4 +1,4 @@
-"""A training that starts from a trained model."""
+"""A training that starts from a trained model, given by its folder or by a preset that is trained first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import llm_esr
 from llm_esr.config import Config, load_config
 from llm_esr.files import read_json, write_json
 from llm_esr.training import build_model, train
-from llm_esr.training.start_from import open_start, take_weights
+from llm_esr.training.other_models import open_start, take_weights
 
 SMALL = ["model.width=8", "model.max_len=12", "train.batch_size=9", "negatives.count=16", "train.epochs=1"]
 
@@ -32,7 +32,7 @@ def sasrec(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_weights_that_fit_are_taken_and_the_others_are_drawn(tiny_folder: Path, sasrec: Path) -> None:
     data = llm_esr.Dataset.open(tiny_folder)
     config = small("llm-esr", f"train.start_from={sasrec}", "distill.similar_users=3", "index.similar_users=10")
-    model, start = build_model(data, config)[0], open_start(data, config)
+    model, start = build_model(data, config)[0], open_start(data, config, sasrec)
     drawn = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert start is not None
     taken = take_weights(model, start)
@@ -99,3 +99,59 @@ def test_a_folder_without_a_model_and_a_model_that_does_not_fit_are_refused(
     narrow = small("gru4rec", f"train.start_from={sasrec}", "model.width=4")
     with pytest.raises(ValueError, match=r"no weight of .* fits this model"):
         train(tiny_folder, config=narrow, out=tmp_path / "m", progress=False)
+
+
+FROM_SASREC = "train.start_from=preset:sasrec"
+
+
+def test_a_preset_is_trained_first_with_the_shapes_and_the_seed_of_what_starts_from_it(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models" / "second" / "7"
+    config = small("sasrec", FROM_SASREC, "train.seed=7", "model.blocks=1")
+    train(tiny_folder, config=config, out=folder, name="second", progress=False)
+    first = tmp_path / "models" / "sasrec" / "7"
+    record = read_json(first / "model.json")
+    assert record["finished"] and record["seed"] == 7 and record["name"] == "sasrec"
+    assert record["made_from"]["model"] == read_json(folder / "model.json")["made_from"]["model"]
+    assert record["made_from"]["train"]["start_from"] is None
+    before = (first / "model.safetensors").stat().st_mtime_ns
+    train(tiny_folder, config=config, out=folder, name="second", progress=False)
+    assert (first / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_outside_a_run_the_first_model_lies_beside_the_second(tiny_folder: Path, tmp_path: Path) -> None:
+    train(tiny_folder, config=small("sasrec", FROM_SASREC), out=tmp_path / "mine", progress=False)
+    assert read_json(tmp_path / "mine-sasrec" / "model.json")["finished"]
+
+
+def test_a_preset_that_starts_from_itself_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "sasrec" / "42"
+    with pytest.raises(ValueError, match=r"train\.start_from: .* is where this training goes"):
+        train(tiny_folder, config=small("sasrec", FROM_SASREC), out=folder, progress=False)
+    assert not folder.exists()
+
+
+def test_a_run_trains_first_what_others_start_from(tmp_path: Path) -> None:
+    second = tmp_path / "second.yaml"
+    second.write_text("preset: sasrec\ntrain: {start_from: 'preset:sasrec', learning_rate: 0.0001}\n")
+    interactions, items = llm_esr.simulate(seed=3, n_users=60, n_items=120)
+    said: list[str] = []
+    found = llm_esr.run(
+        interactions, items=items, models=[second], out=tmp_path / "run", overrides=SMALL, progress=False,
+        say=said.append,
+    )  # fmt: skip
+    assert [str(model) for model in found.models] == ["sasrec/42", "second/42"]
+    assert [line.split()[1] for line in said if line.startswith("train ")] == ["sasrec/42", "second/42"]
+    assert str(found.primary) == "second/42"
+    said.clear()
+    llm_esr.run(models=[second], out=tmp_path / "run", overrides=SMALL, progress=False, say=said.append)
+    assert all(line.endswith("fresh") for line in said if line.startswith(("train ", "evaluate ")))
+
+
+def test_models_that_start_from_each_other_are_refused(tmp_path: Path) -> None:
+    interactions, items = llm_esr.simulate(seed=3, n_users=60, n_items=120)
+    with pytest.raises(ValueError, match=r"in a circle: sasrec -> sasrec"):
+        llm_esr.run(
+            interactions, items=items, models=["sasrec"], out=tmp_path, overrides=[*SMALL, FROM_SASREC], progress=False
+        )

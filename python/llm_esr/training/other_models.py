@@ -1,0 +1,168 @@
+"""Trained models that another training reads: the one it starts from (`train.start_from`), and whatever else names one.
+
+A setting names a model by its folder, or by `preset:NAME`: then it is the model of that name and seed beside the one
+that is trained, and it is trained first where it is not there yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from llm_esr.config import Config, load_config, preset_of
+from llm_esr.models import SequentialEncoder, load_model
+from llm_esr.models.storage import read_model_json
+from llm_esr.serving.model_folders import find_model
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+
+# What a preset's model takes over from the model that names it: with other shapes no weight would fit.
+_SHAPES = {
+    "train.start_from": ("backbone", "block", "width", "max_len", "blocks", "heads", "feed_forward", "dropout"),
+}
+
+
+@dataclass(frozen=True)
+class StartModel:
+    """A trained model that a training reads; loss terms may read it too (`TermData.start`).
+
+    Attributes:
+        folder: `models/<name>/<seed>`.
+        model: in evaluation mode, on the CPU.
+
+    """
+
+    folder: Path
+    model: SequentialEncoder
+
+
+def other_folder(value: str, folder: Path, seed: int) -> Path:
+    """The folder of the model that a setting names.
+
+    Args:
+        value: a folder, or `preset:NAME`.
+        folder: where the training that reads it goes.
+        seed: that training's.
+
+    Raises:
+        FileNotFoundError: no model there.
+
+    """
+    preset = preset_of(value)
+    if preset is None:
+        return find_model(Path(value))
+    in_a_run = folder.parent.parent.name == "models"
+    return folder.parent.parent / preset / str(seed) if in_a_run else folder.with_name(f"{folder.name}-{preset}")
+
+
+def trained_folder(setting: str, value: str, folder: Path, seed: int) -> Path:
+    """As `other_folder`, for a model whose training is finished.
+
+    Raises:
+        FileNotFoundError: no model there, or its weights are gone.
+        ValueError: its training is not finished.
+
+    """
+    found = other_folder(value, folder, seed)
+    if not read_model_json(found)["finished"]:
+        raise ValueError(f"{setting}: the training in {found} is not finished; finish it first, or name another")
+    if not (found / "model.safetensors").exists():
+        raise FileNotFoundError(f"{setting}: {found}/model.safetensors is gone; train that model again")
+    return found
+
+
+def waits_for(config: Config, folder: Path) -> list[tuple[str, str, Path]]:
+    """The models that have to be trained before this one can be: setting, preset, folder."""
+    waiting = []
+    for setting, value in config.other_models.items():
+        preset = preset_of(value)
+        if preset is not None:
+            found = other_folder(value, folder, config.train.seed)
+            if not ((found / "model.json").exists() and read_model_json(found)["finished"]):
+                waiting.append((setting, preset, found))
+    return waiting
+
+
+def train_first(config: Config, folder: Path, train: Callable[[Config, str, Path], object]) -> None:
+    """Train what the configuration names as `preset:NAME` and is not there yet, with this one's seed and shapes.
+
+    Args:
+        config: of the training that waits.
+        folder: where that goes.
+        train: trains a configuration under a name into a folder.
+
+    """
+    for setting, preset, found in waits_for(config, folder):
+        refuse_own_folder(config, folder)
+        given = load_config(preset)
+        shapes = {name: getattr(config.model, name) for name in _SHAPES[setting]}
+        taken = {section: getattr(config, section) for section in ("data", "embed", "index", "checkpoint", "runtime")}
+        network = given.model.model_validate(given.model.model_dump() | shapes)
+        seeded = given.train.model_copy(update={"seed": config.train.seed})
+        train(given.model_copy(update={"model": network, "train": seeded, **taken}), preset, found)
+
+
+def refuse_own_folder(config: Config, folder: Path) -> None:
+    """A training that replaced a model it reads could be neither resumed nor repeated.
+
+    Raises:
+        ValueError: a setting names `folder`, where the training would go.
+
+    """
+    for setting, value in config.other_models.items():
+        if preset_of(value) is None and not folder.exists():
+            continue
+        if other_folder(value, folder, config.train.seed).resolve() == folder.resolve():
+            raise ValueError(
+                f"{setting}: {folder} is where this training goes; give the new model another name or folder"
+            )
+
+
+def open_other(setting: str, value: str, data: Dataset, folder: Path, seed: int) -> StartModel:
+    """Open the trained model that a setting names.
+
+    Raises:
+        FileNotFoundError: no model there.
+        ValueError: an unfinished training, or a model of another data set.
+
+    """
+    found = trained_folder(setting, value, folder, seed)
+    trained_on = read_model_json(found)["made_from"]["data"]
+    if trained_on != data.fingerprint:
+        raise ValueError(
+            f"{setting}: {found} was trained on other data than {data.folder} holds, so its item numbers mean "
+            "other items; name a model that was trained on this data set"
+        )
+    return StartModel(found, load_model(found, data.folder))
+
+
+def open_start(data: Dataset, config: Config, folder: Path) -> StartModel | None:
+    """Open the model of `train.start_from`; as `open_other`, None where it is not set."""
+    start = config.train.start_from
+    return None if start is None else open_other("train.start_from", start, data, folder, config.train.seed)
+
+
+@torch.no_grad()
+def take_weights(model: SequentialEncoder, start: StartModel) -> list[str]:
+    """Copy every weight that both models have under one name and in one shape; returns the names.
+
+    Raises:
+        ValueError: there is none.
+
+    """
+    given = start.model.state_dict()
+    taken = [name for name, own in model.state_dict().items() if name in given and given[name].shape == own.shape]
+    if not taken:
+        raise ValueError(
+            f"train.start_from: no weight of {start.folder} fits this model; give both the same model.width, views and "
+            "backbone"
+        )
+    own = model.state_dict()
+    for name in taken:
+        own[name].copy_(given[name])
+    return taken
