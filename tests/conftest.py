@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from golden_vectors import parity_files
+from golden_vectors import golden_files
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -54,7 +54,7 @@ class ParityCase:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that takes `parity_cases` once a file."""
     if "parity_cases" in metafunc.fixturenames:
-        files = parity_files()
+        files = golden_files()
         metafunc.parametrize("parity_cases", files, ids=[file.stem for file in files], indirect=True)
 
 

@@ -1,6 +1,7 @@
-"""Paper mode against the authors' own code: golden vectors from `tests/fixtures/parity`.
+"""Paper mode against the authors' own code: golden vectors from `tests/fixtures/parity` and `tests/fixtures/methods`.
 
-Another folder of vectors, of any shape: `LLM_ESR_PARITY=/path/to/folder pytest tests/paper tests/evaluation`.
+Other folders of vectors, of any shape: `LLM_ESR_PARITY=/path/to/folder pytest tests/paper tests/evaluation`, likewise
+`LLM_ESR_METHOD_VECTORS`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def test_the_state_of_every_token_is_the_authors_feature(case: Any) -> None:
     assert close(model.encode(batch.students), theirs[:, -1])
 
 
-def test_the_mean_of_the_similar_users_is_the_authors_teacher(case: Any) -> None:
+def test_the_mean_of_the_similar_users_is_the_authors_teacher(taught_case: Any) -> None:
+    case = taught_case
     teachers, has_teacher = LiveTeachers(dropout=case.config.distill.teacher_dropout).encode(
         case.model(), case.batch(0)
     )

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from pydantic import model_validator
 
+from llm_esr.config.sections.align import AlignConfig
 from llm_esr.config.sections.blend import BlendConfig
 from llm_esr.config.sections.data import DataConfig, EmbedConfig, IndexConfig
 from llm_esr.config.sections.evaluate import EvaluateConfig
@@ -37,6 +38,7 @@ class Config(Section):
     smoothing: SmoothingConfig = SmoothingConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     distill: DistillConfig = DistillConfig()
+    align: AlignConfig = AlignConfig()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -94,10 +96,22 @@ class Config(Section):
             raise ValueError("train.item_regularisation compares views side by side; model.fusion is sum")
         return self
 
+    @model_validator(mode="after")
+    def _aligned_vectors_are_there(self) -> Config:
+        if self.align.anchor is not None and self.model.fusion != "sum" and "semantic" not in self.model.views:
+            raise ValueError(
+                f"align.anchor needs the semantic view, whose vectors are aligned, or model.fusion sum; got "
+                f"model.views {self.model.views}"
+            )
+        return self
+
     @property
     def other_models(self) -> dict[str, str]:
         """The settings that name another trained model, and what they say."""
-        named = {"train.start_from": self.train.start_from}
+        named = {
+            "train.start_from": self.train.start_from,
+            "align.anchor": self.align.anchor if self.align.weight else None,
+        }
         return {setting: value for setting, value in named.items() if value is not None}
 
     @property
@@ -128,7 +142,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "prepare": ("data",),
     "embed": ("embed",),
     "index": ("index",),
-    "train": ("model", "negatives", "smoothing", "augmentation", "distill", "train"),
+    "train": ("model", "negatives", "smoothing", "augmentation", "distill", "align", "train"),
     "blend": ("blend",),
     "evaluate": ("evaluate",),
 }

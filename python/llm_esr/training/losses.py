@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.loading.staging import to_device
+from llm_esr.semantics.soft_targets import soft_target_loss
 
 RankingLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -128,19 +129,7 @@ def distillation(
         rows = to_device(np.flatnonzero(has_teacher_S), students_SC.device)
         students, teachers = students_SC.index_select(0, rows), teachers_SC.index_select(0, rows)
     if form == "cl":
-        return contrastive(students, teachers, temperature)
+        return soft_target_loss(students, teachers, temperature)
     if form == "cosine":
         return (1 - F.cosine_similarity(students, teachers, dim=1)).mean()
     return F.mse_loss(students, teachers)
-
-
-def contrastive(x_nC: Tensor, y_nC: Tensor, temperature: float = 1.0) -> Tensor:
-    """Symmetric cross-entropy between X Y' / tau and the soft targets softmax((X X' + Y Y') / 2 * tau).
-
-    As in the authors' code; mean over the n pairs. The gradient goes through the targets too.
-    """
-    logits_nn = x_nC @ y_nC.T / temperature
-    targets_nn = ((x_nC @ x_nC.T + y_nC @ y_nC.T) / 2 * temperature).softmax(dim=1)
-    by_row = -(targets_nn * logits_nn.log_softmax(dim=1)).sum(dim=1)
-    by_column = -(targets_nn.T * logits_nn.T.log_softmax(dim=1)).sum(dim=1)
-    return ((by_row + by_column) / 2).mean()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # What a preset's model takes over from the model that names it: with other shapes no weight would fit.
 _SHAPES = {
     "train.start_from": ("backbone", "block", "width", "max_len", "blocks", "heads", "feed_forward", "dropout"),
+    "align.anchor": ("width", "heads"),
 }
 
 

@@ -66,6 +66,10 @@ def _parts(data: Dataset, config: Config) -> dict[str, int]:
         parts[f"negatives (negatives.count, kind {negatives.kind})"] = (
             sets * negatives.count * (1 + width * views) * _FLOAT + tokens * negatives.count * _FLOAT
         )
+    if config.align.anchor is not None and config.align.weight:
+        rows = students if train.targets == "last" else tokens
+        rows = min(rows, data.n_items) if config.align.over == "distinct" else rows
+        parts["the alignment's pairs (train.batch_size, align.over)"] = 4 * rows * rows * _FLOAT
     if train.validation_candidates:
         ranked = min(train.validation_users, data.n_users)
         parts["candidates (train.validation_candidates)"] = ranked * train.validation_candidates * _FLOAT

@@ -139,6 +139,7 @@ def _train(
     if start is not None:
         take_weights(model, start)
     loader = build_loader(data, config)
+    terms = build_terms(config, TermData(device, loader, data, start, folder))
     validate = build_validation(data, config)
     folder.mkdir(parents=True, exist_ok=True)
     record: dict[str, Any] = {
@@ -167,7 +168,7 @@ def _train(
         validate=validate,
         name=name,
         callbacks=callbacks,
-        terms=build_terms(config, TermData(device, loader, data, start, folder)),
+        terms=terms,
     )
     model = trainer.fit(record["key"], resume=resume)
     save_weights(model, folder)

@@ -42,6 +42,11 @@ class ModelConfig(Section):
     adapter: Literal["linear", "two-linear", "mlp"] = Field(
         "two-linear", description="How the semantic view brings text vectors to the model's width."
     )
+    semantic_mask: Literal["adapter", "own"] = Field(
+        "adapter",
+        description="What the semantic view gives for a mask token: what the adapter makes of zeros, or a trained "
+        "vector of its own.",
+    )
     collaborative_init: Literal["normal", "pca", "stored", "xavier"] = Field(
         "normal",
         description="What the collaborative table starts from. pca: of the item vectors; stored: pca_items.npy of the "
@@ -82,6 +87,11 @@ class ModelConfig(Section):
     padding_row: Literal["zero", "trained", "drawn"] = Field("zero", description="The collaborative row of item 0.")
     position_rows: int | None = Field(
         None, ge=2, description="Rows of the position table; null: as many as there are positions."
+    )
+    last_row: Literal["own", "shifted"] = Field(
+        "own",
+        description="shifted: the semantic view reads zeros for the last item, whose vector stands in the mask token's "
+        "row, as in the code of LLMEmb's authors.",
     )
 
     @model_validator(mode="after")

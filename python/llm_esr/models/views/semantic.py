@@ -15,6 +15,7 @@ from llm_esr.config import ModelConfig
 from llm_esr.models.views.interface import ModelData, View
 
 _CHUNK = 1024  # text embeddings at once: a few megabytes
+_MASK_SCALE = 0.01  # of a mask token's own vector, as the authors of LLMEmb draw it
 
 
 class SemanticView(View):
@@ -22,7 +23,7 @@ class SemanticView(View):
 
     The table is frozen, shared with the data folder's memory map, and not part of the state dict, unless
     `config.train_semantic_table`. Padding and the mask token have a vector of zeros before the adapter; in a trained
-    table these are rows 0 and I + 1.
+    table these are rows 0 and I + 1. With `semantic_mask: own` the mask token has a vector behind the adapter instead.
     """
 
     def __init__(self, config: ModelConfig, data: ModelData) -> None:
@@ -36,20 +37,30 @@ class SemanticView(View):
             self.register_buffer("table", table_IE, persistent=False)
         inner = max(source // 2, 1)
         self.padding_idx = None if config.padding_row == "trained" else 0
-        self.only_items = config.padding == "none" and not (config.reads_mask_tokens or data.mask_tokens)
+        self.n_items, self.shifted = data.n_items, config.last_row == "shifted"
+        self.only_items = not (
+            config.padding == "tokens" or config.reads_mask_tokens or data.mask_tokens or self.shifted
+        )
         # Without an activation between them the two layers are one, which is cheaper where items are many. The sums
         # are those of the two layers up to rounding; a comparison to the last digits can switch it off.
         self.collapses = config.adapter == "two-linear"
         self.kind = config.adapter
         self.first = nn.Linear(source, width if config.adapter == "linear" else inner)
         self.second = nn.Identity() if config.adapter == "linear" else nn.Linear(inner, width)
+        self.mask: nn.Parameter | None = None
+        if config.semantic_mask == "own" and config.reads_mask_tokens:
+            self.mask = nn.Parameter(torch.randn(width) * _MASK_SCALE)
 
     def forward(self, items_n: Tensor) -> Tensor:
         """Ids [n] -> vectors [n, D]. Without gradients it goes by chunks, whose texts stay in the cache."""
         adapt = self._adapter(len(items_n))
         if torch.is_grad_enabled() or len(items_n) <= _CHUNK:
-            return adapt(self._source(items_n))
-        return torch.cat([adapt(self._source(chunk)) for chunk in torch.split(items_n, _CHUNK)])
+            vectors_nD = adapt(self._source(items_n))
+        else:
+            vectors_nD = torch.cat([adapt(self._source(chunk)) for chunk in torch.split(items_n, _CHUNK)])
+        if self.mask is None:
+            return vectors_nD
+        return torch.where((items_n == self.n_items + 1)[:, None], self.mask.to(vectors_nD.dtype), vectors_nD)
 
     def _adapter(self, count: int) -> Callable[[Tensor], Tensor]:
         """What brings `count` text embeddings to the model's width, [n, E] -> [n, D]."""
@@ -61,6 +72,8 @@ class SemanticView(View):
         return lambda source_nE: self.second(activation(self.first(source_nE)))
 
     def _source(self, items_n: Tensor) -> Tensor:
+        if self.shifted:  # the last item and the mask token change places
+            items_n = torch.where(items_n >= self.n_items, 2 * self.n_items + 1 - items_n, items_n)
         if isinstance(self.table, nn.Parameter):
             return F.embedding(items_n, self.table, padding_idx=self.padding_idx)
         if self.only_items:

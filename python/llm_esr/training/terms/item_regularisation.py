@@ -9,8 +9,8 @@ from torch import Tensor
 
 from llm_esr.config import Config
 from llm_esr.loading.staging import to_device
+from llm_esr.semantics.soft_targets import soft_target_loss
 from llm_esr.training.forward import Forward
-from llm_esr.training.losses import contrastive
 from llm_esr.training.terms.term import Term, TermData
 
 
@@ -27,8 +27,10 @@ class ItemRegularisation(Term):
         vectors_TC, tokens = forward.vectors_TC, forward.tokens
         if tokens.real is not None:
             vectors_TC = vectors_TC.index_select(0, to_device(np.flatnonzero(tokens.real), vectors_TC.device))
+        if not len(vectors_TC):
+            return vectors_TC.sum()
         by_view = dict(zip(forward.model.views, vectors_TC.chunk(forward.model.n_views, dim=1), strict=True))
-        return contrastive(by_view["semantic"], by_view["collaborative"]) if len(vectors_TC) else vectors_TC.sum()
+        return soft_target_loss(by_view["semantic"], by_view["collaborative"], temperature=1.0)
 
 
 def build(config: Config, given: TermData) -> ItemRegularisation | None:
