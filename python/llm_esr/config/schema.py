@@ -24,6 +24,7 @@ from llm_esr.config.sections.training import (
     SmoothingConfig,
     TrainConfig,
 )
+from llm_esr.config.sections.transfer import TransferConfig
 
 
 class Config(Section):
@@ -37,6 +38,7 @@ class Config(Section):
     smoothing: SmoothingConfig = SmoothingConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     distill: DistillConfig = DistillConfig()
+    transfer: TransferConfig = TransferConfig()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -128,7 +130,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "prepare": ("data",),
     "embed": ("embed",),
     "index": ("index",),
-    "train": ("model", "negatives", "smoothing", "augmentation", "distill", "train"),
+    "train": ("model", "negatives", "smoothing", "augmentation", "distill", "transfer", "train"),
     "blend": ("blend",),
     "evaluate": ("evaluate",),
 }

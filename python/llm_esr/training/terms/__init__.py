@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from llm_esr.config import Config
-from llm_esr.training.terms import distillation, item_regularisation, ranking
+from llm_esr.training.terms import distillation, item_regularisation, item_transfer, ranking, user_transfer
 from llm_esr.training.terms.term import Term, TermData
 
 # Builders give None where the configuration does without the term. The total is summed in this order.
@@ -13,6 +13,8 @@ TERMS: tuple[Callable[[Config, TermData], Term | None], ...] = (
     ranking.build,
     distillation.build,
     item_regularisation.build,
+    user_transfer.build,
+    item_transfer.build,
 )
 
 
