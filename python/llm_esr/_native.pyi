@@ -233,6 +233,34 @@ class Loader:
     def log_q(self) -> NDArray[np.float32] | None: ...
     def batches(self, epoch: int, first_step: int) -> Batches: ...
 
+@final
+class Contexts:
+    """The contexts of all items: what was met until an item, and what from then on, reversed."""
+
+    def __new__(cls, store: Store, max_len: int, reversed: bool, holds_item: bool) -> Contexts: ...
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each item's contexts start, [I + 2]."""
+
+    def read(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The items of some contexts, by their numbers, and where each starts."""
+
+    def draw(
+        self, items: NDArray[np.int64], most: int, seed: int, epoch: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many contexts of each item are drawn, 1 to `most`, and their numbers."""
+
+    def pass_over(
+        self, first: int, last: int, wanted: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Sequences to encode (items, offsets), and the token and the item of each context in them."""
+
+def recent_cuts(users: NDArray[np.int64], most: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """How many of its newest items each user shows, 1 to `most`."""
+
+def shuffled(members: NDArray[np.int64], owner: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Members in an order of their own for each owner and epoch; owner 0's is that of an epoch's students."""
+
 def build_sequences(
     items: NDArray[np.int32],
     offsets: NDArray[np.int64],

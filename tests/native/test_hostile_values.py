@@ -35,6 +35,8 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
                          "met": I64([2]), "share": 0.5, "threads": 1},
     "build_sequences": {"items": I32([1, 2, 3]), "offsets": I64([0, 2, 3]), "max_len": 2, "layout": "packed",
                         "mask_token": None, "padding_tokens": False},
+    "recent_cuts": {"users": I64([0, 3]), "most": 3, "seed": 1, "epoch": 2},
+    "shuffled": {"members": I64([4, 5, 6]), "owner": 1, "seed": 1, "epoch": 2},
     "drop_out": {"from_": F32([1, 2, 3]), "to": F32([0, 0, 0]), "rate": 0.5, "seed": 3, "threads": 1},
     "unique_items": {"groups": [[I32([1, 2]), I32([2, 3])]]},
     "philox": {"key": (1, 2), "counter": (1, 2, 3, 4)},
@@ -97,7 +99,7 @@ def test_every_native_function_is_here() -> None:
     there = {name for name in dir(_native) if not name.startswith("_")}
     # Made of files, or by the others.
     assert there - set(FUNCTIONS) == {
-        "Batch", "Batches", "Graph", "Loader", "Sequences", "Store", "TableReader", "search_kernels",
+        "Batch", "Batches", "Contexts", "Graph", "Loader", "Sequences", "Store", "TableReader", "search_kernels",
     }  # fmt: skip
 
 
@@ -153,7 +155,16 @@ def test_hostile_options_of_a_loader(name: str, value: int, tiny_folder: Path) -
 @pytest.mark.parametrize("value", range(len(HOSTILE)))
 def test_hostile_stores_and_readers(value: int, tiny_folder: Path) -> None:
     hostile = HOSTILE[value]
+    store = _native.Store(tiny_folder, Dataset.open(tiny_folder).n_items)
+    contexts = _native.Contexts(store, max_len=5, reversed=True, holds_item=True)
     for make in (
+        lambda: _native.Contexts(hostile, max_len=5, reversed=True, holds_item=True),
+        lambda: _native.Contexts(store, max_len=hostile, reversed=hostile, holds_item=hostile),
+        lambda: contexts.read(hostile),
+        lambda: contexts.draw(hostile, 3, 0, 0),
+        lambda: contexts.draw(I64([1, 2]), hostile, hostile, hostile),
+        lambda: contexts.pass_over(0, 3, hostile),
+        lambda: contexts.pass_over(hostile, hostile, np.ones(49, np.bool_)),
         lambda: _native.Store(hostile, 5),
         lambda: _native.Store(tiny_folder, hostile),
         lambda: _native.TableReader(hostile, layout="csv"),

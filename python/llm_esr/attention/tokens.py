@@ -64,6 +64,11 @@ class Tokens:
         """See above."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
+    def met(self, n_items: int) -> NDArray[np.int64]:
+        """Items of each sequence, without padding and mask tokens, int64 [S]."""
+        is_item_T = (self.items > 0) & (self.items <= n_items)
+        return np.bincount(self.sequence[is_item_T], minlength=len(self.lengths))
+
     def unique(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The unique items, int64 [n], and the index of each token's item among them, int64 [T]."""
         ids_n, _, (inverse_T,) = _native.unique_items([[self.items]])

@@ -25,6 +25,7 @@ from llm_esr.config.sections.training import (
     SmoothingConfig,
     TrainConfig,
 )
+from llm_esr.config.sections.transfer import TransferConfig
 
 
 class Config(Section):
@@ -39,6 +40,7 @@ class Config(Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     distill: DistillConfig = DistillConfig()
     align: AlignConfig = AlignConfig()
+    transfer: TransferConfig = TransferConfig()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -142,7 +144,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "prepare": ("data",),
     "embed": ("embed",),
     "index": ("index",),
-    "train": ("model", "negatives", "smoothing", "augmentation", "distill", "align", "train"),
+    "train": ("model", "negatives", "smoothing", "augmentation", "distill", "align", "transfer", "train"),
     "blend": ("blend",),
     "evaluate": ("evaluate",),
 }

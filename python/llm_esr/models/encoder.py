@@ -22,9 +22,11 @@ from llm_esr.attention import Tokens
 from llm_esr.attention.dropout import Dropout
 from llm_esr.config import ModelConfig
 from llm_esr.loading import build_sequences
+from llm_esr.loading.staging import to_device
 from llm_esr.models.backbones import Backbone
 from llm_esr.models.builders import build_backbone, build_interaction, build_view
 from llm_esr.models.text_profile import TextProfile
+from llm_esr.models.transfer import Transfer
 from llm_esr.models.views import ModelData, View
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class SequentialEncoder(nn.Module):
         self.config = config
         self.n_items = data.n_items
         self.views = nn.ModuleDict({view: build_view(view, config, data) for view in config.views})
-        self.positions = nn.Embedding(config.position_rows or config.positions, config.width)
+        self.positions = nn.Embedding(config.position_rows or config.n_positions, config.width)
         self.dropout = Dropout(config.dropout)
         self.interaction = build_interaction(config)
         n_backbones = 1 if config.share_backbone else self.n_views
@@ -56,12 +58,15 @@ class SequentialEncoder(nn.Module):
         if config.text_profile:
             assert data.item_vectors is not None, "the caller gives the texts' vectors"
             self.profile = TextProfile(config, data.item_vectors)
+        self.transfer = Transfer(config, self.n_views * config.width) if config.transfer else None
         self._initialise()
 
     def _initialise(self) -> None:
         drawn = {id(parameter) for view in self._views() for parameter in view.drawn()}
         if self.profile is not None:
             drawn |= {id(parameter) for parameter in self.profile.drawn()}
+        if self.transfer is not None:
+            drawn |= {id(parameter) for parameter in self.transfer.drawn()}
         for parameter in self.parameters():
             if parameter.dim() > 1 and id(parameter) not in drawn:
                 nn.init.xavier_normal_(parameter)
@@ -116,8 +121,14 @@ class SequentialEncoder(nn.Module):
 
     def _inputs(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
         if self.config.facts.uses_positions:
-            x_VTD = x_VTD * math.sqrt(self.config.width) + self.positions(tokens.positions_T)
+            x_VTD = x_VTD * math.sqrt(self.config.width) + self.positions(self._places(tokens))
         return self.dropout(x_VTD) if self._backbones()[0].drops_inputs else x_VTD
+
+    def _places(self, tokens: Tokens) -> Tensor:
+        if self.config.positions == "oldest-first":
+            return tokens.positions_T
+        ends_T = tokens.offsets[1:].repeat(tokens.lengths)
+        return to_device(np.arange(len(tokens)) - ends_T + self.config.max_len, self.device)
 
     def user_vectors(self, last_SC: Tensor, tokens: Tokens) -> Tensor:
         """The states of the newest tokens, [S, C], with the state of no item at all where a sequence is empty."""
@@ -138,6 +149,8 @@ class SequentialEncoder(nn.Module):
         """Each sequence's user vector, [S, C]: the state of its newest token, with a profile [S, C + E] behind it."""
         tokens = Tokens(sequences, self.device)
         users_SC = self.user_vectors(self(tokens, last_only=True), tokens)
+        if self.transfer is not None:
+            users_SC = self.transfer.scored(users_SC, tokens.met(self.n_items))
         return users_SC if self.profile is None else torch.cat([users_SC, self._last_profiles(tokens)], dim=1)
 
     def last_states(self, sequences: Sequences, vectors_TC: Tensor | None = None) -> Tensor:

@@ -39,6 +39,7 @@ from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_tab
 from llm_esr.training.step import compute_losses, total_loss
 from llm_esr.training.terms import Term, checked
 from llm_esr.training.validation import Validate
+from llm_esr.training.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,14 @@ class Trainer:
     def _train_epoch(self, key: str) -> None:
         self.model.train()
         terms = [term for term in self.terms if self.epoch >= term.from_epoch]
+        weights = Weights(self.model, lambda: self._evaluated, self.optimizer)
+        for term in terms:
+            term.before_epoch(self.epoch, weights)
+        most_steps = min((term.most_steps for term in terms if term.most_steps is not None), default=math.inf)
         self._started, first = time.monotonic(), self._steps_summed
         for batch in self.loader:
+            if batch.step >= most_steps:
+                break
             self._train_step(batch, terms)
             if self.callbacks:
                 self._report_step(first)

@@ -14,6 +14,7 @@ pub mod candidates;
 pub mod catalogue_rows;
 pub mod choice;
 pub mod contents;
+pub mod contexts;
 mod copying;
 pub mod dropout;
 pub mod errors;

@@ -31,6 +31,10 @@ pub enum Stream {
     Masking = 5,
     /// Whether and how a student's sequence is changed.
     Augmentation = 6,
+    /// How many of a user's newest items stand for a short history.
+    RecentCuts = 7,
+    /// Which contexts of an item are read.
+    Contexts = 8,
 }
 
 /// One block of Philox4x64-10.
@@ -182,7 +186,13 @@ impl Bound {
 /// A permutation of `0..n`: Fisher-Yates from the back, the swap of place i being draw i.
 #[must_use]
 pub fn permutation(seed: u64, epoch: u64, n: u32) -> Vec<u32> {
-    let draws = Draws::new(seed, epoch, Stream::Order, 0, 0);
+    permutation_of(seed, epoch, 0, n)
+}
+
+/// As `permutation`, one for each `owner`; 0 is the order of the students.
+#[must_use]
+pub fn permutation_of(seed: u64, epoch: u64, owner: u64, n: u32) -> Vec<u32> {
+    let draws = Draws::new(seed, epoch, Stream::Order, 0, owner);
     let mut words = Words::new(draws);
     let mut order: Vec<u32> = (0..n).collect();
     for place in (1..n).rev() {

@@ -3,6 +3,7 @@
 mod arrays;
 mod attention;
 mod catalogue_rows;
+mod contexts;
 mod conversion;
 mod loader;
 mod neighbour_tables;
@@ -29,6 +30,7 @@ mod _native {
         super::unique_items::register(module)?;
         super::sequences::register(module)?;
         super::loader::register(module)?;
+        super::contexts::register(module)?;
         super::ranks::register(module)?;
         super::catalogue_rows::register(module)?;
         super::neighbour_tables::register(module)?;

@@ -74,6 +74,13 @@ class ModelConfig(Section):
     )
     train_semantic_table: bool = Field(False, description="Whether the text vectors are trained too.")
     share_backbone: bool = Field(True, description="One backbone for all views, or one each.")
+    transfer: bool = Field(
+        False, description="Maps by which tail users and tail items learn from the head; the section `transfer`."
+    )
+    transfer_init: Literal["identity", "drawn"] = Field(
+        "identity",
+        description="What the maps start from. identity: a user gains nothing and an item is the mean of its contexts.",
+    )
     # Below: where the authors' code and good practice part (docs/paper-mode.md).
     causal: bool | None = Field(
         None, description="Attention sees earlier items alone; null: what the backbone is made for."
@@ -85,6 +92,11 @@ class ModelConfig(Section):
         "none", description="tokens: every sequence is filled up to max_len with item 0."
     )
     padding_row: Literal["zero", "trained", "drawn"] = Field("zero", description="The collaborative row of item 0.")
+    positions: Literal["oldest-first", "slot"] = Field(
+        "oldest-first",
+        description="What numbers an item's place. oldest-first: 1 for the oldest item that is read; slot: the newest "
+        "item is always at the last of max_len places.",
+    )
     position_rows: int | None = Field(
         None, ge=2, description="Rows of the position table; null: as many as there are positions."
     )
@@ -117,10 +129,10 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _positions_are_enough(self) -> ModelConfig:
-        if self.position_rows is not None and self.position_rows < self.positions:
+        if self.position_rows is not None and self.position_rows < self.n_positions:
             raise ValueError(
                 f"model.position_rows {self.position_rows} is too few: {self.backbone} with model.max_len "
-                f"{self.max_len} needs {self.positions}"
+                f"{self.max_len} needs {self.n_positions}"
             )
         return self
 
@@ -134,6 +146,12 @@ class ModelConfig(Section):
     def _lenders_have_rows(self) -> ModelConfig:
         if self.borrow and not any(VIEWS[view].has_item_table for view in self.views):
             raise ValueError(f"model.borrow needs the collaborative view, got model.views {self.views}")
+        return self
+
+    @model_validator(mode="after")
+    def _tail_items_have_rows(self) -> ModelConfig:
+        if self.transfer and not any(VIEWS[view].has_item_table for view in self.views):
+            raise ValueError(f"model.transfer needs the collaborative view, got model.views {self.views}")
         return self
 
     @model_validator(mode="after")
@@ -178,6 +196,12 @@ class ModelConfig(Section):
         return self.facts.looks_back_only if self.causal is None else self.causal
 
     @property
-    def positions(self) -> int:
-        """Positions there are: 0 for padding, 1 to max_len, and the place of an appended mask token."""
-        return self.max_len + 1 + self.reads_mask_tokens
+    def n_positions(self) -> int:
+        """Positions there are: the slots, or 0 for padding, 1 to max_len, and the place of an appended mask token."""
+        return self.max_len if self.positions == "slot" else self.max_len + 1 + self.reads_mask_tokens
+
+    @property
+    def prefixes_agree(self) -> bool:
+        """Whether a token's state is that of the history until it, encoded alone: what follows changes nothing."""
+        alike = self.positions == "oldest-first" and self.padding == "none" and self.mask_padding_keys
+        return alike and self.looks_back_only and not self.reads_mask_tokens

@@ -118,6 +118,7 @@ class TrainConfig(Section):
     targets: Literal["every", "last"] = Field("every", description="Which positions predict the next item.")
     mask_probability: float = Field(0.6, gt=0, le=1, description="Of BERT4Rec's random masking pass.")
     learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="Of Adam: decay a step of the mean squared gradient.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled, as AdamW has it.")
     clip_norm: float | None = Field(5.0, gt=0, description="Limit of the gradients' norm; null: none.")
     table_updates: Literal["dense", "lazy"] = Field(

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from llm_esr.config import Config
-from llm_esr.training.terms import alignment, distillation, item_regularisation, ranking
+from llm_esr.training.terms import (
+    alignment,
+    distillation,
+    item_regularisation,
+    item_transfer,
+    ranking,
+    user_transfer,
+)
 from llm_esr.training.terms.term import Term, TermData
 
 # Builders give None where the configuration does without the term. The total is summed in this order.
@@ -14,6 +21,8 @@ TERMS: tuple[Callable[[Config, TermData], Term | None], ...] = (
     distillation.build,
     item_regularisation.build,
     alignment.build,
+    user_transfer.build,
+    item_transfer.build,
 )
 
 

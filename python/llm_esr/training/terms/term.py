@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llm_esr.models import SequentialEncoder
 from llm_esr.training.forward import Forward
+from llm_esr.training.weights import Weights
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -33,6 +34,7 @@ class Term(ABC):
         from_epoch: the first epoch, counted from 0, in which it takes part.
         encodes_teachers: whether it reads the teachers of the batch.
         reads_catalogue: whether it reads the vectors of all items.
+        most_steps: steps after which it ends an epoch; None: all batches run.
 
     """
 
@@ -41,10 +43,14 @@ class Term(ABC):
     from_epoch: int = 0
     encodes_teachers: bool = False
     reads_catalogue: bool = False
+    most_steps: int | None = None
 
     @abstractmethod
     def __call__(self, forward: Forward) -> Tensor | None:
         """The loss of a step, a scalar with gradients; None where the step has nothing to compute it from."""
+
+    def before_epoch(self, epoch: int, weights: Weights) -> None:  # noqa: B027 (few terms need it)
+        """Called at the start of each epoch, and once more where a resume goes on within it; may rewrite weights."""
 
     def before_step(self, batch: Batch, evaluated: Evaluated) -> None:  # noqa: B027 (few terms need it)
         """Called before the forward pass; `evaluated` gives the model that is evaluated, at the price of averaging."""
