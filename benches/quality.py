@@ -94,7 +94,7 @@ EXPERIMENTS = (
             title=f"Methods side by side: {title}",
             about="Every network at half the width of its preset, 64, with learning rate .001, so that three seeds of "
             "five methods can be trained on two cores. `sasrec-continued` is the control of `melt`: the same further "
-            "epochs without what MELT adds. `llmemb` reads the vectors of MiniLM as it is, 384 wide (the paper: a tuned "
+            "epochs without what MELT adds. `llmemb` reads the vectors of MiniLM as it is, 384 wide (paper: a tuned "
             "LLaMA-7B, 4,096 wide).",
             lines=(
                 f"run {table} --item-embeddings {{data}}/item_embeddings.npy --models "

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 import llm_esr
 from llm_esr.cli import main
@@ -44,7 +45,7 @@ def test_a_user_is_explained_by_what_the_neighbours_met(run: Path, capsys: pytes
     user = some_user(run)
     assert call("index", run, "--explain", user, "--quiet") == 0
     said = capsys.readouterr().out
-    assert "100 similar users each of" in said, "there were none that fit the vectors"
+    assert "59 similar users each of" in said, "there were none that fit the vectors"
     data = llm_esr.Dataset.open(run / "data")
     number = data.user_index[user]
     assert f"{user} met in training ({len(data.history(number, 'train'))} items, oldest first):" in said
@@ -102,6 +103,48 @@ def test_similar_items_are_printed_with_titles_and_cosines(
         (line,) = (line for line in said.splitlines() if f" {row['item_id']} " in line and row["title"] in line
                    and f"{row['score']:.3f}" in line)  # fmt: skip
         assert f" {row['rank']} " in line
+
+
+@pytest.mark.parametrize("where", ["run", "data", "bare run"])
+def test_a_folder_of_data_is_enough_for_texts_and_co_occurrence(
+    where: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if where == "bare run":
+        shutil.rmtree(run / "models")
+    folder = run / "data" if where == "data" else run
+    assert call("similar", folder, "i1", "-k", "2") == 0
+    assert capsys.readouterr().out.startswith("similar by text to ")
+    assert call("similar", folder, "i1", "-k", "2", "--by", "co-occurrence") == 0
+    assert capsys.readouterr().out.startswith("similar by co-occurrence to ")
+    assert call("similar", folder, "i1", "--by", "trained") == (0 if where == "run" else 2)
+    said = capsys.readouterr()
+    if where != "run":
+        assert f"error: {run / 'data'} holds data and no model, so none of its items has a trained vector" in said.err
+    (run / "data" / "item_embeddings.npy").unlink()
+    assert call("similar", folder, "i1") == 0
+    by = "the model's vectors" if where == "run" else "co-occurrence"
+    assert capsys.readouterr().out.startswith(f"similar by {by} to ")
+
+
+def test_neighbours_that_are_fresh_are_called_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in ((), ("--threads", "1"), ("--recall", ".5"), ("--k", "59", "--method", "exact")):
+        capsys.readouterr()
+        assert call("index", run, "--quiet", *line) == 0
+        assert capsys.readouterr().out.startswith("fresh: 59 similar users each of 60, by text ->") == bool(line)
+
+
+@pytest.mark.parametrize("columns", ["60", "100"])
+def test_long_titles_are_cut_to_the_terminal(
+    columns: str, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(llm_esr.Dataset, "titles", lambda data: ["a lamp\u3000" * 300] * data.n_items)
+    for line in (("similar", run, "i1"), ("index", run, "--explain", some_user(run), "--quiet")):
+        assert call(*line) == 0
+        said = capsys.readouterr().out.splitlines()
+        titled = [text for text in said if "a lamp" in text]
+        assert len(titled) > 5 and all("..." in text for text in titled)
+        assert max(map(cell_len, titled)) in range(int(columns) - 4, int(columns) + 1)
 
 
 def test_an_unknown_item_is_one_line(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,7 @@ DOORS: dict[str, tuple[str, Callable[[Path, Recommender], Any]]] = {
         lambda folder, model: model.recommend_to(folder / "o.parquet", "all"),
     ),
     "Recommender.similar_items": (
-        "llm_esr.serving.recommender:item_numbers",
+        "llm_esr.serving.similar_items:item_numbers",
         lambda _, model: model.similar_items("i1"),
     ),
     "Recommender.user_vectors": ("numpy:zeros", lambda _, model: model.user_vectors()),

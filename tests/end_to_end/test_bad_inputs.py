@@ -10,6 +10,7 @@ import gzip
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,6 +273,14 @@ CASES = [
         ("transitions", "no network"),
         _scorers,
     ),
+    Case("No similar user at all", "index run --k 0", ("index.similar_users", "(got 0)")),
+    Case("A method of searching that is not known", "index run --method faiss", ("index.method", "hnswlib", "faiss")),
+    Case(
+        "A recall that is no share", "index run --method lists --recall 99", ("index.recall", "less than or equal to 1")
+    ),
+    Case("hnswlib without its package", "index run --method hnswlib", ("pip install", "llm-esr[hnswlib]")),
+    Case("A way to compare items that is not known", "similar run ITEM --by taste", ("co-occurrence", "taste", "--by")),
+    Case("Trained vectors of a folder of data", "similar run/data ITEM --by trained", ("run/data", "model", "--by")),
     Case("An item to compare that is not known", "similar run nothing", ("nothing",)),
     Case("Trained vectors of a scorer", "similar scorers ITEM --by trained", ("transitions", "--by"), _scorers),
     Case("Two ways to say for whom", "recommend run --user USER --history i1", ("--user", "--history")),
@@ -320,8 +329,14 @@ def call(line: str, folder: Path) -> int:
 
 @pytest.mark.parametrize("case", CASES, ids=[case.title for case in CASES])
 def test_a_mistake_is_answered_in_one_clear_line(
-    case: Case, good: Path, tmp_path: Path, page: dict[str, str], capsys: pytest.CaptureFixture[str]
+    case: Case,
+    good: Path,
+    tmp_path: Path,
+    page: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(sys.modules, "hnswlib", None)  # whether it is installed or not
     folder = tmp_path / "work"
     shutil.copytree(good, folder)
     case.change(folder)

@@ -1,5 +1,6 @@
 """Every engine behind the one interface, beside the exact search."""
 
+import re
 import sys
 from types import ModuleType
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from llm_esr.retrieval import engines, nearest
-from llm_esr.retrieval.engines import EXACT_UP_TO, ExactSearch, ListSearch, engine_for
+from llm_esr.retrieval.engines import EXACT_UP_TO, ExactSearch, ListSearch, Recall, engine_for, told
 from llm_esr.retrieval.engines.answers import share_found, without_own
 from llm_esr.retrieval.engines.hnswlib_graph import HnswlibSearch
 from llm_esr.retrieval.engines.torch_blocks import TorchSearch
@@ -238,3 +239,29 @@ def test_an_index_of_other_vectors_is_refused(tmp_path):
     for other in (clusters(100, width=4), clusters(120, width=5)):
         with pytest.raises(ValueError, match="is no index of these vectors"):
             ListSearch.open(path, other)
+
+
+@pytest.mark.parametrize(
+    ("recall", "said"),
+    [
+        (Recall(0.991, 0.9902, 512, 0.99), None),
+        (Recall(0.991, None, 512, 0.99), None),
+        (Recall(0.991, 0.9887, 512, 0.99), "; the 0.99 asked for is an estimate .* ask for a little more"),
+        (Recall(0.95, 0.96, 512, 0.99), "; less than the 0.99 asked for, which this engine does not reach here"),
+    ],
+)
+def test_less_than_was_asked_for_is_explained(recall, said):
+    class Some:
+        def recall(self, k):
+            return recall
+
+        def about(self):
+            return "some search"
+
+    line = told(Some(), 10)
+    assert line.startswith(f"some search: recall expected {recall.expected:.4f}")
+    assert (re.search(said, line) is not None) if said else "asked for" not in line
+
+
+def test_products_on_a_device_do_not_claim_to_be_exact():
+    assert TorchSearch(clusters(20), device="cpu").about().endswith("on cpu, exact but for the rounding of float32")

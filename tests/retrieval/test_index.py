@@ -1,12 +1,15 @@
 """The files of neighbours in a data folder."""
 
 import json
+import shutil
 import sys
+import warnings
 
 import numpy as np
 import polars as pl
 import pytest
 
+import llm_esr
 from llm_esr.config import IndexConfig
 from llm_esr.data import prepare
 from llm_esr.pipeline import doctor
@@ -83,12 +86,10 @@ def test_similar_users_are_user_numbers_best_first(shop):
 
 
 def test_the_cosines_of_similar_users_stand_beside_them(shop):
-    data = index(shop, k=12)
+    data = index(shop, k=N_USERS - 1)
     assert data.similar_users_scores.dtype == np.float32
     np.testing.assert_allclose(
-        data.similar_users_scores[:, : N_USERS - 1],
-        by_numpy(np.asarray(shop.user_embeddings), 12)[1][:, : N_USERS - 1],
-        atol=1e-6,
+        data.similar_users_scores, by_numpy(np.asarray(shop.user_embeddings), N_USERS - 1)[1], atol=1e-6
     )
     assert not data.similar_users_scores[np.asarray(data.similar_users) < 0].any()
     assert data.similar_users_scores[3, 0] == pytest.approx(1.0)
@@ -216,8 +217,7 @@ def test_similar_items_are_item_ids_with_their_cosines(shop):
 
 
 def test_fewer_users_than_k_leave_empty_slots(shop):
-    found = np.asarray(index(shop, k=100).similar_users)
-    assert found.shape == (N_USERS, 100)
+    found = np.asarray(index(shop).similar_users)
     assert ((found >= 0).sum(axis=1)[[0, 5]] == [N_USERS - 2, 0]).all()
 
 
@@ -269,3 +269,37 @@ def test_a_folder_without_vectors_names_the_stage_that_makes_them(shop):
 def test_a_k_that_is_none_is_refused(shop):
     with pytest.raises(ValueError, match="k is 0"):
         index(shop, k=0)
+
+
+def test_no_more_neighbours_are_kept_than_there_are_others(shop):
+    with pytest.warns(UserWarning, match="similar_users 30,000 is more than the 8 others .* 9 users has; 8 are"):
+        data = index(shop, k=30_000)
+    assert data.similar_users.shape == data.similar_users_scores.shape == (N_USERS, N_USERS - 1)
+    assert index_fresh(data, IndexConfig(similar_users=40_000)) and index_fresh(data), "they are the same files"
+    with pytest.warns(UserWarning, match="index.similar_items 99 .* 11 others that each of 12 items"):
+        assert index(shop, similar_items=99).similar_items.shape == (N_ITEMS, N_ITEMS - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # by default nobody asked for so many
+        assert index(shop).similar_users.shape == (N_USERS, N_USERS - 1)
+
+
+def test_a_training_takes_as_many_teachers_as_a_small_shop_has(shop, tmp_path):
+    data = index(shop)
+    one = {"epochs": 1, "width": 8, "heads": 1, "progress": False}
+    llm_esr.train(data, config="dual-view", out=tmp_path / "m", **one)
+
+
+def test_what_changes_no_neighbour_leaves_them_fresh(shop):
+    data = index(shop)
+    for same in ({"recall": 0.5}, {"method": "exact"}, {"method": "exact", "recall": 0.7}):
+        assert index_fresh(data, IndexConfig(**same)), same
+    lists = index(shop, method="lists", recall=0.9)
+    assert not index_fresh(lists, IndexConfig(method="lists", recall=0.8))
+    assert not index_fresh(lists)
+
+
+def test_a_run_folder_stands_for_its_data(shop, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(shop.folder, run / "data")
+    assert llm_esr.index(run, k=3, progress=False).folder == run / "data"
+    assert llm_esr.Dataset.open(run).similar_users.shape == (N_USERS, 3)

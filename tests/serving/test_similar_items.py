@@ -140,7 +140,7 @@ def test_unknown_items_and_wrong_options_are_refused(trained: Recommender) -> No
     with pytest.warns(UserWarning, match="'i999' in the data"):
         found = trained.similar_items(["i1", "i999"], k=2, skip_unknown=True)
     assert found["similar_to"].unique().to_list() == ["i1"]
-    with pytest.raises(ValueError, match="by: expected text, trained, co-occurrence, got 'taste'"):
+    with pytest.raises(ValueError, match=r"by \(--by\): expected text, trained, co-occurrence, got 'taste'"):
         trained.similar_items("i1", by="taste")
     for wrong in (0, -1, 2.5, True):
         with pytest.raises(ValueError, match="k: expected a whole number"):

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llm_esr.cli.options import SetOption, ids, numbers
+from llm_esr.cli.options import SetOption, data_folder, ids, numbers
+from llm_esr.cli.similar_users import name_in_words
+from llm_esr.cli.terminal import line_length, shortened
 from llm_esr.config import load_config
 from llm_esr.config.layers import as_overrides
 from llm_esr.files import atomic_path, printable
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from llm_esr.serving import Recommender
+    from llm_esr.serving.similar_items import SimilarItems
 
 Part = Literal["validation", "test"]
 ModelFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, or one model's.")]
@@ -171,7 +175,7 @@ def recommend(
 
 
 def similar(
-    folder: ModelFolder,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, a data folder, or one model's.")],
     items: Annotated[list[str], typer.Argument(metavar="ITEM...", help="Items, by their ids.")],
     k: Annotated[int, typer.Option("--k", "-k", help="Similar items of each.")] = 10,
     by: Annotated[
@@ -187,23 +191,39 @@ def similar(
     model: ModelOption = None,
     seed: SeedOption = None,
 ) -> None:
-    """Show the items that are most like some items, with their cosines."""
-    from llm_esr.serving import Recommender  # noqa: PLC0415 (brings torch)
-    from llm_esr.serving.similar_items import SimilarItems  # noqa: PLC0415
+    """Show the items that are most like some items, with their cosines.
 
-    recommender = Recommender.load(_model_folder(folder, model, seed))
-    settled = SimilarItems(recommender).settled(by)
-    found = recommender.similar_items(list(dict.fromkeys(items)), k, settled, skip_unknown=skip_unknown)
+    By text and by co-occurrence a folder of data is enough; by trained vectors it takes a model.
+    """
+    source = _compares(folder, model, seed, by)
+    settled = source.settled(by)
+    found = source.frame(list(dict.fromkeys(items)), k, settled, skip_unknown=skip_unknown)
     if found.is_empty():
         return  # a warning has said why
-    data = recommender.data
+    data = source.data
     titles = data.titles()
     console = Console()
     for (name,), rows in found.group_by("similar_to", maintain_order=True):
-        asked = name if titles is None else f"{titles[data.item_index[name] - 1]} ({name})"
-        line = f"similar by {_BY.get(settled, settled)} to {asked}:"
-        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        start = f"similar by {_BY.get(settled, settled)} to "
+        title = None if titles is None else titles[data.item_index[name] - 1]
+        line = f"{start}{name_in_words(name, title, line_length(console) - len(start) - 1)}:"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
         _print(rows.drop("similar_to"), one_list=True)
+
+
+def _compares(folder: Path, model: str | None, seed: int | None, by: str | None) -> SimilarItems:
+    """What compares a folder's items: its data alone where these are enough, so that no model needs to be there."""
+    from llm_esr.data import Dataset  # noqa: PLC0415 (brings polars)
+    from llm_esr.serving import Recommender  # noqa: PLC0415 (brings torch)
+    from llm_esr.serving.similar_items import SimilarItems  # noqa: PLC0415
+
+    inner = data_folder(folder)
+    if model is None and seed is None and (inner / "dataset.json").exists():
+        data = Dataset.open(inner)
+        has_model = inner != folder and any(folder.glob("models/**/model.json"))
+        if not has_model or by in {"text", "co-occurrence"} or (by is None and data.item_embeddings is not None):
+            return SimilarItems(data)
+    return Recommender.load(_model_folder(folder, model, seed)).similar
 
 
 def _model_folder(folder: Path, name: str | None, seed: int | None) -> Path:
@@ -234,6 +254,10 @@ def _print_explained(found: pl.DataFrame) -> None:
 def _print(found: pl.DataFrame, *, one_list: bool = False) -> None:
     """One block a list: rank, item, score, title. `one_list`: there is one, and the first column is no list's owner."""
     first = found.columns[0]
+    console = Console()
+    # What the borders and the other columns leave to titles: a long one would take many lines.
+    others = [[name, *map(_cell, found[name])] for name in found.columns if name != "title"]
+    room = console.width - 1 - 3 * len(found.columns) - sum(max(map(cell_len, cells)) for cells in others)
     table = Table(show_header=True, header_style="bold")
     for column in found.columns:
         table.add_column(column, justify="right" if column in {"rank", "score"} else "left", overflow="fold")
@@ -241,7 +265,11 @@ def _print(found: pl.DataFrame, *, one_list: bool = False) -> None:
     for row in found.iter_rows(named=True):
         if before is not None and row[first] != before and not one_list:
             table.add_section()
-        cells = [f"{value:.3f}" if name == "score" else printable(value) for name, value in row.items()]
+        cells = [shortened(_cell(value), room) if name == "title" else _cell(value) for name, value in row.items()]
         table.add_row(*(escape(cell) for cell in cells))
         before = row[first]
-    Console().print(table)
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else printable(value)

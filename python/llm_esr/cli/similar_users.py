@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from llm_esr.cli.terminal import line_length, shortened
 from llm_esr.files import printable, read_record
 
 if TYPE_CHECKING:
@@ -47,8 +48,14 @@ def _print_items(user: UserInWords, *, mark: bool) -> None:
         hidden = sum(item.shared for item in user.items[:earlier]) if mark else 0
         _line(f"       ... {earlier} earlier" + (f", {hidden} of them in common" if hidden else ""))
     for item in user.items[-_NEWEST:]:
-        name = item.item_id if item.title is None else f"{item.title} ({item.item_id})"
-        _line(f"     {'*' if mark and item.shared else ' '} {name}")
+        start = f"     {'*' if mark and item.shared else ' '} "
+        _line(start + name_in_words(item.item_id, item.title, line_length(Console()) - len(start)))
+
+
+def name_in_words(item_id: str, title: str | None, room: int) -> str:
+    """An item as `title (id)`, a long title cut so that all of it fits into so many cells."""
+    item_id = printable(item_id)
+    return item_id if title is None else f"{shortened(printable(title), room - len(item_id) - 3)} ({item_id})"
 
 
 def _line(text: str) -> None:

@@ -143,6 +143,9 @@ def index(
         str | None,
         typer.Option("--explain", metavar="USER", help="Show a user and its five most similar users in words."),
     ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, max=1024, help="0: all cores. The result does not depend on it.")
+    ] = 0,
     config: ConfigOption = None,
     set_: SetOption = None,
     quiet: QuietOption = False,
@@ -152,12 +155,12 @@ def index(
     --explain alone shows what the folder holds, whatever settings it was found with, and finds neighbours only where
     there are none that fit its vectors.
     """
-    options = {"users_by": users_by, "model": model, "teacher_min_history": teacher_min_history, "method": method,
-               "recall": recall}  # fmt: skip
+    options = {"similar_users": k, "users_by": users_by, "model": model, "teacher_min_history": teacher_min_history,
+               "method": method, "recall": recall}  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     settings = stage_config(config, [*as_overrides({"index": given}), *(set_ or [])]).index
     from llm_esr.data import Dataset  # noqa: PLC0415 (brings polars)
-    from llm_esr.retrieval import COMPARED_BY, neighbours_match  # noqa: PLC0415
+    from llm_esr.retrieval import COMPARED_BY, index_fresh, neighbours_match  # noqa: PLC0415
     from llm_esr.retrieval import index as make  # noqa: PLC0415
 
     made = Dataset.open(data_folder(data))
@@ -165,7 +168,7 @@ def index(
         from llm_esr.serving.similar_users import user_number  # noqa: PLC0415 (brings torch)
 
         user_number(made, explain)  # an unknown user is refused before neighbours are searched
-    as_is = explain is not None and k is None and not settings.model_fields_set
+    as_is = explain is not None and not settings.model_fields_set
     if not (as_is and made.similar_users is not None and neighbours_match(made)):
         collaborative = None
         if settings.users_by != "text":
@@ -173,10 +176,11 @@ def index(
 
             collaborative = collaborative_vectors(made, settings)
         say = None if quiet else typer.echo
-        made = make(made, k, config=settings, collaborative=collaborative, progress=not quiet, say=say)
+        fresh = "fresh: " if index_fresh(made, settings, collaborative=collaborative) else ""
+        made = make(made, config=settings, collaborative=collaborative, threads=threads, progress=not quiet, say=say)
         assert made.similar_users is not None
-        by = COMPARED_BY[settings.users_by]
-        typer.echo(f"{made.similar_users.shape[1]} similar users each of {made.n_users:,}, by {by} -> {made.folder}")
+        by, each = COMPARED_BY[settings.users_by], f"{made.similar_users.shape[1]:,} similar users each"
+        typer.echo(f"{fresh}{each} of {made.n_users:,}, by {by} -> {made.folder}")
     if explain is not None:
         print_similar_users(made, explain)
 

@@ -42,15 +42,18 @@ class Dataset:
     @classmethod
     @door
     def open(cls, folder: str | Path) -> Dataset:
-        """Open a folder; headers, lengths, the order of offsets, the range of ids and the splits are checked.
+        """Open a data folder, or the one in a run folder.
 
-        Where `prepare` replaces the folder meanwhile, it is the data set before or the one after.
+        Headers, lengths, the order of offsets, the range of ids and the splits are checked. Where
+        `prepare` replaces the folder meanwhile, it is the data set before or the one after.
 
         Raises:
             FileNotFoundError: no such folder, or a file of it is missing.
             ValueError: a file is damaged, or of another format version.
         """
         folder = given_path(folder)
+        if not (folder / "dataset.json").exists() and (folder / "data" / "dataset.json").exists():
+            folder = folder / "data"
         for _ in range(_TRIES):
             before = _state(folder)
             try:
@@ -296,12 +299,12 @@ class Dataset:
 
     @property
     def similar_items(self) -> NDArray[np.int32] | None:
-        """Nearest items, int32 [I, 10], best first; None: not made yet."""
+        """Nearest items, int32 [I, K], best first, -1 fills; None: not made yet."""
         return self._later("similar_items.npy", self.n_items, ("i4",), "index")
 
     @property
     def similar_items_scores(self) -> NDArray[np.float32] | None:
-        """Cosines of `similar_items`, float32 [I, 10]; None: not made yet."""
+        """Cosines of `similar_items`, float32 [I, K]; None: not made yet."""
         return self._later("similar_items_scores.npy", self.n_items, ("f4",), "index")
 
     def _later(self, name: str, rows: int, kinds: tuple[str, ...], stage: str) -> NDArray[Any] | None:

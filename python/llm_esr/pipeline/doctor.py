@@ -16,7 +16,8 @@ from llm_esr.doors import door
 from llm_esr.files import checksum, given_path, read_record
 
 _PACKAGES = ("torch", "numpy", "polars", "pydantic", "safetensors", "scikit-learn", "typer")
-_EXTRAS = {"sentence-transformers": "text", "tensorboard": "tensorboard"}
+# What the extras of pyproject.toml bring.
+_EXTRAS = {"sentence-transformers": "text", "tensorboard": "tensorboard", "hnswlib": "hnswlib"}
 
 
 @dataclass(frozen=True)

@@ -129,8 +129,9 @@ class Stages:
             say=lambda line: self.say(f"index      {line}"),
         )
         self.folder.remember("index", config.index)
+        assert data.similar_users is not None
         self.say(
-            f"index      {config.index.similar_users} similar users each, by {COMPARED_BY[config.index.users_by]} "
+            f"index      {data.similar_users.shape[1]} similar users each, by {COMPARED_BY[config.index.users_by]} "
             f"({time.monotonic() - began:.1f} s)"
         )
         return data

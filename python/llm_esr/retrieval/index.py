@@ -5,12 +5,13 @@ are compared by them; writes
 
 - `similar_users.npy` int32 `[U, K]`: users 0..U-1, best first, -1 fills;
 - `similar_users_scores.npy` float32 `[U, K]`: their cosines, 0 where the id is -1;
-- `similar_items.npy` int32 `[I, 10]`: item ids 1..I of the nearest items by text, -1 fills;
-- `similar_items_scores.npy` float32 `[I, 10]`: their cosines, 0 where the id is -1;
+- `similar_items.npy` int32 `[I, K]`: item ids 1..I of the nearest items by text, -1 fills;
+- `similar_items_scores.npy` float32 `[I, K]`: their cosines, 0 where the id is -1;
 
-each with a JSON of the same stem that says what it was made from.
+each with a JSON of the same stem that says what it was made from. K is `index.similar_users` or
+`index.similar_items`, at most one less than there are.
 
-Shapes: U users, I items, K similar users, E width of what is compared.
+Shapes: U users, I items, K similar users (items), E width of what is compared.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from numpy.typing import NDArray
 
 from llm_esr.config import IndexConfig, section_with
 from llm_esr.data import Dataset
-from llm_esr.doors import door
+from llm_esr.doors import door, warn
 from llm_esr.files import FORMAT, key_of, read_record
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.memory import refuse_beyond_memory
 from llm_esr.files.temporaries import tidy
-from llm_esr.retrieval.engines import engine_for
+from llm_esr.retrieval.engines import APPROXIMATE, engine_for
 from llm_esr.retrieval.neighbours import nearest
 from llm_esr.retrieval.user_vectors import UserVectors, checked, given_user_vectors, side_by_side
 from llm_esr.semantics.vector_files import is_fresh, stored_checksum, write_vectors
@@ -58,21 +59,48 @@ def index_key(data: Dataset, config: IndexConfig | None = None, *, collaborative
         FileNotFoundError: the data folder has no vectors yet.
         ValueError: the settings compare user vectors of a model, and none were given.
     """
-    config = config or IndexConfig()
+    config = _no_more_than_others(data, config or IndexConfig())
     return _key(data, config, _sources(data, config, given_user_vectors(collaborative, config, data.n_users)))
 
 
 def _key(data: Dataset, config: IndexConfig, sources: dict[str, str]) -> str:
+    engines, usual = _engines(data, config), IndexConfig()
+    settings = config.model_dump(mode="json", exclude={"model"})
+    # What changes no neighbour is in the key as it is by default: the way in which the engines were named, and a recall
+    # that none of them reads.
+    if engines == _engines(data, usual):
+        settings["method"] = usual.method
+    if not set(engines) & set(APPROXIMATE):
+        settings["recall"] = usual.recall
     return key_of(
         {
             "stage": "index",
             "format": FORMAT,
-            "engines": _engines(data, config),
-            "settings": config.model_dump(mode="json", exclude={"model"}),
+            "engines": engines,
+            "settings": settings,
             "data": data.fingerprint,
             **sources,
         }
     )
+
+
+def _no_more_than_others(data: Dataset, config: IndexConfig, *, tell: bool = False) -> IndexConfig:
+    """The settings with no more neighbours than there are other users and items.
+
+    Args:
+        data: how many there are.
+        config: how many are asked for.
+        tell: warn where a number was asked for by somebody, and is not the default.
+    """
+    least = {}
+    for name, owners, what in (("similar_users", data.n_users, "users"), ("similar_items", data.n_items, "items")):
+        asked, others = getattr(config, name), max(1, owners - 1)
+        if asked > others:
+            least[name] = others
+            if tell and name in config.model_fields_set:
+                warn(f"index.{name} {asked:,} is more than the {others:,} others that each of {owners:,} {what} has; "
+                     f"{others:,} are kept")  # fmt: skip
+    return config.model_copy(update=least)
 
 
 def _engines(data: Dataset, config: IndexConfig) -> list[str]:
@@ -135,7 +163,7 @@ def index(
 
     Args:
         data: a data set or its folder, with vectors (`embed`).
-        k: similar users a user; replaces `config.similar_users`.
+        k: similar users a user; replaces `config.similar_users`. As many as there are other users are kept at most.
         config: settings of this stage; default: `IndexConfig()`.
         collaborative: user vectors [U, C] of a trained model, for `users_by` collaborative and both: what
             `Recommender.user_vectors` gives.
@@ -158,6 +186,7 @@ def index(
         if k < 1:
             raise ValueError(f"k is {k}; at least 1 similar user is asked for")
         config = config.model_copy(update={"similar_users": k})
+    config = _no_more_than_others(data, config, tell=True)
     for name, owners in (("similar_users", data.n_users), ("similar_items", data.n_items)):
         count = getattr(config, name)
         refuse_beyond_memory(8 * owners * count, f"index.{name} {count:,} for {owners:,}", "ask for fewer")

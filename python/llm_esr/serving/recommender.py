@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from llm_esr.config import Config, EvaluateConfig, load_config
-from llm_esr.doors import door, warn
+from llm_esr.doors import door
 from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
 from llm_esr.files import given_path
@@ -28,22 +28,17 @@ from llm_esr.serving.forking import remember
 from llm_esr.serving.judging import judge
 from llm_esr.serving.model_folders import check_data, find_model
 from llm_esr.serving.recommend import (
-    Catalogue,
-    Owners,
     empty_frame,
     gather_frames,
     history_frames,
-    item_numbers,
     known_items,
     known_users,
-    list_frame,
-    list_length,
     make_filter,
     user_frames,
     write_frames,
 )
 from llm_esr.serving.searching import searching
-from llm_esr.serving.similar_items import WHY_NONE, SimilarItems, Similarity
+from llm_esr.serving.similar_items import SimilarItems, Similarity
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -64,6 +59,7 @@ class Recommender:
         folder: `models/<name>/<seed>`, or `models/<name>` of a scorer; None for a model that is in memory only.
         blend: the weight of each neighbour scorer that is added to the network's scores; None: the network alone.
         exact: whether lists come from scores of the whole catalogue, however large it is.
+        similar: what finds similar items.
     """
 
     def __init__(
@@ -88,7 +84,7 @@ class Recommender:
         self._network = None if model is None else NetworkScorer(model, name, fallback=Popularity(data))
         self.exact = exact
         self._built: Scorer | None = None
-        self._similar = SimilarItems(self)
+        self.similar = SimilarItems(data, self._network, name)
         remember(self)
 
     def __repr__(self) -> str:
@@ -361,19 +357,7 @@ class Recommender:
             ValueError: an unknown item (near ones are suggested), or `trained` of a model without a network.
             FileNotFoundError: `text` of a data set without item vectors.
         """
-        k, settled = list_length(k, self.data), self._similar.settled(by)
-        numbers = item_numbers(self.data, items, "items", skip_unknown)
-        if not len(numbers):
-            warn("no item was given, so there is no list")
-            return empty_frame(self.data, "similar_to")
-        catalogue = Catalogue(self.data)
-        ids_NK, cosines_NK = self._similar.lists(numbers, k, settled)
-        owners = Owners("similar_to", catalogue.ids[numbers - 1])
-        alone = owners.values[(ids_NK == 0).all(axis=1)].tolist()
-        if alone:
-            shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
-            warn(f"nothing is similar by {settled} to {len(alone):,} of the items ({shown}): {WHY_NONE[settled]}")
-        return list_frame(catalogue, owners, ids_NK, cosines_NK)
+        return self.similar.frame(items, k, by, skip_unknown=skip_unknown)
 
     @door
     def user_vectors(self, part: Part = "train") -> NDArray[np.float32]:

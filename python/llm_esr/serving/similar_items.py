@@ -5,16 +5,20 @@ Shapes: N items asked about, I items, K places of a list, E width of what is com
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from llm_esr.doors import warn
 from llm_esr.retrieval import nearest
+from llm_esr.scoring import NetworkScorer
 from llm_esr.scoring.neighbours import CoOccurrence
+from llm_esr.serving.recommend import Catalogue, Owners, empty_frame, item_numbers, list_frame, list_length
 
 if TYPE_CHECKING:
-    from llm_esr.serving.recommender import Recommender
+    from llm_esr.data import Dataset
 
 Similarity = Literal["text", "trained", "co-occurrence"]
 _Lists = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -27,16 +31,36 @@ WHY_NONE: dict[Similarity, str] = {
 
 
 class SimilarItems:
-    """Finds similar items for a recommender; what is counted is counted once.
+    """Finds similar items; what is counted is counted once.
 
     Args:
-        model: its network gives trained vectors, its data the texts and the training sequences.
+        data: has the texts' vectors and the training sequences.
+        network: gives trained vectors; None: there is none.
+        name: what has no network, for messages.
 
     """
 
-    def __init__(self, model: Recommender) -> None:
-        self.model = model
+    def __init__(self, data: Dataset, network: NetworkScorer | None = None, name: str | None = None) -> None:
+        self.data, self.network, self.name = data, network, name
         self._counted: CoOccurrence | None = None
+
+    def frame(
+        self, items: Any, k: int = 10, by: Similarity | None = None, *, skip_unknown: bool = False
+    ) -> pl.DataFrame:
+        """See `Recommender.similar_items`."""
+        k, settled = list_length(k, self.data), self.settled(by)
+        numbers = item_numbers(self.data, items, "items", skip_unknown)
+        if not len(numbers):
+            warn("no item was given, so there is no list")
+            return empty_frame(self.data, "similar_to")
+        catalogue = Catalogue(self.data)
+        ids_NK, cosines_NK = self.lists(numbers, k, settled)
+        owners = Owners("similar_to", catalogue.ids[numbers - 1])
+        alone = owners.values[(ids_NK == 0).all(axis=1)].tolist()
+        if alone:
+            shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
+            warn(f"nothing is similar by {settled} to {len(alone):,} of the items ({shown}): {WHY_NONE[settled]}")
+        return list_frame(catalogue, owners, ids_NK, cosines_NK)
 
     def settled(self, by: str | None) -> Similarity:
         """What is meant by `by`; None: texts where there are any, else trained vectors, else co-occurrence.
@@ -46,25 +70,27 @@ class SimilarItems:
             FileNotFoundError: texts of a data set without item vectors.
 
         """
-        model, data = self.model, self.model.data
+        data, network = self.data, self.network
         match by:
             case None if data.item_embeddings is not None:
                 return "text"
             case None:
-                return "co-occurrence" if model.network is None else "trained"
+                return "co-occurrence" if network is None else "trained"
             case "text" if data.item_embeddings is None:
                 raise FileNotFoundError(
                     f"similar items by text read {data.folder}/item_embeddings.npy, which does not exist; run "
                     f"`llm-esr embed` first, or ask by {self._others(by)} (--by)"
                 )
-            case "trained" if model.network is None:
+            case "trained" if network is None:
+                what = f"{data.folder} holds data and no model" if self.name is None else (
+                    f"{self.name} is a scorer without a network")  # fmt: skip
                 raise ValueError(
-                    f"{model.name} is a scorer without a network, so none of its items has a trained vector; ask by "
-                    f"{self._others(by)} (--by), or of a trained model"
+                    f"{what}, so none of its items has a trained vector; ask by {self._others(by)} (--by), or of a "
+                    "trained model"
                 )
             case "text" | "trained" | "co-occurrence":
                 return by
-        raise ValueError(f"by: expected {', '.join(get_args(Similarity))}, got {by!r}")
+        raise ValueError(f"by (--by): expected {', '.join(get_args(Similarity))}, got {by!r}")
 
     def lists(self, items_N: NDArray[np.int64], k: int, by: Similarity) -> _Lists:
         """The k items most like each of some items, itself left out, best first; ties go to the lower id.
@@ -75,12 +101,12 @@ class SimilarItems:
         """
         if by == "co-occurrence":
             return self._counted_lists(items_N, k)
-        network = self.model.network
+        network = self.network
         if by == "trained":
             assert network is not None, "the caller has settled it"
             vectors_IE = network.item_vectors().cpu().numpy()
         else:
-            vectors = self.model.data.item_embeddings
+            vectors = self.data.item_embeddings
             assert vectors is not None, "the caller has settled it"
             vectors_IE = np.asarray(vectors)
         # One more than is asked for: the item itself is among them, unless twins with lower ids fill the list.
@@ -88,13 +114,13 @@ class SimilarItems:
         return _without_itself(np.where(rows_NK < 0, 0, rows_NK + 1).astype(np.int32), cosines_NK, items_N, k)
 
     def _others(self, by: Similarity) -> str:
-        """The other ways that this model can be asked in."""
-        there = {"text": self.model.data.item_embeddings is not None, "trained": self.model.network is not None}
+        """The other ways in which items can be compared here."""
+        there = {"text": self.data.item_embeddings is not None, "trained": self.network is not None}
         return " or ".join(name for name in get_args(Similarity) if name != by and there.get(name, True))
 
     def _counted_lists(self, items_N: NDArray[np.int64], k: int) -> _Lists:
         if self._counted is None:
-            self._counted = CoOccurrence(self.model.data)
+            self._counted = CoOccurrence(self.data)
         ids_IW, values_IW = self._counted.table
         return _without_itself(ids_IW[items_N - 1], values_IW[items_N - 1], items_N, k)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,10 @@ def build_loader(data: Dataset, config: Config) -> BatchLoader:
     if config.train.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
         raise ValueError("one shared negative for a whole step teaches nothing; set negatives.kind to own or raise "
                          "negatives.count")  # fmt: skip
-    return BatchLoader(data, LoaderOptions.from_config(config), threads=config.runtime.loader_threads)
+    options = LoaderOptions.from_config(config)
+    # `index` keeps no more similar users than there are other users.
+    options = replace(options, similar_users=min(options.similar_users, max(1, data.n_users - 1)))
+    return BatchLoader(data, options, threads=config.runtime.loader_threads)
 
 
 def _borrowed_rows(data: Dataset, config: Config) -> BorrowedRows | None:

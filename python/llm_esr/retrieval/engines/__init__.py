@@ -15,6 +15,7 @@ from llm_esr.retrieval.engines.lists import ListSearch
 from llm_esr.retrieval.engines.torch_blocks import TorchSearch
 
 __all__ = [
+    "APPROXIMATE",
     "ENGINES",
     "EXACT_UP_TO",
     "Engine",

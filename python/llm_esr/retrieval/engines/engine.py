@@ -40,11 +40,13 @@ class Recall:
         expected: what a sample said beforehand.
         measured: on another sample, by searches as they are; None until there was one.
         sample: rows of a sample.
+        wanted: what was asked for.
     """
 
     expected: float
     measured: float | None
     sample: int
+    wanted: float
 
 
 class Engine(Protocol):
@@ -69,4 +71,17 @@ def told(engine: Engine, k: int) -> str:
     if recall is None:
         return engine.about()
     measured = "" if recall.measured is None else f", measured {recall.measured:.4f} on {recall.sample:,} rows"
-    return f"{engine.about()}: recall expected {recall.expected:.4f}{measured}"
+    return f"{engine.about()}: recall expected {recall.expected:.4f}{measured}{_short_of(recall)}"
+
+
+def _short_of(recall: Recall) -> str:
+    """What it means that less was found than was asked for."""
+    found = recall.expected if recall.measured is None else min(recall.expected, recall.measured)
+    if found >= recall.wanted:
+        return ""
+    if recall.expected < recall.wanted:
+        return f"; less than the {recall.wanted:g} asked for, which this engine does not reach here"
+    return (
+        f"; the {recall.wanted:g} asked for is an estimate by one sample of rows, and on another a little less was "
+        "found: ask for a little more (index.recall) where it must not be less"
+    )

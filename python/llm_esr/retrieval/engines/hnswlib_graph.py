@@ -125,4 +125,4 @@ class HnswlibSearch:
         step = max(1, len(self._vectors) // SAMPLE)
         queries = np.ascontiguousarray(self._vectors[step // 2 :: step])
         exact, _ = self._exact.search(queries, k)
-        return Recall(expected, share_found(self._ask(queries, k, ef)[0], exact), len(queries))
+        return Recall(expected, share_found(self._ask(queries, k, ef)[0], exact), len(queries), self._wanted)

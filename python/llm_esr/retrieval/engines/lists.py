@@ -89,7 +89,7 @@ class ListSearch:
         if queries is not None and len(queries) > 1:
             rest, count = queries[1::2], len(queries) // 2
             measured = float(self._index.recalls(k, queries=_whole(rest))[0][probes - 1])
-        self._tuned[k] = _Tuned(probes, Recall(float(mean[probes - 1]), measured, count))
+        self._tuned[k] = _Tuned(probes, Recall(float(mean[probes - 1]), measured, count, self._wanted))
         return probes
 
     def is_tuned(self, k: int) -> bool:
@@ -135,7 +135,7 @@ class ListSearch:
         # Other rows than those that the number of lists was chosen by: between two of their runs.
         between = len(self._index) // (SAMPLE // RUN) // 2
         mean, _ = self._index.recalls(k, sample=SAMPLE, first=between)
-        return Recall(recall.expected, float(mean[probes - 1]), SAMPLE)
+        return Recall(recall.expected, float(mean[probes - 1]), SAMPLE, self._wanted)
 
     def save(self, path: str | Path) -> None:
         """Write the index, without its vectors, to one file."""

@@ -93,8 +93,8 @@ class TorchSearch:
 
     def about(self) -> str:
         """See `Engine.about`."""
-        return f"exact search by blocks of products on {self._device.type}"
+        return f"search by blocks of products on {self._device.type}, exact but for the rounding of float32"
 
     def recall(self, k: int) -> Recall | None:
-        """See `Engine.recall`."""
+        """See `Engine.recall`: nothing is left out, though rounding may swap what is all but equally near."""
         return None
