@@ -136,7 +136,7 @@ def recommend(
         raise ValueError("--users needs --out FILE.parquet to write to")
     from llm_esr.serving import Recommender, read_user_ids  # noqa: PLC0415 (brings torch)
 
-    recommender = Recommender.load(_model_folder(folder, model, seed), blend=not no_blend, exact=exact)
+    recommender = Recommender.load(model_folder(folder, model, seed), blend=not no_blend, exact=exact)
     options: dict[str, Any] = {
         "include": ids(include, "--include"),
         "exclude": ids(exclude, "--exclude"),
@@ -191,7 +191,7 @@ def similar(
     from llm_esr.serving import Recommender  # noqa: PLC0415 (brings torch)
     from llm_esr.serving.similar_items import SimilarItems  # noqa: PLC0415
 
-    recommender = Recommender.load(_model_folder(folder, model, seed))
+    recommender = Recommender.load(model_folder(folder, model, seed))
     settled = SimilarItems(recommender).settled(by)
     found = recommender.similar_items(list(dict.fromkeys(items)), k, settled, skip_unknown=skip_unknown)
     if found.is_empty():
@@ -206,7 +206,8 @@ def similar(
         _print(rows.drop("similar_to"), one_list=True)
 
 
-def _model_folder(folder: Path, name: str | None, seed: int | None) -> Path:
+def model_folder(folder: Path, name: str | None, seed: int | None) -> Path:
+    """The folder itself, or within a run that of a model that is named."""
     if name is None and seed is None:
         return folder
     from llm_esr.pipeline.reports import chosen_models  # noqa: PLC0415 (brings torch)
