@@ -27,6 +27,7 @@ _HOMES = {
     "demo": "llm_esr.pipeline",
     "doctor": "llm_esr.pipeline",
     "embed": "llm_esr.semantics",
+    "export_model": "llm_esr.serving.export",
     "index": "llm_esr.retrieval",
     "load_config": "llm_esr.config",
     "prepare": "llm_esr.data",
@@ -68,5 +69,6 @@ if TYPE_CHECKING:
     from llm_esr.scoring import Popularity as Popularity
     from llm_esr.semantics.embed import embed as embed
     from llm_esr.serving import Recommender as Recommender
+    from llm_esr.serving.export import export_model as export_model
     from llm_esr.simulation import simulate as simulate
     from llm_esr.training.train import train as train

@@ -144,9 +144,7 @@ class Melt:
         epoch, users = int(self[f"batch{step}/epoch"]), self[f"batch{step}/head_user"]
         items, counts = self[f"batch{step}/head_item"], self[f"batch{step}/context_count"]
         return compute_losses(model, self.batch(step), [self.ranking]) | {
-            "users": self.users.loss(
-                model, users, self[f"batch{step}/recent"], self.users.weights_of(users, epoch)
-            ),
+            "users": self.users.loss(model, users, self[f"batch{step}/recent"], self.users.weights_of(users, epoch)),
             "items": self.items.loss(
                 model, items, counts, self.drawn_contexts(step), self.items.weights_of(items, epoch)
             ),

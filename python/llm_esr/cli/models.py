@@ -140,7 +140,7 @@ def recommend(
         raise ValueError("--users needs --out FILE.parquet to write to")
     from llm_esr.serving import Recommender, read_user_ids  # noqa: PLC0415 (brings torch)
 
-    recommender = Recommender.load(_model_folder(folder, model, seed), blend=not no_blend, exact=exact)
+    recommender = Recommender.load(model_folder(folder, model, seed), blend=not no_blend, exact=exact)
     options: dict[str, Any] = {
         "include": ids(include, "--include"),
         "exclude": ids(exclude, "--exclude"),
@@ -223,10 +223,11 @@ def _compares(folder: Path, model: str | None, seed: int | None, by: str | None)
         has_model = inner != folder and any(folder.glob("models/**/model.json"))
         if not has_model or by in {"text", "co-occurrence"} or (by is None and data.item_embeddings is not None):
             return SimilarItems(data)
-    return Recommender.load(_model_folder(folder, model, seed)).similar
+    return Recommender.load(model_folder(folder, model, seed)).similar
 
 
-def _model_folder(folder: Path, name: str | None, seed: int | None) -> Path:
+def model_folder(folder: Path, name: str | None, seed: int | None) -> Path:
+    """The folder itself, or within a run that of a model that is named."""
     if name is None and seed is None:
         return folder
     from llm_esr.pipeline.reports import chosen_models  # noqa: PLC0415 (brings torch)

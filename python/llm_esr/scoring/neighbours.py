@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TABLE_WIDTH = 200  # entries of a row that are kept
 _KEPT_COSINES = 1 << 28  # numbers: a gigabyte, for catalogues up to 16,384 items
-_COUNTED_SCORES = 1e-4  # under the logarithm of transitions: what never followed
+COUNTED_SCORES = 1e-4  # under the logarithm of transitions: what never followed
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,14 @@ class Transitions(CountedNeighbours):
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`."""
-        return super().scores(items, offsets).add_(_COUNTED_SCORES).log_()
+        return super().scores(items, offsets).add_(COUNTED_SCORES).log_()
 
     def lists(
         self, items: NDArray[np.int32], offsets: NDArray[np.int64], k: int, *, keep_seen: bool = False
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """See `CountedNeighbours.lists`."""
         ids_SK, sums_SK = super().lists(items, offsets, k, keep_seen=keep_seen)
-        return ids_SK, np.log(np.maximum(sums_SK, 0.0) + np.float32(_COUNTED_SCORES))
+        return ids_SK, np.log(np.maximum(sums_SK, 0.0) + np.float32(COUNTED_SCORES))
 
 
 class CoOccurrence(CountedNeighbours):

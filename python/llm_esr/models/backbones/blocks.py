@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,23 @@ from llm_esr.attention.dropout import Dropout
 from llm_esr.config import ModelConfig
 
 _CHUNK = 1 << 17  # entries of a view's inner activations at once: half a megabyte stays in a core's second cache
+
+
+class AttentionInputs(NamedTuple):
+    """What self-attention reads of a block's input.
+
+    Attributes:
+        queries: what asks.
+        memory: what keys and values are made from.
+        residual: what the result is added to.
+        padding: what `memory` is at a padding position, [D].
+
+    """
+
+    queries: Tensor
+    memory: Tensor
+    residual: Tensor
+    padding: Tensor
 
 
 class Block(nn.Module):
@@ -37,24 +55,34 @@ class Block(nn.Module):
         self.padding_keys = not config.mask_padding_keys
         self.max_len = config.max_len
 
-    def attend(
-        self, queries_VTD: Tensor, memory_VTD: Tensor, tokens: Tokens, last_only: bool, padding_D: Tensor
-    ) -> Tensor:
-        """Self-attention; `padding_D` is what keys and values are made from at a padding position.
-
-        Where padding takes attention (the authors' code does not mask it), it is tokens or the pseudo-key.
-        """
+    def forward(self, x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
+        """[V, T, D] -> [V, T, D], or [V, S, D] for the newest tokens alone."""
+        given = self.attention_inputs(x_VTD)
+        # Where padding takes attention (the authors' code does not mask it), it is tokens or the pseudo-key.
         as_key = self.padding_keys and tokens.real is None
         mixed_VTD: Tensor = self.attention(
-            queries_VTD,
-            memory_VTD,
+            given.queries,
+            given.memory,
             tokens,
             causal=self.causal,
             padding="seen" if self.padding_keys else "apart",
-            pseudo_key=(padding_D, self.max_len) if as_key else None,
+            pseudo_key=(given.padding, self.max_len) if as_key else None,
             last_only=last_only,
         )
-        return mixed_VTD
+        x_VTD = self.after_attention(_kept(given.residual, tokens, last_only), mixed_VTD)
+        return _in_chunks(self.feed_forward, x_VTD, self.expand.out_features)
+
+    def attention_inputs(self, x_VTD: Tensor) -> AttentionInputs:
+        """What self-attention reads of the block's input, any shape that ends in D."""
+        raise NotImplementedError
+
+    def after_attention(self, residual_VTD: Tensor, mixed_VTD: Tensor) -> Tensor:
+        """The sum of what attention is added to and what it gave."""
+        raise NotImplementedError
+
+    def feed_forward(self, x_VTD: Tensor) -> Tensor:
+        """What follows attention: a function of each token alone."""
+        raise NotImplementedError
 
     def initialise(self) -> None:
         """Called after all weights are drawn; for what is drawn otherwise."""
@@ -65,14 +93,17 @@ class PreNormBlock(Block):
 
     eps = 1e-5
 
-    def forward(self, x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
-        """[V, T, D] -> [V, T, D], or [V, S, D] for the newest tokens alone."""
+    def attention_inputs(self, x_VTD: Tensor) -> AttentionInputs:
+        """See `Block.attention_inputs`."""
         normed_VTD = self.attention_norm(x_VTD)
-        mixed_VTD = self.attend(normed_VTD, normed_VTD, tokens, last_only, self.attention_norm.bias)
-        x_VTD = _kept(x_VTD, tokens, last_only) + self.dropout(mixed_VTD)
-        return _in_chunks(self._feed_forward, x_VTD, self.expand.out_features)
+        return AttentionInputs(normed_VTD, normed_VTD, x_VTD, self.attention_norm.bias)
 
-    def _feed_forward(self, x_VTD: Tensor) -> Tensor:
+    def after_attention(self, residual_VTD: Tensor, mixed_VTD: Tensor) -> Tensor:
+        """See `Block.after_attention`."""
+        return residual_VTD + self.dropout(mixed_VTD)
+
+    def feed_forward(self, x_VTD: Tensor) -> Tensor:
+        """See `Block.feed_forward`."""
         inner_VTF = self.dropout(F.gelu(self.expand(self.forward_norm(x_VTD))))
         output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))
         return output_VTD
@@ -83,14 +114,17 @@ class PaperBlock(Block):
 
     eps = 1e-8
 
-    def forward(self, x_VTD: Tensor, tokens: Tokens, last_only: bool = False) -> Tensor:
-        """[V, T, D] -> [V, T, D], or [V, S, D] for the newest tokens alone."""
+    def attention_inputs(self, x_VTD: Tensor) -> AttentionInputs:
+        """See `Block.attention_inputs`."""
         queries_VTD = self.attention_norm(x_VTD)
-        mixed_VTD = self.attend(queries_VTD, x_VTD, tokens, last_only, torch.zeros_like(self.attention_norm.bias))
-        x_VTD = _kept(queries_VTD, tokens, last_only) + mixed_VTD
-        return _in_chunks(self._feed_forward, x_VTD, self.expand.out_features)
+        return AttentionInputs(queries_VTD, x_VTD, queries_VTD, torch.zeros_like(self.attention_norm.bias))
 
-    def _feed_forward(self, x_VTD: Tensor) -> Tensor:
+    def after_attention(self, residual_VTD: Tensor, mixed_VTD: Tensor) -> Tensor:
+        """See `Block.after_attention`."""
+        return residual_VTD + mixed_VTD
+
+    def feed_forward(self, x_VTD: Tensor) -> Tensor:
+        """See `Block.feed_forward`."""
         x_VTD = self.forward_norm(x_VTD)
         inner_VTF = F.relu(self.dropout(self.expand(x_VTD)))
         output_VTD: Tensor = x_VTD + self.dropout(self.contract(inner_VTF))

@@ -45,7 +45,7 @@ class GRU4Rec(Backbone):
         state_VSD = x_VTD.new_zeros(n_views, counts[0], width)
         states = []
         for gates_VSG in torch.split(gates_VTG, counts, dim=1):
-            state_VSD = self._step(gates_VSG, state_VSD[:, : gates_VSG.shape[1]])
+            state_VSD = self.step(gates_VSG, state_VSD[:, : gates_VSG.shape[1]])
             states.append(state_VSD)
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
@@ -53,7 +53,8 @@ class GRU4Rec(Backbone):
         wanted = place_T.index_select(0, tokens.last_S) if last_only else place_T
         return torch.cat(states, dim=1).index_select(1, wanted)
 
-    def _step(self, gates_VSG: Tensor, state_VSD: Tensor) -> Tensor:
+    def step(self, gates_VSG: Tensor, state_VSD: Tensor) -> Tensor:
+        """One item more: its inputs to the three gates, [V, S, 3D], and the states so far -> the states, [V, S, D]."""
         reset_i, update_i, new_i = gates_VSG.chunk(3, dim=2)
         reset_h, update_h, new_h = (state_VSD @ self.weight_hh.T).chunk(3, dim=2)
         reset, update = torch.sigmoid(reset_i + reset_h), torch.sigmoid(update_i + update_h)
