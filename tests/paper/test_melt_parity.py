@@ -305,5 +305,5 @@ def test_the_models_own_rule_scores_a_validation_as_the_authors_do(melt: Melt) -
 def test_an_epoch_ends_with_the_shortest_of_the_three_lists(melt: Melt) -> None:
     assert melt.users.most_steps == melt.items.most_steps == 2
     dealt = [melt.users.dealing.of(0, step).tolist() for step in range(2)]
-    assert sorted(sum(dealt, [])) == sorted(melt["head_users"].tolist())
+    assert sorted(user for users in dealt for user in users) == sorted(melt["head_users"].tolist())
     assert [len(users) for users in dealt] == [len(melt[f"batch{step}/head_user"]) for step in range(2)]

@@ -100,7 +100,8 @@ class PreNormBlock(Block):
 
     def after_attention(self, residual_VTD: Tensor, mixed_VTD: Tensor) -> Tensor:
         """See `Block.after_attention`."""
-        return residual_VTD + self.dropout(mixed_VTD)
+        dropped_VTD: Tensor = self.dropout(mixed_VTD)
+        return residual_VTD + dropped_VTD
 
     def feed_forward(self, x_VTD: Tensor) -> Tensor:
         """See `Block.feed_forward`."""

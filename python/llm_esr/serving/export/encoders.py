@@ -56,7 +56,7 @@ def write_onnx(encoder: PaddedEncoder, path: Path) -> None:
     free = {name: {0: "B"} for name in (*INPUTS, OUTPUT)}
     with _plain(encoder), warnings.catch_warnings():
         # The sizes that tracing turns into numbers are those of the model; only the number of histories is free.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             encoder, _example(encoder), str(path), dynamo=False, opset_version=_OPSET, input_names=list(INPUTS),

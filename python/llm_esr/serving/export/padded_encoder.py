@@ -88,7 +88,8 @@ class PaddedEncoder(nn.Module):
             last_VBD = torch.cat([_read(f, x_VBWD[v, None], window) for v, f in enumerate(self.backbones)])
         users_BC = last_VBD.transpose(0, 1).reshape(-1, self.vectors_RC.shape[1])
         if not (window.padding_is_tokens or self.config.reads_mask_tokens):
-            empty_C = torch.cat([self.backbones[v % len(self.backbones)].empty_state() for v in range(self.n_views)])
+            known = [backbone for backbone in self.backbones if isinstance(backbone, Transformer | GRU4Rec)]
+            empty_C = torch.cat([known[v % len(known)].empty_state() for v in range(self.n_views)])
             users_BC = torch.where(window.lengths_B[:, None] == 0, empty_C, users_BC)
         if self.transfer is not None:
             met_B = ((window.items_BW > 0) & (window.items_BW < self.mask_token)).sum(dim=1)
