@@ -65,6 +65,7 @@ class LoaderSettings(TypedDict, total=False):
     catalogue: Catalogue
     smoothing: float
     smoothing_temperature: float
+    least_items: int
     shuffle: bool
 
 
@@ -102,6 +103,7 @@ class LoaderOptions:
         catalogue: draw from the items that `training` met, or from `all`.
         smoothing: probability that a target is replaced by one of its nearest items, from `similar_items.npy`.
         smoothing_temperature: neighbours are drawn by softmax(score / temperature).
+        least_items: users with fewer training items are no students, whatever else would have them in.
         shuffle: False: by rising user number in every epoch.
 
     Raises:
@@ -127,6 +129,7 @@ class LoaderOptions:
     catalogue: Catalogue = "all"
     smoothing: float = 0.0
     smoothing_temperature: float = 0.1
+    least_items: int = 1
     shuffle: bool = True
 
     def __post_init__(self) -> None:
@@ -166,8 +169,9 @@ class LoaderOptions:
             catalogue=negatives.catalogue,
             smoothing=config.smoothing.probability,
             smoothing_temperature=config.smoothing.temperature,
+            least_items=train.least_items,
         )
 
 
 _MOST = 1 << 31  # negatives of a batch: 8 GB of ids
-_LOWEST = {"seed": 0, "batch_size": 1, "max_len": 1, "similar_users": 0, "n_negatives": 0}
+_LOWEST = {"seed": 0, "batch_size": 1, "max_len": 1, "similar_users": 0, "n_negatives": 0, "least_items": 1}

@@ -130,7 +130,10 @@ impl BatchBuilder {
         let reading = Reading::new(options, masking.as_ref())?;
         let one_is_enough =
             similar.is_some() || masking.is_some() || options.sequence == TrainingPart::WithoutLast;
-        let students = Students::of(&store, if one_is_enough { 1 } else { 2 });
+        let students = Students::of(
+            &store,
+            options.least_items.max(if one_is_enough { 1 } else { 2 }),
+        );
         let negatives = options
             .negatives
             .map(|sampling| negatives_of(options, sampling, &store, &students))

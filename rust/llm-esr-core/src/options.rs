@@ -74,6 +74,8 @@ pub struct Options {
     pub smoothing: f64,
     /// Nearest items are drawn by softmax(score / temperature).
     pub smoothing_temperature: f64,
+    /// Training items that a student has at least.
+    pub least_items: usize,
     /// A new order each epoch; else by rising user number.
     pub shuffle: bool,
 }

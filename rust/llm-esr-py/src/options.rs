@@ -28,6 +28,7 @@ pub struct LoaderOptions {
     catalogue: String,
     smoothing: f64,
     smoothing_temperature: f64,
+    least_items: usize,
     shuffle: bool,
 }
 
@@ -80,6 +81,7 @@ impl LoaderOptions {
             catalogue: Choice::named(&self.catalogue)?,
             smoothing: self.smoothing,
             smoothing_temperature: self.smoothing_temperature,
+            least_items: self.least_items,
             shuffle: self.shuffle,
         })
     }

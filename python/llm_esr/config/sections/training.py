@@ -115,6 +115,12 @@ class TrainConfig(Section):
         description="What a student reads of its training sequence; whole: the last item is read but has no target. "
         "BERT4Rec always trains on masked items of the whole sequence.",
     )
+    least_items: int = Field(
+        1,
+        ge=1,
+        description="Training items of a student at least; without-last has users of one item else, who learn "
+        "nothing but what is distilled.",
+    )
     targets: Literal["every", "last"] = Field("every", description="Which positions predict the next item.")
     mask_probability: float = Field(0.6, gt=0, le=1, description="Of BERT4Rec's random masking pass.")
     learning_rate: float = Field(1e-3, gt=0, description="Of Adam.")
