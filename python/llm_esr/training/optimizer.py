@@ -41,21 +41,13 @@ class LazyAdamW(torch.optim.AdamW):
         lr: learning rate.
         weight_decay: decoupled; of the table only the touched rows decay.
         fused: whether to use AdamW's fused kernel.
-        betas: decays a step of the mean gradient and of the mean squared one.
 
     """
 
     def __init__(
-        self,
-        parameters: Iterable[nn.Parameter],
-        table: nn.Parameter,
-        *,
-        lr: float,
-        weight_decay: float,
-        fused: bool,
-        betas: tuple[float, float] = (0.9, 0.999),
+        self, parameters: Iterable[nn.Parameter], table: nn.Parameter, *, lr: float, weight_decay: float, fused: bool
     ) -> None:
-        super().__init__(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=fused)
+        super().__init__(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
         self.table = table
         # The scaler then unscales the gradients and leaves out steps that overflow by itself, the same way for the
         # table as for the rest; the fused kernel would do both for the rest alone.
@@ -146,7 +138,10 @@ def build_optimizer(model: SequentialEncoder, config: Config, table: nn.Paramete
     """The optimizer of a training; `table` is what `lazy_table` gave."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     rate, decay, fused = config.train.learning_rate, config.train.weight_decay, model.device.type != "mps"
-    betas = (0.9, config.train.adam_beta2)
     if table is None:
-        return torch.optim.AdamW(trainable, lr=rate, betas=betas, weight_decay=decay, fused=fused)
-    return LazyAdamW(trainable, table, lr=rate, betas=betas, weight_decay=decay, fused=fused)
+        made: torch.optim.Optimizer = torch.optim.AdamW(trainable, lr=rate, weight_decay=decay, fused=fused)
+    else:
+        made = LazyAdamW(trainable, table, lr=rate, weight_decay=decay, fused=fused)
+    for group in made.param_groups:
+        group["betas"] = (0.9, config.train.adam_beta2)
+    return made
