@@ -207,6 +207,7 @@ CASES = [
     Case("A ready template misspelt", NEW + "--set embed.item_template=beuty", ("beuty", "beauty")),
     Case("An unknown encoder", NEW + "--encoder gpt9", ("gpt9", "sentence-transformers")),
     Case("A model folder that is not there", NEW + "--encoder sentence-transformers:./nowhere", ("nowhere",)),
+    Case("Tuning without a sentence encoder", NEW + "--set embed.tune=attributes", ("lsa", "sentence-transformers")),
     Case("A template with an unknown column", NEW + "--set 'embed.item_template=\"{colour}\"'", ("colour",)),
     Case(
         "Vectors of another length",

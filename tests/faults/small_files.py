@@ -18,6 +18,7 @@ from llm_esr.data import Dataset
 from llm_esr.evaluation.report import read_rows
 from llm_esr.files import read_json, write_json
 from llm_esr.files.arrays import open_array
+from llm_esr.files.checkpoint import load_newest, save_checkpoint
 from llm_esr.models import load_model
 from llm_esr.pipeline.run_folder import RunFolder
 from llm_esr.published.pickled_arrays import read_pickled_array
@@ -27,7 +28,6 @@ from llm_esr.semantics.projection import Projection, fit_projection
 from llm_esr.semantics.vector_files import stored_checksum
 from llm_esr.serving.blends import read_blend
 from llm_esr.serving.recommender import Recommender
-from llm_esr.training.checkpoint import load_newest, save_checkpoint
 
 SMALL = {
     "model": {"width": 4, "heads": 1, "blocks": 1, "max_len": 4},

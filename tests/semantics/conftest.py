@@ -1,5 +1,9 @@
 """A tiny shop with texts, made anew for each test."""
 
+import os
+from pathlib import Path
+
+import numpy as np
 import polars as pl
 import pytest
 
@@ -44,3 +48,12 @@ def make_shop(tmp_path):
 @pytest.fixture
 def shop(make_shop):
     return make_shop()
+
+
+@pytest.fixture(scope="session")
+def scft():
+    """The golden vectors of LLMEmb's stage 1."""
+    own = Path(__file__).parents[1] / "fixtures" / "methods"
+    folder = Path(os.environ.get("LLM_ESR_METHOD_VECTORS") or own)
+    with np.load(folder / "llmemb_scft.npz", allow_pickle=False) as arrays:
+        return dict(arrays)

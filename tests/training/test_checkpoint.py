@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from llm_esr.files import FORMAT
-from llm_esr.training.averaging import AveragedModel
-from llm_esr.training.checkpoint import (
+from llm_esr.files.checkpoint import (
     load_newest,
     load_optimizer,
     load_random,
@@ -19,6 +18,7 @@ from llm_esr.training.checkpoint import (
     random_tensors,
     save_checkpoint,
 )
+from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.metrics_log import MetricsLog
 
 

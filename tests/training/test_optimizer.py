@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import llm_esr
 from llm_esr.config import Config, load_config
+from llm_esr.files.checkpoint import load_optimizer, optimizer_tensors
 from llm_esr.training import TermData, Trainer, build_loader, build_model, build_terms, optimizer, train
 from llm_esr.training.averaging import AveragedModel
-from llm_esr.training.checkpoint import load_optimizer, optimizer_tensors
 from llm_esr.training.optimizer import LazyAdamW, clip_gradients, touched_rows
 
 ROWS, WIDTH = 50, 8

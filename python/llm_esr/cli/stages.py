@@ -14,6 +14,7 @@ from llm_esr.cli.options import (
     QuietOption,
     SetOption,
     data_folder,
+    names,
     one_or_many,
     settings_from,
     stage_config,
@@ -86,12 +87,28 @@ def embed(
     ] = None,
     item_embeddings: Annotated[Path | None, typer.Option("--item-embeddings", help="Item vectors from a file.")] = None,
     user_embeddings: Annotated[Path | None, typer.Option("--user-embeddings", help="User vectors from a file.")] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option("--tune", metavar="none|attributes", help="Tune the encoder first, on the items' attributes."),
+    ] = None,
+    tune_level: Annotated[
+        str | None, typer.Option("--tune-level", metavar="head|layers|lora", help="What is trained. Default: head.")
+    ] = None,
+    tune_loss: Annotated[
+        str | None, typer.Option("--tune-loss", metavar="infonce|soft-targets", help="Default: infonce.")
+    ] = None,
+    attributes: Annotated[
+        str | None,
+        typer.Option("--attributes", metavar="COLUMN,COLUMN", help="Columns of the attributes. Default: all texts."),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Turn item texts into vectors, and users' training items into user vectors."""
-    settings = stage_config(config, set_)
+    options = {"tune": tune, "tune_level": tune_level, "tune_loss": tune_loss, "tune_attributes": names(attributes)}
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = stage_config(config, [*as_overrides({"embed": given}), *(set_ or [])])
     if encoder is not None and item_embeddings is not None:
         raise ValueError("--encoder and --item-embeddings were both given; item vectors have one source")
     if item_embeddings is not None:
@@ -105,6 +122,11 @@ def embed(
     items, width = made.item_embeddings.shape
     typer.echo(f"{items:,} item vectors, {width} wide, and {made.n_users:,} user vectors -> {folder}")
     typer.echo(f"item vectors: {vector_variety(made)}")
+    if settings.embed.tune != "none":
+        from llm_esr.semantics.tuned_encoder import tuning_lines  # noqa: PLC0415
+
+        for line in tuning_lines(made.folder):
+            typer.echo(printable(line))
 
 
 def index(

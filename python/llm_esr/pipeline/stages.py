@@ -18,6 +18,7 @@ from llm_esr.pipeline.differences import differences, keep_ranks, replace_differ
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.retrieval import COMPARED_BY, index, index_fresh, neighbours_match
 from llm_esr.semantics import embed, embed_fresh
+from llm_esr.semantics.tuned_encoder import tuning_lines
 from llm_esr.serving.judging import judge, name_alone
 from llm_esr.serving.untrained import make_untrained
 from llm_esr.serving.user_vectors import collaborative_vectors
@@ -103,6 +104,8 @@ class Stages:
             f"embed      {vectors.shape[0]:,} item vectors, {vectors.shape[1]} wide, by {encoder} "
             f"({time.monotonic() - began:.1f} s)"
         )
+        for line in tuning_lines(data.folder) if config.embed.tune != "none" else []:
+            self.say(f"           {line}")
         return data
 
     def index(self, data: Dataset, config: Config, *, as_is: bool) -> Dataset:

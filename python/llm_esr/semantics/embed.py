@@ -25,8 +25,9 @@ from llm_esr.files.lock import lock_folder
 from llm_esr.files.temporaries import tidy
 from llm_esr.semantics.alignment import align_items, align_users
 from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
-from llm_esr.semantics.prompts import item_prompts, user_prompts
+from llm_esr.semantics.prompts import user_prompts
 from llm_esr.semantics.templates import ITEM_TEMPLATES, USER_TEMPLATES
+from llm_esr.semantics.tuned_encoder import check_base, tune_encoder, tune_settings, tuned_prompts, warn_if_worse
 from llm_esr.semantics.variety import Variety, variety_of
 from llm_esr.semantics.vector_files import is_fresh, vector_file
 
@@ -52,7 +53,7 @@ def embed_key(
         FileNotFoundError: files of external vectors that do not exist.
     """
     config = config or EmbedConfig()
-    name = _encoder_name(data, encoder or config.encoder)
+    name = _encoder_name(data, encoder or config.encoder, config)
     return key_of({"stage": "embed", "format": FORMAT, **_sources(data, config, name, user_embeddings)})
 
 
@@ -101,7 +102,7 @@ def embed(
     """
     data = data if isinstance(data, Dataset) else Dataset.open(data)
     config = section_with(EmbedConfig, config, settings, "embed")
-    name = _encoder_name(data, encoder or config.encoder)
+    name = _encoder_name(data, encoder or config.encoder, config)
     if name.startswith(FILE_PREFIX) and user_embeddings is None and config.user_vectors == "prompt":
         raise ValueError(
             "embed.user_vectors is 'prompt', but a file cannot encode prompts; set embed.user_vectors=mean or give "
@@ -120,6 +121,8 @@ def embed(
     said = vector_variety(data).warning("the item vectors")
     if said is not None:
         warn(said)
+    if config.tune != "none":
+        warn_if_worse(data.folder)
     return data
 
 
@@ -141,8 +144,9 @@ def _make(
             _copy(data.folder, "item_embeddings", vectors, config, about, data.item_ids)
             model = None
         else:
-            model = make_encoder(name, config)
-            about["encoder"] = model.label
+            tuned = tune_encoder(data, name, config, bars) if config.tune != "none" else None
+            model = make_encoder(tuned or name, config)
+            about["encoder"] = model.label if tuned is None else f"{name}, tuned on attributes ({config.tune_level})"
             _encode_items(data, model, config, about, bars)
         if user_embeddings is not None:
             about = {**about, "encoder": f"{FILE_PREFIX}{user_embeddings}", "user_vectors": "file"}
@@ -161,7 +165,9 @@ def vector_variety(data: Dataset) -> Variety:
     return variety_of(vectors)
 
 
-def _encoder_name(data: Dataset, name: str | None) -> str:
+def _encoder_name(data: Dataset, name: str | None, config: EmbedConfig) -> str:
+    if config.tune != "none":
+        check_base(data, name or "lsa")
     if name is not None:
         return name
     if not data.text_columns:
@@ -174,6 +180,8 @@ def _encoder_name(data: Dataset, name: str | None) -> str:
 
 def _sources(data: Dataset, config: EmbedConfig, name: str, user_embeddings: str | Path | None) -> dict[str, Any]:
     """All that the vectors depend on."""
+    # Vectors of an encoder that is not tuned are those of a release that could not tune.
+    left_out = _NOT_IN_KEY | {"encoder"} | (set(tune_settings(config)) if config.tune == "none" else set())
     return {
         "data": data.fingerprint,
         "items": checksum(data.folder / "items.parquet"),
@@ -182,7 +190,7 @@ def _sources(data: Dataset, config: EmbedConfig, name: str, user_embeddings: str
         if user_embeddings is None
         else checksum(existing_file(user_embeddings, "user_embeddings")),
         "settings": {
-            **config.model_dump(mode="json", exclude=_NOT_IN_KEY | {"encoder"}),
+            **config.model_dump(mode="json", exclude=left_out),
             # The words themselves: a ready template may read better in a later release.
             "item_template": ITEM_TEMPLATES.get(config.item_template or "", config.item_template),
             "user_template": USER_TEMPLATES.get(config.user_template or "", config.user_template),
@@ -191,7 +199,7 @@ def _sources(data: Dataset, config: EmbedConfig, name: str, user_embeddings: str
 
 
 def _encode_items(data: Dataset, model: Encoder, config: EmbedConfig, about: dict[str, Any], bars: Progress) -> None:
-    prompts = item_prompts(data, config.item_template, config.max_characters)
+    prompts = tuned_prompts(data, config)
     model.fit(prompts)
     shape = (data.n_items, model.width)
     bar = bars.add_task("item vectors", total=data.n_items)

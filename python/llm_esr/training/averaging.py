@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from llm_esr.training.checkpoint import with_prefix
+from llm_esr.files.checkpoint import with_prefix
 from llm_esr.training.optimizer import touched_rows
 
 

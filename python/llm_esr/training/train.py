@@ -12,13 +12,13 @@ import torch
 from llm_esr.config import Config, config_with, dump_config, load_config, model_name
 from llm_esr.doors import door
 from llm_esr.files import FORMAT, atomic_file, checksum, given_path, key_of, write_json
+from llm_esr.files.checkpoint import drop_checkpoints
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.temporaries import tidy
 from llm_esr.loading.staging import best_device
 from llm_esr.models.storage import load_model, save_weights
 from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
-from llm_esr.training.checkpoint import drop_checkpoints
 from llm_esr.training.environment import describe
 from llm_esr.training.freshness import is_fresh, made_from_of
 from llm_esr.training.loss_choice import say_choice, settle_loss

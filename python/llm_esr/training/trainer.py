@@ -17,11 +17,7 @@ import torch
 from torch import Tensor
 
 from llm_esr.config import Config
-from llm_esr.loading import Batch, BatchLoader
-from llm_esr.models import SequentialEncoder
-from llm_esr.training.averaging import AveragedModel
-from llm_esr.training.callbacks import Callback
-from llm_esr.training.checkpoint import (
+from llm_esr.files.checkpoint import (
     drop_checkpoints,
     load_newest,
     load_optimizer,
@@ -32,6 +28,10 @@ from llm_esr.training.checkpoint import (
     save_checkpoint,
     with_prefix,
 )
+from llm_esr.loading import Batch, BatchLoader
+from llm_esr.models import SequentialEncoder
+from llm_esr.training.averaging import AveragedModel
+from llm_esr.training.callbacks import Callback
 from llm_esr.training.environment import describe, warn_of_difference
 from llm_esr.training.memory import kept_memory
 from llm_esr.training.metrics_log import MetricsLog

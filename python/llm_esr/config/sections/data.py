@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from llm_esr.config.sections.section import Section
+from llm_esr.config.sections.tuning import TuneSettings
 
 Duplicates = Literal["all", "exact", "first"]
 Split = Literal["leave-one-out", "temporal", "none"]
@@ -54,7 +55,7 @@ class DataConfig(Section):
     test_from: str | int | None = Field(None, description="Temporal split: the test begins here.")
 
 
-class EmbedConfig(Section):
+class EmbedConfig(TuneSettings):
     """`embed`: from texts to vectors."""
 
     encoder: str | None = Field(

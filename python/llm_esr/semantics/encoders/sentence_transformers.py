@@ -16,16 +16,16 @@ from llm_esr.config import EmbedConfig
 from llm_esr.files import checksum
 from llm_esr.semantics.encoders.encoder import EncoderKind
 
-_PREFIX = "sentence-transformers:"
+PREFIX = "sentence-transformers:"
 
 
 class SentenceEncoder:
     """A sentence-transformers model, from the hub by name or from a local folder; vectors of unit length."""
 
     def __init__(self, model: str, *, batch_size: int = 64, device: str = "auto") -> None:
-        self.label = _PREFIX + model
+        self.label = PREFIX + model
         self._batch_size = batch_size
-        self._model = _load_sentence_model(model, None if device == "auto" else device)
+        self._model = load_sentence_model(model, None if device == "auto" else device)
 
     def fit(self, texts: Sequence[str]) -> None:
         """Nothing to learn: the model is given."""
@@ -79,14 +79,15 @@ def _existing_folder(model: str) -> Path:
     return Path(model)
 
 
-def _load_sentence_model(model: str, device: str | None) -> Any:
+def load_sentence_model(model: str, device: str | None) -> Any:
+    """The `SentenceTransformer` of a hub name or a folder; `device`: None for what torch finds."""
     if _is_folder(model):
         _existing_folder(model)
     try:
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - an extra
     except ImportError:
         raise ImportError(
-            f"encoder '{_PREFIX}{model}' needs sentence-transformers; install it with: pip install 'llm-esr[text]'"
+            f"encoder '{PREFIX}{model}' needs sentence-transformers; install it with: pip install 'llm-esr[text]'"
         ) from None
     _check_device(device)
     # Without the hub only the cache is asked: the hub's client would try again for minutes.
@@ -99,7 +100,7 @@ def _load_sentence_model(model: str, device: str | None) -> Any:
             raise ValueError(f"encoder: {model} is not a sentence-transformers model: {first_line}") from error
         raise ConnectionError(
             f"encoder: model '{model}' could not be had from the Hugging Face hub ({first_line}); "
-            f"check the name and the network, or give a folder with the model: {_PREFIX}/path/to/model"
+            f"check the name and the network, or give a folder with the model: {PREFIX}/path/to/model"
         ) from error
 
 
@@ -119,7 +120,7 @@ def _identity(model: str) -> dict[str, str]:
     if _is_folder(model):
         files = sorted(path for path in _existing_folder(model).rglob("*") if path.is_file())
         return {str(path.relative_to(model)): checksum(path) for path in files}
-    return {"name": _PREFIX + model}
+    return {"name": PREFIX + model}
 
 
 def _make(model: str, config: EmbedConfig) -> SentenceEncoder:
