@@ -1,4 +1,4 @@
-"""The commands that go over all stages: run, demo, doctor."""
+"""The commands that go over all stages: run, demo, report, doctor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", help="The run folder.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (run, demo, doctor):
+    for command in (run, demo, report, doctor):
         app.command()(command)
 
 
@@ -120,6 +120,18 @@ def demo(
     from llm_esr.pipeline.demo import in_words  # noqa: PLC0415
 
     typer.echo(in_words(done))
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file; default: report.html in the folder.")
+    ] = None,
+) -> None:
+    """Write one HTML file with a run's figures, plots, example users, data and settings; it needs no network."""
+    from llm_esr.pipeline.web_page import write_page  # noqa: PLC0415 (brings torch)
+
+    typer.echo(printable(str(write_page(folder, out))))
 
 
 def _check_settings(

@@ -29,7 +29,7 @@ _WIDTH = 118  # of tables that go into text files
 
 
 @dataclass
-class _Sheet:
+class Sheet:
     """A table before it is drawn."""
 
     title: str
@@ -59,11 +59,11 @@ def render(
     Raises:
         ValueError: no rows.
     """
-    sheets = _sheets(list(rows), k, metrics, details)
+    made = sheets(list(rows), k, metrics, details)
     if form == "markdown":
-        return "\n".join(_markdown(sheet) for sheet in sheets)
+        return "\n".join(_markdown(sheet) for sheet in made)
     console = Console(file=io.StringIO(), width=_WIDTH, force_terminal=False, color_system=None)
-    for sheet in sheets:
+    for sheet in made:
         _draw(sheet, console)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
@@ -81,26 +81,29 @@ def print_tables(
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)  # a file or a pipe has no edge to fit into
-    for sheet in _sheets(list(rows), k, metrics, details):
+    for sheet in sheets(list(rows), k, metrics, details):
         _draw(sheet, console)
 
 
-def _sheets(rows: list[Row], k: int | None, metrics: tuple[str, ...], details: bool) -> list[_Sheet]:
+def sheets(
+    rows: list[Row], k: int | None = None, metrics: tuple[str, ...] = ("hr", "ndcg"), details: bool = False
+) -> list[Sheet]:
+    """The tables of `render` before they are drawn."""
     if not rows:
         raise ValueError("no figures to show; `llm-esr evaluate` makes them")
-    sheets = []
+    made = []
     for split, protocol in dict.fromkeys((row["split"], row["protocol"]) for row in rows):
         part = _Part([row for row in rows if (row["split"], row["protocol"]) == (split, protocol)], protocol)
         shown = k if k is not None else part.usual_k()
         title = f"{split}, {_in_words(protocol)}"
-        sheets.append(part.main_sheet(title, shown, metrics))
+        made.append(part.main_sheet(title, shown, metrics))
         if details:
-            sheets.append(part.group_sheet(f"{split}, {protocol}: by kind of target, @{shown}", shown, metrics))
+            made.append(part.group_sheet(f"{split}, {protocol}: by kind of target, @{shown}", shown, metrics))
             for kind, words in part.rule.ranges.items():
                 if groups := part.ranges(kind):
-                    sheets.append(part.range_sheet(f"{split}, {protocol}: {words}, @{shown}", groups, shown, metrics))
-            sheets.append(part.cut_off_sheet(f"{split}, {protocol}: overall, at every k"))
-    return sheets
+                    made.append(part.range_sheet(f"{split}, {protocol}: {words}, @{shown}", groups, shown, metrics))
+            made.append(part.cut_off_sheet(f"{split}, {protocol}: overall, at every k"))
+    return made
 
 
 @dataclass(frozen=True)
@@ -149,12 +152,12 @@ class _Part:
         fitting = [k for k in self.ks if k <= _PREFERRED_K]
         return fitting[-1] if fitting else self.ks[0]
 
-    def main_sheet(self, title: str, k: int, metrics: tuple[str, ...]) -> _Sheet:
+    def main_sheet(self, title: str, k: int, metrics: tuple[str, ...]) -> Sheet:
         sheet = self._by_group(title, MAIN_GROUPS, k, metrics)
         sheet.notes = self._notes()
         return sheet
 
-    def group_sheet(self, title: str, k: int, metrics: tuple[str, ...]) -> _Sheet:
+    def group_sheet(self, title: str, k: int, metrics: tuple[str, ...]) -> Sheet:
         return self._by_group(title, OTHER_GROUPS, k, metrics)
 
     def ranges(self, kind: str) -> tuple[str, ...]:
@@ -162,21 +165,21 @@ class _Part:
         groups = {group for _, group, _, _ in self._found if group.startswith(f"{kind}_")}
         return tuple(sorted(groups, key=lambda group: int(group.split("_")[1])))
 
-    def range_sheet(self, title: str, groups: tuple[str, ...], k: int, metrics: tuple[str, ...]) -> _Sheet:
+    def range_sheet(self, title: str, groups: tuple[str, ...], k: int, metrics: tuple[str, ...]) -> Sheet:
         sheet = self._by_group(title, groups, k, metrics)
         sheet.notes = ["users, from left to right: " + "; ".join(self._users(group) for group in groups)]
         return sheet
 
-    def cut_off_sheet(self, title: str) -> _Sheet:
+    def cut_off_sheet(self, title: str) -> Sheet:
         lines = []
         for model in self.models:
             for metric in ("hr", "ndcg", "mrr", "coverage"):
                 cells = [_cell(self._found.get((model, "all", metric, k), []), span=False) for k in self.ks]
                 if any(cell != "-" for cell in cells):
                     lines.append([model, _metric_title(metric), *cells])
-        return _Sheet(title, ["model", "metric", *(f"@{k}" for k in self.ks)], lines)
+        return Sheet(title, ["model", "metric", *(f"@{k}" for k in self.ks)], lines)
 
-    def _by_group(self, title: str, groups: tuple[str, ...], k: int, metrics: tuple[str, ...]) -> _Sheet:
+    def _by_group(self, title: str, groups: tuple[str, ...], k: int, metrics: tuple[str, ...]) -> Sheet:
         lines = []
         for model in self.models:
             seeds = len({row["seed"] for row in self._found.get((model, "all", metrics[0], k), [])})
@@ -185,8 +188,8 @@ class _Part:
                 signed = is_difference(model)
                 cells = [_cell(self._found.get((model, group, metric, k), []), signed=signed) for group in groups]
                 lines.append([name, f"{_metric_title(metric)}@{k}", *cells])
-        heads = [_group_title(group) for group in groups]
-        return _Sheet(title, ["model", "metric", *heads], lines)
+        heads = [group_title(group) for group in groups]
+        return Sheet(title, ["model", "metric", *heads], lines)
 
     def _notes(self) -> list[str]:
         notes = [self._users_note()]
@@ -284,7 +287,8 @@ def _metric_title(metric: str) -> str:
     return metric if metric == "coverage" else metric.upper()
 
 
-def _group_title(group: str) -> str:
+def group_title(group: str) -> str:
+    """A group as it stands in a table's head."""
     kind, _, span = group.partition("_")
     if kind not in ("length", "popularity"):
         return _TITLES.get(group, group.replace("_", " "))
@@ -309,7 +313,7 @@ def _in_words(protocol: str) -> str:
     return f"{words}{known}{groups} ({protocol})"
 
 
-def _draw(sheet: _Sheet, console: Console) -> None:
+def _draw(sheet: Sheet, console: Console) -> None:
     table = Table(title=escape(sheet.title), title_justify="left", title_style="bold", caption_justify="left")
     table.caption = "\n".join(escape(note) for note in sheet.notes) or None
     for number, column in enumerate(sheet.columns):
@@ -333,7 +337,7 @@ def _draw(sheet: _Sheet, console: Console) -> None:
     console.print(table)
 
 
-def _markdown(sheet: _Sheet) -> str:
+def _markdown(sheet: Sheet) -> str:
     aligned = ["---" if number < 2 else "---:" for number in range(len(sheet.columns))]
     body = [sheet.columns, aligned, *sheet.lines]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in body]

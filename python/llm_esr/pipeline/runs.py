@@ -158,7 +158,9 @@ def run(
     if judged:
         stages.compare(data, chosen, common)
     folder.update(primary={"name": chosen.name, "seed": chosen.seed})
-    return Run(folder.path, data, cells, chosen, write_tables(folder) if judged else [])
+    rows = write_tables(folder) if judged else []
+    stages.report()
+    return Run(folder.path, data, cells, chosen, rows)
 
 
 def _with_seed(config: Config, seed: int) -> Config:

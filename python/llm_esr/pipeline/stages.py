@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from llm_esr.evaluation import drop_rows, evaluate_popularity, merge_rows
 from llm_esr.files import key_of, read_record
 from llm_esr.pipeline.differences import differences, keep_ranks, replace_differences
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
+from llm_esr.pipeline.web_page import write_page
 from llm_esr.retrieval import COMPARED_BY, index, index_fresh, neighbours_match
 from llm_esr.semantics import embed, embed_fresh
 from llm_esr.semantics.tuned_encoder import tuning_lines
@@ -197,6 +199,15 @@ class Stages:
         """The primary model's difference to each other one, user by user."""
         rows = differences(self.folder, data, primary.name, config.evaluate)
         replace_differences(self.folder.metrics, rows)
+
+    def report(self) -> None:
+        """The page of the whole run, where its plots can be drawn."""
+        if find_spec("matplotlib") is None:
+            self.say("report     none: its plots need matplotlib, pip install 'llm-esr[report]'")
+            return
+        began = time.monotonic()
+        page = write_page(self.folder.path)
+        self.say(f"report     {page} ({time.monotonic() - began:.1f} s)")
 
     def _evaluate_once(self, name: str, key: str, figures: Callable[[], Report], cell: ModelId | None = None) -> None:
         if self.folder.read()["evaluated"].get(name) == key and self.folder.metrics.exists():
