@@ -15,7 +15,7 @@ from llm_esr.cli.options import names, numbers, settings_from
 from llm_esr.config import DataConfig
 
 COMMANDS = ("prepare", "convert", "embed", "index", "train", "evaluate", "recommend", "similar", "run", "demo",
-            "doctor")  # fmt: skip
+            "config", "doctor")  # fmt: skip
 
 
 def call(*arguments: str) -> int:

@@ -6,9 +6,8 @@ classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,24 @@ NEIGHBOURS = "neighbours"  # those of the default blended, without a network
 SCORERS = (NEIGHBOURS, POPULARITY, *(name for name in BLENDABLE if name != "log-popularity"))
 
 
-def known_in(table: Mapping[str, Any], *others: str) -> Callable[[str], str]:
-    """A check of a setting: a name of the table, or one of `others`."""
+@dataclass(frozen=True)
+class KnownNames:
+    """A check of a setting: one of some names."""
 
-    def check(name: str) -> str:
-        names = [*others, *table]
-        if name not in names:
-            *first, last = (repr(known) for known in names)
+    names: tuple[str, ...]
+
+    def __call__(self, name: str) -> str:
+        """The name itself.
+
+        Raises:
+            ValueError: it is not among them.
+        """
+        if name not in self.names:
+            *first, last = (repr(known) for known in self.names)
             raise ValueError(f"Input should be {', '.join(first)} or {last}" if first else f"Input should be {last}")
         return name
 
-    return check
+
+def known_in(table: Iterable[str], *others: str) -> KnownNames:
+    """A check of a setting: a name of the table, or one of `others`."""
+    return KnownNames((*others, *table))

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from llm_esr.config.schema import Config
+from llm_esr.config.synonyms import meant_by, plain
 from llm_esr.config.yaml_text import mapping_of, read_yaml, value_of, yaml_of
 from llm_esr.doors import door
 from llm_esr.files import given_path
@@ -123,7 +124,9 @@ def _set(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     section, dot, key = name.strip().partition(".")
     if not equals or not dot:
-        raise ValueError(f"--set {override!r}: expected section.key=value, such as --set model.width=64")
+        meant = _named(name) if equals else None
+        hint = f"; did you mean --set {meant}={text.strip()}?" if meant else ", such as --set model.width=64"
+        raise ValueError(f"--set {override!r}: expected section.key=value{hint}")
     part = values.setdefault(section, {})
     if not isinstance(part, dict):
         raise ValueError(f"--set {override!r}: '{section}' is not a section")
@@ -154,9 +157,14 @@ def _describe(error: Any) -> str:
     *path, key = [str(part) for part in error["loc"]]
     known = _known_names(path)
     # The right word in the wrong section is a likelier slip than two words that look alike.
-    near = [n for n in _all_names() if n.endswith("." + key)] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+    near = _named(key) or next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), None)
+    hint = f"; did you mean '{near}'?" if near else f"; known: {', '.join(known)}"
     return f"unknown setting '{name}'{hint}"
+
+
+def _named(key: str) -> str | None:
+    """The setting that a key names without its section, or by what it is called elsewhere."""
+    return next((name for name in _all_names() if name.endswith("." + plain(key))), meant_by(key))
 
 
 def _known_names(path: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from llm_esr.config.read import describe_errors
 from llm_esr.config.schema import Config
 from llm_esr.config.sections.section import Section
+from llm_esr.config.synonyms import meant_by
 
 _S = TypeVar("_S", bound=Section)
 
@@ -30,8 +31,8 @@ def section_with(kind: type[_S], config: _S | None, settings: Mapping[str, Any],
     """
     for name in settings:
         if name not in kind.model_fields:
-            near = difflib.get_close_matches(name, kind.model_fields, n=1, cutoff=0.5)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(kind.model_fields)}"
+            near = _near(name, kind.model_fields, cutoff=0.5)
+            hint = f"; did you mean '{near}'?" if near else f"; known: {', '.join(kind.model_fields)}"
             raise ValueError(f"{function} has no setting '{name}'{hint}")
     if config is not None and not isinstance(config, kind):
         said = (
@@ -59,10 +60,17 @@ def config_with(config: Config, settings: Mapping[str, Any], sections: tuple[str
     for name, value in settings.items():
         section = next((section for section in sections if name in fields[section]), None)
         if section is None:
-            near = difflib.get_close_matches(name, [n for names in fields.values() for n in names], n=1)
-            raise ValueError(f"unknown setting '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+            near = _near(name, [n for names in fields.values() for n in names])
+            raise ValueError(f"unknown setting '{name}'" + (f"; did you mean '{near}'?" if near else ""))
         values[section][name] = value
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ValueError(describe_errors(error)) from None
+
+
+def _near(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The setting among these that a wrong name means: by what it is called elsewhere, or by its letters."""
+    keys = list(known)
+    meant = (meant_by(name) or "").rpartition(".")[2]
+    return meant if meant in keys else next(iter(difflib.get_close_matches(name, keys, n=1, cutoff=cutoff)), None)

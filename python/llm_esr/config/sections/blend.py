@@ -13,7 +13,7 @@ from llm_esr.config.sections.section import Section
 class BlendConfig(Section):
     """What is added to a trained network's scores."""
 
-    scorers: list[Annotated[str, AfterValidator(known_in(dict.fromkeys(BLENDABLE)))]] = Field(
+    scorers: list[Annotated[str, AfterValidator(known_in(BLENDABLE))]] = Field(
         [],
         description="Neighbour scorers, whose weights are looked for on validation after the training; those that read "
         "texts are passed over where there are none; []: the network alone.",
