@@ -8,6 +8,7 @@ their training items alone, so no held-out item reaches a user vector.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,15 @@ from llm_esr.files.arrays import open_array
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.temporaries import tidy
 from llm_esr.semantics.alignment import align_items, align_users
-from llm_esr.semantics.encoders import FILE_PREFIX, Encoder, encoder_identity, existing_file, make_encoder
+from llm_esr.semantics.encoders import (
+    FILE_PREFIX,
+    Encoder,
+    EndpointEncoder,
+    encoder_identity,
+    existing_file,
+    make_encoder,
+)
+from llm_esr.semantics.encoders.kept_vectors import KeptVectors
 from llm_esr.semantics.prompts import user_prompts
 from llm_esr.semantics.templates import ITEM_TEMPLATES, USER_TEMPLATES
 from llm_esr.semantics.tuned_encoder import check_base, tune_encoder, tune_settings, tuned_prompts, warn_if_worse
@@ -35,8 +44,8 @@ _TEXTS_AT_ONCE = 1024
 _NUMBERS_AT_ONCE = 1 << 24  # of gathered item vectors, 64 MB
 
 _FILES = ("item_embeddings", "user_embeddings")
-# The device and the chunks of encoding do not change the vectors.
-_NOT_IN_KEY = {"device", "batch_size"}
+# Where and how fast texts are encoded does not change the vectors.
+_NOT_IN_KEY = {"device", "batch_size", "requests_at_once", "requests_per_minute", "price_per_million_tokens"}
 
 
 def embed_key(
@@ -84,7 +93,8 @@ def embed(
     Args:
         data: a data set or its folder.
         encoder: replaces `config.encoder`: `lsa` (TF-IDF and truncated SVD, no LLM),
-            `sentence-transformers:NAME_OR_FOLDER`, or `file:PATH` (.npy, Parquet or safetensors). None in both: `lsa`.
+            `sentence-transformers:NAME_OR_FOLDER`, `openai:MODEL@URL` (any endpoint of OpenAI's embeddings API, the key
+            in `OPENAI_API_KEY`), or `file:PATH` (.npy, Parquet or safetensors). None in both: `lsa`.
         user_embeddings: a file of external user vectors, instead of `config.user_vectors`.
         config: settings of this stage; default: `EmbedConfig()`.
         progress: whether to show progress bars.
@@ -97,8 +107,8 @@ def embed(
         ValueError: no texts and no file, an unknown encoder, a template that does not fit, vectors of a wrong length
             or with NaN, or user prompts asked of a file.
         FileNotFoundError: a file or model folder that does not exist.
-        ImportError: sentence-transformers is not installed.
-        ConnectionError: a hub that cannot be reached.
+        ImportError: sentence-transformers is not installed, or httpx.
+        ConnectionError: a hub or an endpoint that cannot be reached.
     """
     data = data if isinstance(data, Dataset) else Dataset.open(data)
     config = section_with(EmbedConfig, config, settings, "embed")
@@ -138,7 +148,8 @@ def _make(
     """Make and store item vectors, then user vectors."""
     # Bars go where figures do not; in a file or a pipe they would leave blank lines.
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bars:
+    shown = Progress(console=console, transient=True, disable=not (progress and console.is_terminal))
+    with ExitStack() as kept, shown as bars:
         if name.startswith(FILE_PREFIX):
             vectors = align_items(name.removeprefix(FILE_PREFIX), data)
             _copy(data.folder, "item_embeddings", vectors, config, about, data.item_ids)
@@ -147,6 +158,9 @@ def _make(
             tuned = tune_encoder(data, name, config, bars) if config.tune != "none" else None
             model = make_encoder(tuned or name, config)
             about["encoder"] = model.label if tuned is None else f"{name}, tuned on attributes ({config.tune_level})"
+            if isinstance(model, EndpointEncoder):
+                model.kept = kept.enter_context(KeptVectors(data.folder / "encoding.rows", model.label))
+                bars.console.print(model.cost(tuned_prompts(data, config)), markup=False, highlight=False)
             _encode_items(data, model, config, about, bars)
         if user_embeddings is not None:
             about = {**about, "encoder": f"{FILE_PREFIX}{user_embeddings}", "user_vectors": "file"}

@@ -59,7 +59,7 @@ class EmbedConfig(TuneSettings):
     """`embed`: from texts to vectors."""
 
     encoder: str | None = Field(
-        None, description="lsa, sentence-transformers:NAME_OR_FOLDER or file:PATH; null: what fits."
+        None, description="lsa, sentence-transformers:NAME_OR_FOLDER, openai:MODEL@URL or file:PATH; null: what fits."
     )
     item_template: str | None = Field(
         None,
@@ -76,6 +76,11 @@ class EmbedConfig(TuneSettings):
     dtype: Literal["float16", "float32"] = Field("float16", description="Precision in which vectors are stored.")
     batch_size: int = Field(64, ge=1, description="Texts that are encoded at once.")
     device: str = Field("auto", description="Where the encoder runs: auto, cpu, cuda, mps.")
+    requests_at_once: int = Field(4, ge=1, le=64, description="Requests at once to an endpoint (openai:MODEL@URL).")
+    requests_per_minute: int | None = Field(None, ge=1, description="Requests a minute at most; null: no limit.")
+    price_per_million_tokens: float | None = Field(
+        None, ge=0, description="What a million tokens cost, for the line that says beforehand what it will come to."
+    )
 
 
 class IndexConfig(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llm_esr.config import EmbedConfig
 from llm_esr.semantics.encoders.encoder import Encoder, EncoderKind
+from llm_esr.semantics.encoders.endpoint import ENDPOINT, EndpointEncoder
 from llm_esr.semantics.encoders.files import FILE, FILE_PREFIX, existing_file
 from llm_esr.semantics.encoders.lsa import LSA, LsaEncoder
 from llm_esr.semantics.encoders.sentence_transformers import SENTENCE_TRANSFORMERS, SentenceEncoder
@@ -13,6 +14,7 @@ __all__ = [
     "FILE_PREFIX",
     "Encoder",
     "EncoderKind",
+    "EndpointEncoder",
     "LsaEncoder",
     "SentenceEncoder",
     "encoder_identity",
@@ -20,15 +22,15 @@ __all__ = [
     "make_encoder",
 ]
 
-ENCODERS: tuple[EncoderKind, ...] = (LSA, SENTENCE_TRANSFORMERS, FILE)
+ENCODERS: tuple[EncoderKind, ...] = (LSA, SENTENCE_TRANSFORMERS, ENDPOINT, FILE)
 
 
 def make_encoder(name: str, config: EmbedConfig) -> Encoder:
-    """The encoder called `lsa` or `sentence-transformers:NAME_OR_FOLDER`.
+    """The encoder called `lsa`, `sentence-transformers:NAME_OR_FOLDER` or `openai:MODEL@URL`.
 
     Raises:
         ValueError: an unknown name, or that of a file, which encodes no texts.
-        ImportError: sentence-transformers is not installed.
+        ImportError: sentence-transformers or httpx is not installed.
         FileNotFoundError: a model folder that does not exist.
         ConnectionError: a hub name that can be had neither from the cache nor from the hub.
     """
