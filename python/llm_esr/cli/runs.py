@@ -55,7 +55,10 @@ def run(
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option("--encoder", help="lsa (no LLM; default), sentence-transformers:NAME_OR_FOLDER, or file:PATH."),
+        typer.Option(
+            "--encoder",
+            help="lsa (no LLM; default), sentence-transformers:NAME_OR_FOLDER, openai:MODEL@URL, or file:PATH.",
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set train.epochs=N.")] = None,
     primary: Annotated[

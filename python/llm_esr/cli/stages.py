@@ -83,7 +83,9 @@ def embed(
     data: DataFolder,
     encoder: Annotated[
         str | None,
-        typer.Option("--encoder", help="lsa (no LLM), sentence-transformers:NAME_OR_FOLDER, or file:PATH."),
+        typer.Option(
+            "--encoder", help="lsa (no LLM), sentence-transformers:NAME_OR_FOLDER, openai:MODEL@URL, or file:PATH."
+        ),
     ] = None,
     item_embeddings: Annotated[Path | None, typer.Option("--item-embeddings", help="Item vectors from a file.")] = None,
     user_embeddings: Annotated[Path | None, typer.Option("--user-embeddings", help="User vectors from a file.")] = None,

@@ -1,9 +1,8 @@
-"""What can listen to a training: progress on the terminal, TensorBoard, and callbacks of a user's own."""
+"""What can listen to a training: progress on the terminal, and callbacks of a user's own (`loggers.py` has some)."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -87,28 +86,3 @@ class TerminalProgress(Callback):
         if self._bar is not None:
             self._bar.stop()
         self._bar = self._task = None
-
-
-class TensorBoard(Callback):
-    """Event files for TensorBoard (extra `tensorboard`)."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 (an extra)
-        except ImportError:
-            raise ValueError(
-                "runtime.tensorboard needs the extra: pip install 'llm-esr[tensorboard]', or set it to false"
-            ) from None
-        self.writer = SummaryWriter(str(folder))
-
-    def on_epoch_end(self, trainer: Trainer, report: EpochReport) -> None:
-        """Write the epoch's scalars."""
-        scalars = {"train/loss": report.loss, "validation/ndcg@10": report.validation}
-        scalars |= {f"train/{name}": value for name, value in report.losses.items()}
-        for tag, value in scalars.items():
-            if value is not None:
-                self.writer.add_scalar(tag, value, trainer.step)
-
-    def close(self, trainer: Trainer) -> None:
-        """Flush."""
-        self.writer.close()

@@ -18,9 +18,10 @@ from llm_esr.files.temporaries import tidy
 from llm_esr.loading.staging import best_device
 from llm_esr.models.storage import load_model, save_weights
 from llm_esr.training.build import build_loader, build_model
-from llm_esr.training.callbacks import Callback, TensorBoard, TerminalProgress
+from llm_esr.training.callbacks import Callback, TerminalProgress
 from llm_esr.training.environment import describe
 from llm_esr.training.freshness import is_fresh, made_from_of
+from llm_esr.training.loggers import TensorBoard
 from llm_esr.training.loss_choice import say_choice, settle_loss
 from llm_esr.training.other_models import open_start, refuse_own_folder, take_weights, train_first
 from llm_esr.training.plan import check_plan
