@@ -266,7 +266,7 @@ def _frame(
     wanted: RecommendationFilter,
     owners: Owners,
 ) -> pl.DataFrame:
-    ids_BK, values_BK = _best(scorer, catalogue.n_items, items, offsets, wanted)
+    ids_BK, values_BK = best_lists(scorer, catalogue.n_items, items, offsets, wanted)
     wanted.served(owners.values, ids_BK)
     return list_frame(catalogue, owners, ids_BK, values_BK)
 
@@ -288,7 +288,7 @@ def list_frame(
     return pl.DataFrame(columns)
 
 
-def _best(
+def best_lists(
     scorer: Scorer,
     n_items: int,
     items: NDArray[np.int32],
