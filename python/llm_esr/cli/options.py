@@ -123,14 +123,14 @@ def with_data_options(command: Command) -> Command:
 
 def _data_option(name: str) -> inspect.Parameter:
     field = DataConfig.model_fields[name]
-    kind: Any = bool if field.annotation is bool else int if field.annotation is int else str
+    kind: Any = field.annotation if field.annotation in (bool, int, float) else str
     values = choices(field.annotation)
     words = values if values and all(isinstance(v, str) for v in values) else ()
     default = "" if field.default is None or field.default is False else f" Default: {field.default}."
     option = typer.Option(
         "--" + name.replace("_", "-"),
         help=f"{field.description}{default}",
-        metavar="|".join(words) or ("N" if kind is int else None if kind is bool else "TEXT"),
+        metavar="|".join(words) or ("N" if kind in (int, float) else None if kind is bool else "TEXT"),
         rich_help_panel="Data",
         show_default=False,
     )

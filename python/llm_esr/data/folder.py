@@ -44,11 +44,20 @@ DERIVED = (
 def dataset_key(provenance: dict[str, list[dict[str, Any]]], config: DataConfig) -> str:
     """The key of a data set: formats and checksums of its inputs, and its settings."""
     inputs = {role: [[part["format"], part["checksum"]] for part in parts] for role, parts in provenance.items()}
-    return key_of({"format": FORMAT, "inputs": inputs, "data": config.model_dump(mode="json")})
+    settings = config.model_dump(mode="json")
+    if not config.cold_items:  # the key of a release that knew no cold items
+        del settings["cold_items"], settings["cold_items_seed"]
+    return key_of({"format": FORMAT, "inputs": inputs, "data": settings})
 
 
 def write_dataset(
-    folder: Path, arranged: Arranged, splits: Splits, config: DataConfig, provenance: dict[str, Any]
+    folder: Path,
+    arranged: Arranged,
+    splits: Splits,
+    config: DataConfig,
+    provenance: dict[str, Any],
+    *,
+    n_cold: int = 0,
 ) -> None:
     """Write every file of `OWN_FILES`, `dataset.json` last."""
     counts = training_counts(arranged.offsets, arranged.items, splits.ends, arranged.item_frame.height)
@@ -66,7 +75,7 @@ def write_dataset(
         "format": FORMAT,
         "key": dataset_key(provenance, config),
         "fingerprint": key_of([files[name] for name in ("offsets.npy", "items.npy", "splits.npy")]),
-        **_contents(arranged, splits, never_trained=int((counts[1:] == 0).sum())),
+        **_contents(arranged, splits, never_trained=int((counts[1:] == 0).sum()), n_cold=n_cold),
         "split": config.split,
         "config": config.model_dump(mode="json"),
         "provenance": provenance,
@@ -75,7 +84,7 @@ def write_dataset(
     write_json(folder / "dataset.json", record)
 
 
-def _contents(arranged: Arranged, splits: Splits, *, never_trained: int) -> dict[str, Any]:
+def _contents(arranged: Arranged, splits: Splits, *, never_trained: int, n_cold: int) -> dict[str, Any]:
     """What `dataset.json` tells of the data set itself."""
     times, ends, lengths = arranged.timestamps, splits.ends, np.diff(arranged.offsets)
     temporal = {"validation_from": splits.validation_from, "test_from": splits.test_from}
@@ -86,6 +95,7 @@ def _contents(arranged: Arranged, splits: Splits, *, never_trained: int) -> dict
             "interactions": len(arranged.items),
             "items_without_row": arranged.unmatched,
             "items_never_trained": never_trained,
+            "cold_items": n_cold,
             "source_users": arranged.n_raw_users,
             "source_items": arranged.texts.n_rows,
         },

@@ -14,6 +14,7 @@ from typing import Any
 
 from llm_esr.config import DataConfig, section_with
 from llm_esr.data.arranging import arrange
+from llm_esr.data.cold_items import hold_out_cold
 from llm_esr.data.dataset import Dataset
 from llm_esr.data.filtering import filter_interactions
 from llm_esr.data.folder import carry_over, dataset_key, refuse_foreign_folder, write_dataset
@@ -87,9 +88,10 @@ def _write(target: Path, sources: list[Source], item_sources: list[Source], chos
     arranged = arrange(events, keep, texts, chosen, cleaner)
     arranged.notes[:0] = [*cleaner.notes, *notes]
     splits = split(arranged.offsets, arranged.timestamps, chosen)
+    arranged, splits, n_cold = hold_out_cold(arranged, splits, cleaner.report, chosen)
     provenance = _provenance(sources, item_sources)
     with atomic_folder(target) as folder:
-        write_dataset(folder, arranged, splits, chosen, provenance)
+        write_dataset(folder, arranged, splits, chosen, provenance, n_cold=n_cold)
         carry_over(target, folder)
 
 

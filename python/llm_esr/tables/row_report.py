@@ -20,6 +20,7 @@ FATES = {
     "duplicate": "merged",
     "count_filter": "filtered",
     "unseen": "filtered",
+    "cold_item": "filtered",
 }
 
 WORDS = {
@@ -32,6 +33,7 @@ WORDS = {
     "duplicate": "duplicate",
     "count_filter": "count filter",
     "unseen": "item without an interaction",
+    "cold_item": "cold item before the test",
 }
 
 

@@ -53,6 +53,10 @@ class DataConfig(Section):
         None, description="Temporal split: validation begins here (a timestamp or ISO time)."
     )
     test_from: str | int | None = Field(None, description="Temporal split: the test begins here.")
+    cold_items: float = Field(
+        0.0, ge=0, lt=1, description="Share of the items that training and validation never meet, to judge new items."
+    )
+    cold_items_seed: int = Field(0, ge=0, description="Which items these are.")
 
 
 class EmbedConfig(TuneSettings):

@@ -2,8 +2,9 @@
 
     vector_i = (1 - a_i) row_i + a_i sum_j w_ij row_j,   a_i = borrow / (borrow + n_i),   w_i = softmax(cosine_i / tau)
 
-over the lenders j of item i, its nearest items, and its training count n_i. A rare item stands on its lenders, a
-frequent one on itself; an item that training never met has a usable vector at once. Gradients reach the lenders' rows.
+over the lenders j of item i, those of its nearest items that training met, and its training count n_i. A rare item
+stands on its lenders, a frequent one on itself; an item that training never met has a usable vector at once, and lends
+none, since its own row has learnt nothing. Gradients reach the lenders' rows.
 
 Shapes: I items, J lenders of an item, n some items, D width of the model.
 """
@@ -26,7 +27,8 @@ class BorrowedRows:
 
     Attributes:
         rows: int64 [I + 2, 1 + J], row numbers of the item table: the item's own, then its lenders'.
-        shares: float32 [I + 2, 1 + J], what each gives; a row of shares adds up to 1.
+        shares: float32 [I + 2, 1 + J], what each gives; a row of shares adds up to 1, or is zero for an item that
+            training never met and to which nobody lends.
 
     """
 
@@ -52,15 +54,18 @@ class BorrowedRows:
 
         """
         n_items = len(neighbours_IJ)
-        known_IJ = neighbours_IJ > 0
+        counts_I = np.asarray(counts_I, dtype=np.float64)
+        lends_I = np.concatenate([[False], counts_I > 0])
+        known_IJ = lends_I[np.maximum(neighbours_IJ, 0)]
         scaled_IJ = np.where(known_IJ, np.asarray(cosines_IJ, dtype=np.float64) / temperature, -np.inf)
         highest_I1 = np.where(known_IJ.any(axis=1), scaled_IJ.max(axis=1, initial=-np.inf), 0.0)[:, None]
         weights_IJ = np.exp(scaled_IJ - highest_I1)
         total_I1 = weights_IJ.sum(axis=1, keepdims=True)
-        lent_I1 = np.where(total_I1 > 0, borrow / (borrow + np.asarray(counts_I, dtype=np.float64)[:, None]), 0.0)
+        lent_I1 = np.where(total_I1 > 0, borrow / (borrow + counts_I[:, None]), 0.0)
         shares = np.zeros((n_items + 2, 1 + neighbours_IJ.shape[1]), np.float32)
         shares[:, 0] = 1.0
         shares[1:-1, :1] -= lent_I1
+        shares[1:-1, 0][counts_I == 0] = 0.0  # who met nothing and finds no lender has a vector of zeros
         shares[1:-1, 1:] = lent_I1 * weights_IJ / np.where(total_I1 > 0, total_I1, 1.0)
         rows = np.repeat(np.arange(n_items + 2, dtype=np.int64)[:, None], shares.shape[1], axis=1)
         rows[1:-1, 1:] = np.where(known_IJ, neighbours_IJ, rows[1:-1, 1:])
