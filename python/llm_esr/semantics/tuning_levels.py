@@ -50,7 +50,7 @@ class Head:
         try:
             from sentence_transformers.sentence_transformer.modules import Dense  # noqa: PLC0415 - an extra
         except ImportError:  # before sentence-transformers 6
-            from sentence_transformers.models import Dense  # noqa: PLC0415
+            from sentence_transformers.models import Dense  # type: ignore[no-redef]  # noqa: PLC0415
 
         self._base = model
         self._batch = config.batch_size
@@ -66,7 +66,9 @@ class Head:
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The map."""
-        return {"head": self._map.linear.weight}
+        weight = self._map.linear.weight
+        assert isinstance(weight, nn.Parameter)
+        return {"head": weight}
 
     def vectors(self, views: Sequence[Sequence[Attribute]]) -> Tensor:
         """The map of the mean of each view's attributes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_esr.config.parts import POPULARITY
 from llm_esr.pipeline.web_page.gathered import Curve, Figures
@@ -49,7 +49,7 @@ def learning_curves(curves: Sequence[Curve], names: Sequence[str]) -> str:
         for one, title in zip(axes, ("validation NDCG@10", "training loss"), strict=True):
             one.set_title(title, loc="left")
             one.set_xlabel("epoch")
-            one.xaxis.get_major_locator().set_params(integer=True)
+            one.locator_params(axis="x", integer=True)
         axes[0].legend()
 
     return _svg(draw, panels=2)
@@ -144,7 +144,7 @@ def _svg(draw: Any, panels: int = 1, height: float = 3.4) -> str:
         from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
     except ImportError:
         raise ImportError("a page with plots needs the package matplotlib: pip install 'llm-esr[report]'") from None
-    with rc_context(_STYLE):
+    with rc_context(cast(Any, _STYLE)):
         canvas = Canvas(figsize=(9, max(height, 1.6)), layout="constrained")
         axes = canvas.subplots(1, panels, squeeze=False)[0]
         draw(list(axes))
