@@ -11,8 +11,9 @@ import torch
 from rich.progress import Progress
 
 from llm_esr import files
+from llm_esr.cli import main
 from llm_esr.config import EmbedConfig
-from llm_esr.files import read_record
+from llm_esr.files import printable, read_record
 from llm_esr.semantics import contrastive_tuning as tuning
 from llm_esr.semantics import embed, embed_fresh, embed_key, item_prompts, tuned_encoder
 from llm_esr.semantics.attribute_views import item_attributes
@@ -117,7 +118,8 @@ def test_a_tuned_encoder_is_an_ordinary_folder_and_makes_the_vectors(make_shop, 
 def test_training_brings_the_views_of_an_item_together(make_shop, small_encoder, tmp_path, level, loss):
     needs(level)
     shop = make_shop(EVENTS, ITEMS)
-    config = settings(level, tune_loss=loss, tune_fresh_pairs=loss == "infonce", tune_epochs=12)
+    drawn = {"tune_fresh_pairs": True, "tune_temperature": 0.05} if loss == "infonce" else {"tune_fresh_pairs": False}
+    config = settings(level, tune_loss=loss, tune_drop_ratio=0.4, tune_epochs=12, **drawn)
     attributes = item_attributes(shop)
     encoder = a_level(small_encoder, attributes, config)
     value = tuning.PairLoss(config, attributes)
@@ -298,3 +300,15 @@ def test_the_papers_form_is_used_for_tuning_and_for_the_vectors(make_shop, small
     shop = tuned(make_shop, small_encoder, settings(tune_header=header, tune_loss="soft-targets"))
     encoder = make_encoder(f"sentence-transformers:{shop.folder / 'encoder'}", EmbedConfig())
     np.testing.assert_allclose(shop.item_embeddings, encoder.encode(prompts), atol=1e-5)
+
+
+def test_the_command_line_tunes_and_says_what_came_of_it(make_shop, small_encoder, capsys):
+    shop = make_shop(EVENTS, ITEMS)
+    options = ["--tune", "attributes", "--tune-level", "head", "--tune-loss", "soft-targets"]
+    options += ["--attributes", "title,kind", "--set", "embed.tune_batch=4"]
+    with pytest.raises(SystemExit) as left:
+        main(["embed", str(shop.folder), "--encoder", small_encoder, *options])
+    assert not left.value.code
+    assert capsys.readouterr().out.splitlines()[2:] == [printable(line) for line in tuning_lines(shop.folder)]
+    made_from = read_record(shop.folder / "encoder" / "tuning.json")["made_from"]["settings"]
+    assert made_from["tune_loss"] == "soft-targets" and made_from["tune_attributes"] == ["title", "kind"]

@@ -25,9 +25,9 @@ from llm_esr.semantics.attribute_views import Attribute, ItemAttributes
 from llm_esr.semantics.soft_targets import masked_infonce, soft_target_loss
 from llm_esr.semantics.tuning_levels import TunedEncoder
 
-_EPOCHS = {"head": 20, "layers": 1, "lora": 1}
+_EPOCHS = {"head": 3, "layers": 1, "lora": 1}
 _RATES = {"head": 3e-4, "layers": 5e-5, "lora": 2e-4}
-_TEMPERATURES = {"infonce": 0.05, "soft-targets": 3.0}
+_TEMPERATURES = {"infonce": 0.2, "soft-targets": 3.0}
 _CLIP = 1.0
 CHECKPOINT_STEPS = 50
 _BATCHES_OF_LIKE_LENGTH = 16

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,34 +48,29 @@ class Head:
     """
 
     def __init__(self, model: Any, attributes: ItemAttributes, config: EmbedConfig, seen: Seen) -> None:
-        try:
-            from sentence_transformers.sentence_transformer.modules import Dense  # noqa: PLC0415 - an extra
-        except ImportError:  # before sentence-transformers 6
-            from sentence_transformers.models import Dense  # type: ignore[no-redef]  # noqa: PLC0415
-
         self._base = model
         self._batch = config.batch_size
         self._memory: dict[str, NDArray[np.float32]] = {}
-        self._texts = {one: attributes.text([one]) for row in attributes.rows for one in row}
-        distinct = list(self._texts)
+        distinct = list(dict.fromkeys(one for row in attributes.rows for one in row))
         self._row_of = {one: row for row, one in enumerate(distinct)}
-        self._vectors_AE = torch.from_numpy(self._remembered([self._texts[one] for one in distinct], seen))
+        encoded = self._remembered([attributes.text([one]) for one in distinct], seen)
+        self._vectors_AE = torch.from_numpy(encoded).to(model.device)
         width = self._vectors_AE.shape[1]
-        self._map = Dense(width, width, bias=False, activation_function=nn.Identity())
+        self._map = _dense()(width, width, bias=False, activation_function=nn.Identity())
         nn.init.eye_(self._map.linear.weight)
         self.model = _with_module(model, self._map)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The map."""
-        weight = self._map.linear.weight
-        assert isinstance(weight, nn.Parameter)
+        weight: nn.Parameter = self._map.linear.weight
         return {"head": weight}
 
     def vectors(self, views: Sequence[Sequence[Attribute]]) -> Tensor:
         """The map of the mean of each view's attributes."""
-        rows = torch.tensor([self._row_of[one] for view in views for one in view])
-        ends = torch.tensor([0, *(len(view) for view in views)]).cumsum(0)[:-1]
-        mean_nE = F.embedding_bag(rows, self._vectors_AE, ends, mode="mean")
+        device = self._vectors_AE.device
+        rows = torch.tensor([self._row_of[one] for view in views for one in view], device=device)
+        starts = torch.tensor([0, *(len(view) for view in views)], device=device).cumsum(0)[:-1]
+        mean_nE = F.embedding_bag(rows, self._vectors_AE, starts, mode="mean")
         return F.linear(mean_nE, self._map.linear.weight)
 
     def encode(self, texts: Sequence[str], seen: Seen) -> NDArray[np.float32]:
@@ -214,6 +210,14 @@ def encode_raw(model: Any, texts: Sequence[str], batch: int, seen: Seen) -> NDAr
     vectors = np.empty((len(texts), parts[0].shape[1]), dtype=np.float32)
     vectors[order] = np.concatenate(parts)
     return vectors
+
+
+def _dense() -> Any:
+    """The class of a linear map behind an encoder, wherever this release of sentence-transformers has it."""
+    try:
+        return import_module("sentence_transformers.sentence_transformer.modules").Dense
+    except ImportError:
+        return import_module("sentence_transformers.models").Dense
 
 
 def _with_module(model: Any, module: nn.Module) -> Any:

@@ -28,7 +28,7 @@ class TuneSettings(Section):
         None, description="Text columns that hold attributes; null: all. Lists and paths, a > b > c, give several."
     )
     tune_drop_ratio: float = Field(
-        0.4, ge=0, lt=1, description="Share of an item's attributes that a view lacks; at least one is left out."
+        0.8, ge=0, lt=1, description="Share of an item's attributes that a view lacks; at least one is left out."
     )
     tune_keep_title: bool = Field(False, description="Whether every view has the title.")
     tune_header: str | None = Field(
@@ -41,13 +41,13 @@ class TuneSettings(Section):
         description="infonce: on unit vectors, equal texts left out; soft-targets: as in the paper, of any length.",
     )
     tune_temperature: float | None = Field(
-        None, gt=0, description="Of the loss; null: .05 for infonce, 3 for soft-targets, where it is trained too."
+        None, gt=0, description="Of the loss; null: .2 for infonce, 3 for soft-targets, where it is trained too."
     )
     tune_fresh_pairs: bool = Field(True, description="Whether views are drawn anew each epoch, or once.")
     tune_layers: int = Field(2, ge=1, description="Top layers that level layers trains.")
     tune_tokens: int = Field(64, ge=8, description="A view is cut to so many tokens while layers or lora are trained.")
     tune_batch: int = Field(64, ge=2, description="Items of a step.")
-    tune_epochs: int | None = Field(None, ge=1, description="Null: 20 for head, 1 for layers and lora.")
+    tune_epochs: int | None = Field(None, ge=1, description="Null: 3 for head, 1 for layers and lora.")
     tune_learning_rate: float | None = Field(
         None, gt=0, description="Of AdamW, falling to 0; null: .0003 for head, .00005 for layers, .0002 for lora."
     )
