@@ -54,6 +54,10 @@ def evaluate(
     model: ModelOption = None,
     seed: SeedOption = None,
     no_blend: NoBlendOption = False,
+    ranks: Annotated[
+        Path | None,
+        typer.Option("--ranks", metavar="FILE.parquet", help="Also write where each user's target stands, as Parquet."),
+    ] = None,
     set_: SetOption = None,
 ) -> None:
     """Evaluate a model, or all models of a run, beside popularity; the figures go into metrics.json.
@@ -88,8 +92,11 @@ def evaluate(
         changes=changes,
         overrides=set_ or [],
         blend=not no_blend,
+        ranks=ranks,
     )
     report.table()
+    if ranks is not None:
+        typer.echo(f"ranks by user -> {ranks}")
 
 
 def _say_how(recommender: Recommender) -> None:

@@ -14,6 +14,7 @@ from llm_esr.data.splitting import iso, training_counts
 from llm_esr.doors import door
 from llm_esr.files import FORMAT, given_path, is_there, read_record, verify, verify_beside
 from llm_esr.files.arrays import open_array
+from llm_esr.files.html import html_facts
 from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.row_report import lines_of
 
@@ -113,6 +114,21 @@ class Dataset:
         return (
             f"Dataset({str(self.folder)!r}: {self.n_users:,} users, {self.n_items:,} items, "
             f"{self.n_interactions:,} interactions, split {self.split})"
+        )
+
+    def _repr_html_(self) -> str:
+        later = ("item_embeddings", "user_embeddings", "similar_users", "similar_items")
+        there = [name for name in later if is_there(self.folder / f"{name}.npy")]
+        return html_facts(
+            f"Dataset {self.folder}",
+            {
+                "users": f"{self.n_users:,}",
+                "items": f"{self.n_items:,}",
+                "interactions": f"{self.n_interactions:,}",
+                "split": self.split,
+                "text columns": ", ".join(self.text_columns) or "none",
+                "made so far": ", ".join(there) or "neither vectors nor neighbours",
+            },
         )
 
     def _damaged(self, name: str, what: str) -> ValueError:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import polars as pl
 from rich.console import Console
 
+from llm_esr.evaluation.frames import figures_frame, ranks_frame
 from llm_esr.evaluation.paired import RankedUsers
 from llm_esr.evaluation.table import print_tables, render
-from llm_esr.files import FORMAT, read_record, write_json
+from llm_esr.files import FORMAT, given_path, read_record, write_json
 from llm_esr.files.lock import lock_record
+
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
 
 KEY = ("model", "seed", "split", "protocol", "group", "metric", "k")
 
@@ -33,6 +38,17 @@ class Report:
     def __init__(self, rows: list[Row], ranked: Sequence[RankedUsers] = ()) -> None:
         self.rows = rows
         self.ranked = list(ranked)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Report:
+        """The figures of a `metrics.json`; a run's folder stands for its own.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: it is damaged, or of another format.
+        """
+        path = given_path(path)
+        return cls(read_rows(path / "metrics.json" if path.is_dir() else path))
 
     def __add__(self, other: Report) -> Report:
         return Report(merged(self.rows, other.rows), [*self.ranked, *other.ranked])
@@ -67,6 +83,34 @@ class Report:
     def markdown(self) -> str:
         """The tables as Markdown."""
         return render(self.rows, "markdown", details=True)
+
+    def to_polars(self) -> pl.DataFrame:
+        """The rows as a frame: `seed`, `k` and `users` whole numbers, `value`, `low` and `high` floats."""
+        return figures_frame(self.rows)
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas frame; `seed` and `k`, which may be missing, are `Int64`.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas as pd  # noqa: PLC0415 (not needed otherwise)
+        except ImportError:
+            raise ImportError("to_pandas needs pandas: pip install pandas; to_polars needs nothing more") from None
+        frame = pd.DataFrame(self.to_polars().to_dict(as_series=False))
+        return frame.astype({"seed": "Int64", "k": "Int64", "value": float, "low": float, "high": float})
+
+    def ranks(self, data: Dataset) -> pl.DataFrame:
+        """Where each user's target stands: see `llm_esr.evaluation.frames.ranks_frame`.
+
+        Args:
+            data: the data set that was evaluated. Reports of `load` hold no ranks.
+        """
+        return ranks_frame(self.ranked, data)
+
+    def _repr_html_(self) -> str:
+        return render(self.rows, "html") if self.rows else "<p>no figures</p>"
 
     def save(self, path: str | Path) -> None:
         """Put the rows into a `metrics.json`; see `merge_rows`."""

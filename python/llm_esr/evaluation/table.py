@@ -18,6 +18,7 @@ from rich.table import Table
 
 from llm_esr.config.parts import NEIGHBOURS
 from llm_esr.evaluation.paired import is_difference
+from llm_esr.files.html import html_table
 
 Row = dict[str, Any]
 
@@ -40,17 +41,17 @@ class Sheet:
 
 def render(
     rows: Iterable[Row],
-    form: Literal["text", "markdown"] = "text",
+    form: Literal["text", "markdown", "html"] = "text",
     *,
     k: int | None = None,
     metrics: tuple[str, ...] = ("hr", "ndcg"),
     details: bool = False,
 ) -> str:
-    """Tables as text or as Markdown.
+    """Tables as text, as Markdown or as HTML.
 
     Args:
         rows: as in `metrics.json`; any mixture of models, splits and protocols.
-        form: `text` or `markdown`.
+        form: `text`, `markdown` or `html`.
         k: the cut-off of the main table; default: 10, or the next smaller there is, or the smallest.
         metrics: the metrics of the main table.
         details: also every cut-off, coverage, the groups of known, cold, repeated and new targets, and the ranges of
@@ -62,6 +63,8 @@ def render(
     made = sheets(list(rows), k, metrics, details)
     if form == "markdown":
         return "\n".join(_markdown(sheet) for sheet in made)
+    if form == "html":
+        return "\n".join(html_table(sheet.title, sheet.columns, sheet.lines, sheet.notes) for sheet in made)
     console = Console(file=io.StringIO(), width=_WIDTH, force_terminal=False, color_system=None)
     for sheet in made:
         _draw(sheet, console)

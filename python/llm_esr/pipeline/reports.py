@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import polars as pl
+
 from llm_esr.config import load_config
 from llm_esr.config.layers import as_overrides
 from llm_esr.config.parts import POPULARITY
 from llm_esr.doors import door, warn
 from llm_esr.evaluation import Report, evaluate_popularity, merge_rows, read_rows, render
-from llm_esr.files import atomic_file, given_path, read_record
+from llm_esr.files import atomic_file, atomic_path, given_path, read_record
+from llm_esr.files.parquet import write_parquet
 from llm_esr.pipeline.differences import keep_ranks
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.serving import Recommender
@@ -36,6 +39,7 @@ def evaluate_folder(
     changes: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     blend: bool = True,
+    ranks: str | Path | None = None,
 ) -> Report:
     """Evaluate a model folder, or the models of a run, beside popularity; a run keeps the figures.
 
@@ -47,11 +51,14 @@ def evaluate_folder(
         changes: settings of the section `evaluate` in place of those of the training.
         overrides: `evaluate.key=value` strings, on top.
         blend: judge blends, too; False: networks alone.
+        ranks: a Parquet file for where each user's target stands under each model (`Report.ranks`); None: none.
 
     Raises:
         FileNotFoundError: neither a run nor a model, or none that is finished.
         ValueError: settings that do not fit, or a data set without that part.
     """
+    if ranks is not None and Path(ranks).suffix != ".parquet":
+        raise ValueError(f"--ranks {ranks}: ranks are written as Parquet; give a name that ends in .parquet")
     path = given_path(path)
     if (path / "model.json").exists():
         run = _run_of(path)
@@ -62,6 +69,7 @@ def evaluate_folder(
     changed = [*as_overrides({"evaluate": changes or {}}), *overrides]
     rows: list[dict[str, Any]] = []
     reports: dict[ModelId, Report] = {}
+    frames: list[pl.DataFrame] = []
     judged: set[tuple[str, str]] = set()
     for folder in folders:
         has_network = "scorer" not in read_record(folder / "model.json")
@@ -73,11 +81,14 @@ def evaluate_folder(
         setting = (data.fingerprint, config.model_dump_json())
         if setting not in judged:
             judged.add(setting)
-            rows += evaluate_popularity(data, config, part=part).rows
+            baseline = evaluate_popularity(data, config, part=part)
+            rows += baseline.rows
+            frames += [] if ranks is None else [baseline.ranks(data)]
         if model.name == POPULARITY:
             continue  # it is in the table already
         report = judge(model, data, config, part=part)
         rows += report.rows
+        frames += [] if ranks is None else [report.ranks(data)]
         reports[ModelId(model.name, model.seed)] = report
     if run is not None:
         try:
@@ -85,6 +96,9 @@ def evaluate_folder(
         except OSError as error:
             # The figures are there, and may have taken an hour.
             warn(f"the figures are shown and not kept: {error}; keep them with a run folder that can be written")
+    if ranks is not None:
+        with atomic_path(given_path(ranks)) as target:
+            write_parquet(pl.concat(frames), target)
     return Report(rows)
 
 

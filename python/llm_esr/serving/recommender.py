@@ -17,6 +17,7 @@ from llm_esr.doors import door
 from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
 from llm_esr.files import given_path
+from llm_esr.files.html import html_facts
 from llm_esr.loading.staging import best_device
 from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel, build_untrained
 from llm_esr.scoring.blend import Blend
@@ -90,6 +91,16 @@ class Recommender:
     def __repr__(self) -> str:
         seed = "untrained" if self.seed is None else f"seed {self.seed}"
         return f"Recommender({self.name}, {seed}, {self.data.n_users:,} users, {self.data.n_items:,} items)"
+
+    def _repr_html_(self) -> str:
+        weights = ", ".join(f"{weight:g} {scorer}" for scorer, weight in (self.blend or {}).items())
+        facts: dict[str, object] = {
+            "model": self.name,
+            "seed": "untrained" if self.seed is None else self.seed,
+            "blended with": weights,
+        }
+        facts |= {"users": f"{self.data.n_users:,}", "items": f"{self.data.n_items:,}", "folder": self.folder}
+        return html_facts("Recommender", {name: value for name, value in facts.items() if value not in ("", None)})
 
     @classmethod
     @door
