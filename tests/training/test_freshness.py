@@ -9,7 +9,8 @@ import pytest
 import llm_esr
 from llm_esr.config import Config, load_config
 from llm_esr.files import read_json, write_json
-from llm_esr.training import is_finished, train
+from llm_esr.files.checkpoint import load_newest, save_checkpoint
+from llm_esr.training import Callback, EpochReport, Trainer, is_finished, train
 from llm_esr.training.freshness import made_from_of
 from llm_esr.training.loss_choice import settle_loss
 
@@ -48,3 +49,32 @@ def test_a_setting_that_came_later_outdates_no_model(tiny_folder: Path, tmp_path
     other = load_config("sasrec", ["model.width=8", "train.epochs=1", "train.batch_size=40", "augmentation.crop=0.5"])
     with pytest.raises(ValueError, match=r"made with other settings: augmentation"):
         is_finished(data, other, tmp_path / "m")
+
+
+def test_a_training_that_an_earlier_version_left_unfinished_goes_on(tiny_folder: Path, tmp_path: Path) -> None:
+    config = load_config("sasrec", ["model.width=8", "train.epochs=2", "train.batch_size=40"])
+    train(tiny_folder, config=config, out=tmp_path / "whole", progress=False)
+
+    class Stop(Callback):
+        def on_epoch_end(self, trainer: Trainer, report: EpochReport) -> None:
+            trainer._interrupted = report.epoch == 0
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_folder, config=config, out=tmp_path / "m", callbacks=[Stop()], progress=False)
+    found = load_newest(tmp_path / "m" / "checkpoint")
+    assert found is not None
+    tensors, state = found
+    record = read_json(tmp_path / "m" / "model.json")
+    del record["made_from"]["augmentation"]
+    write_json(tmp_path / "m" / "model.json", record | {"key": "of that version"})
+    save_checkpoint(tmp_path / "m" / "checkpoint", state["step"], tensors, state | {"key": "of that version"})
+    epochs: list[int] = []
+
+    class Note(Callback):
+        def on_epoch_end(self, trainer: Trainer, report: EpochReport) -> None:
+            epochs.append(report.epoch)
+
+    train(tiny_folder, config=config, out=tmp_path / "m", callbacks=[Note()], progress=False)
+    assert epochs == [1]
+    same = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "m")]
+    assert same[0] == same[1]

@@ -87,6 +87,14 @@ def is_fresh(folder: Path, made_from: dict[str, Any], overwrite: bool) -> bool:
     )
 
 
+def key_in(folder: Path, made_from: dict[str, Any]) -> str:
+    """The key of a training that is made from this, as a record in `folder` that means the same has it."""
+    path = folder / "model.json"
+    before = read_record(path) if path.exists() else {}
+    same = key_of(_with_defaults(before.get("made_from"))) == key_of(made_from)
+    return str(before["key"]) if same and "key" in before else key_of(made_from)
+
+
 def _with_defaults(made_from: Any) -> Any:
     """A record's sections with the defaults of settings that came after it: a new setting outdates no model."""
     if not isinstance(made_from, dict):

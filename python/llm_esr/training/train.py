@@ -11,7 +11,7 @@ import torch
 
 from llm_esr.config import Config, config_with, dump_config, load_config, model_name
 from llm_esr.doors import door
-from llm_esr.files import FORMAT, atomic_file, checksum, given_path, key_of, write_json
+from llm_esr.files import FORMAT, atomic_file, checksum, given_path, write_json
 from llm_esr.files.checkpoint import drop_checkpoints
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.temporaries import tidy
@@ -20,7 +20,7 @@ from llm_esr.models.storage import load_model, save_weights
 from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TerminalProgress
 from llm_esr.training.environment import describe
-from llm_esr.training.freshness import is_fresh, made_from_of
+from llm_esr.training.freshness import is_fresh, key_in, made_from_of
 from llm_esr.training.loggers import TensorBoard
 from llm_esr.training.loss_choice import say_choice, settle_loss
 from llm_esr.training.other_models import open_start, refuse_own_folder, take_weights, train_first
@@ -147,7 +147,7 @@ def _train(
         "format": FORMAT,
         "name": name,
         "seed": config.train.seed,
-        "key": key_of(made_from),
+        "key": key_in(folder, made_from),
         "made_from": made_from,
         "n_items": data.n_items,
         "data": os.path.relpath(data.folder.resolve(), folder.resolve()),
