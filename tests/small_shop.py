@@ -24,6 +24,7 @@ class ShopData:
         rng = np.random.default_rng(5)
         self.folder = Path("shop")
         self.split = "leave-one-out"
+        self.item_embeddings: np.ndarray | None = None
         self.all = [rng.integers(1, N_ITEMS + 1, 5).astype(np.int32) for _ in range(n_users)]
         self.n_users, self.n_items = n_users, N_ITEMS
         self.user_ids = [f"u{n}" for n in range(n_users)]

@@ -15,6 +15,7 @@ class SmallData:
     def __init__(self, histories: list[list[int]], n_items: int) -> None:
         self.folder = Path("small")
         self.split = "leave-one-out"
+        self.item_embeddings: np.ndarray | None = None
         self.all = [np.array(h, np.int32) for h in histories]
         self.n_users, self.n_items = len(histories), n_items
         lengths = np.array([len(h) for h in histories])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from llm_esr.config import EvaluateConfig
 from llm_esr.evaluation.group_metrics import group_rows
 from llm_esr.evaluation.groups import GroupCounts, Thresholds, check_ranges, make_groups, thresholds
+from llm_esr.evaluation.list_metrics import ListMetrics
 from llm_esr.evaluation.metrics import expected_metrics
 from llm_esr.evaluation.paired import RankedUsers
 from llm_esr.evaluation.ranking import HeldOut, Ranks, rank_targets
@@ -39,7 +40,7 @@ def evaluate(
     model_name: str | None = None,
     users: NDArray[np.int64] | None = None,
 ) -> Report:
-    """HR, NDCG and MRR by group with bootstrap intervals, and coverage.
+    """HR, NDCG and MRR by group with bootstrap intervals, and what the lists hold (docs/metrics.md).
 
     Args:
         scorer: what is judged.
@@ -69,6 +70,11 @@ def evaluate(
                              f"{len(ranked):,} users", "ask for fewer")  # fmt: skip
         candidates = sample_candidates(data, part, config.candidates, CANDIDATE_SEED, ranked)
     refresh(scorer)
+    counts = GroupCounts.of(data, part, config.group_rule, reads_at_most(scorer))
+    limits = thresholds(counts, config)
+    lists = ListMetrics(
+        ks, counts.items[1:] < limits.tail_item, np.asarray(data.training_counts)[1:], data.item_embeddings
+    )
     ranks = rank_targets(
         scorer,
         data,
@@ -77,9 +83,8 @@ def evaluate(
         keep_seen=config.keep_seen,
         candidates=candidates,
         list_length=0 if config.candidates else min(ks[-1], data.n_items),
+        see=lists.add,
     )
-    counts = GroupCounts.of(data, part, config.group_rule, reads_at_most(scorer))
-    limits = thresholds(counts, config)
     common: dict[str, Any] = {
         "model": model_name or scorer.name,
         "seed": seed,
@@ -96,7 +101,7 @@ def evaluate(
         empty=0.0 if config.group_rule == "paper" else None,
         resamples=config.resamples,
     )
-    rows += _coverage(ranks, ks) + _notes(ranks, limits, n_not_ranked, config)
+    rows += _of_lists(ranks, lists) + _notes(ranks, limits, n_not_ranked, config)
     ranked_users = RankedUsers(
         common["model"], seed, part, protocol, ranks.users, ranks.above.astype(np.int64), ranks.tied.astype(np.int64)
     )
@@ -230,11 +235,10 @@ def protocol_name(config: EvaluateConfig) -> str:
     return name + ("-keep-seen" if config.keep_seen else "") + ("-known" if config.targets == "known" else "")
 
 
-def _coverage(ranks: Ranks, ks: list[int]) -> list[Row]:
+def _of_lists(ranks: Ranks, lists: ListMetrics) -> list[Row]:
     if ranks.best_place is None:
         return []
-    best = ranks.best_place
-    return [_row("all", "coverage", k, float((best <= k).mean()), len(ranks.users)) for k in ks]
+    return [_row("all", metric, k, value, len(ranks.users)) for metric, k, value in lists.values()]
 
 
 def _notes(ranks: Ranks, limits: Thresholds, n_not_ranked: int, config: EvaluateConfig) -> list[Row]:
@@ -248,5 +252,5 @@ def _notes(ranks: Ranks, limits: Thresholds, n_not_ranked: int, config: Evaluate
     return [_row(group, name, None, value, len(ranks.users)) for group, name, value in notes]
 
 
-def _row(group: str, metric: str, k: int | None, value: float, users: int) -> Row:
+def _row(group: str, metric: str, k: int | None, value: float | None, users: int) -> Row:
     return {"group": group, "metric": metric, "k": k, "value": value, "low": None, "high": None, "users": users}

@@ -9,6 +9,7 @@ Shapes: B users of a chunk, U users in all, I items, N candidates, K places of a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -61,6 +62,7 @@ def rank_targets(
     keep_seen: bool = False,
     candidates: NDArray[np.int32] | None = None,
     list_length: int = 0,
+    see: Callable[[NDArray[np.int32]], None] | None = None,
 ) -> Ranks:
     """Rank the target of each of `users`.
 
@@ -73,6 +75,7 @@ def rank_targets(
         candidates: int32 [U, N], the only items that compete; none of them the target. None: the whole catalogue.
         list_length: length of the lists behind `Ranks.best_place` (earlier items left out unless `keep_seen`);
             0: none.
+        see: is given the lists of each chunk, ids [B, K], 0 where there is no further item.
 
     Raises:
         ValueError: scores that are NaN or of another shape.
@@ -105,6 +108,8 @@ def rank_targets(
         above_U[chunk], tied_U[chunk] = above, tied
         if best_I is not None:
             _note_places(ids_BK, best_I)
+            if see is not None:
+                see(ids_BK)
     return Ranks(users, targets_U, above_U, tied_U, repeat_U, best_I)
 
 

@@ -58,11 +58,12 @@ class Report:
         return f"Report of {models}: {len(self.rows)} figures; .table() prints them"
 
     def value(self, metric: str = "ndcg", k: int | None = 10, group: str = "all", model: str | None = None) -> float:
-        """One figure; `model` defaults to the first that is not popularity.
+        """One figure; `model` defaults to the first that is not popularity. `recall` is another name of `hr`.
 
         Raises:
             KeyError: no such figure, or its group has no users.
         """
+        metric = "hr" if metric == "recall" else metric  # one relevant item each
         names = [row["model"] for row in self.rows]
         model = model or next((name for name in names if name != "popularity"), names[0])
         for row in self.rows:
@@ -127,9 +128,13 @@ def merged(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
     old, new = list(old), list(new)
     before, now = _by_evaluation(old), _by_evaluation(new)
     outdated = {name: _outdated_groups(before[name], now[name]) for name in before.keys() & now.keys()}
-    rows = {_key(row): row for row in old if row["group"] not in outdated.get(_evaluation(row), ())}
+    rows = {_key(row): row for row in old if not _part_of(row, outdated.get(_evaluation(row), set()))}
     rows.update({_key(row): row for row in new})
     return list(rows.values())
+
+
+def _part_of(row: Row, outdated: set[str]) -> bool:
+    return row["group"] in outdated or (row["metric"] == "tail_share" and "tail_item" in outdated)
 
 
 def _evaluation(row: Row) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llm_esr.config.parts import NEIGHBOURS
+from llm_esr.evaluation.list_metrics import LIST_METRICS
 from llm_esr.evaluation.paired import is_difference
 from llm_esr.files.html import html_table
 
@@ -54,8 +55,8 @@ def render(
         form: `text`, `markdown` or `html`.
         k: the cut-off of the main table; default: 10, or the next smaller there is, or the smallest.
         metrics: the metrics of the main table.
-        details: also every cut-off, coverage, the groups of known, cold, repeated and new targets, and the ranges of
-            sequence length and of the target's popularity.
+        details: also every cut-off, what the lists hold, the groups of known, cold, repeated and new targets, and the
+            ranges of sequence length and of the target's popularity.
 
     Raises:
         ValueError: no rows.
@@ -176,7 +177,7 @@ class _Part:
     def cut_off_sheet(self, title: str) -> Sheet:
         lines = []
         for model in self.models:
-            for metric in ("hr", "ndcg", "mrr", "coverage"):
+            for metric in ("hr", "ndcg", "mrr", *LIST_METRICS):
                 cells = [_cell(self._found.get((model, "all", metric, k), []), span=False) for k in self.ks]
                 if any(cell != "-" for cell in cells):
                     lines.append([model, _metric_title(metric), *cells])
@@ -287,7 +288,7 @@ def _figure(value: float) -> str:
 
 
 def _metric_title(metric: str) -> str:
-    return metric if metric == "coverage" else metric.upper()
+    return LIST_METRICS.get(metric) or metric.upper()
 
 
 def group_title(group: str) -> str:
