@@ -79,7 +79,7 @@ pub struct Contexts {
     cut: Cut,
     /// Where each item's contexts start, `[I + 2]`; item i's are `offsets[i]..offsets[i + 1]`.
     offsets: Vec<i64>,
-    contexts: Vec<Context>,
+    listed: Vec<Context>,
 }
 
 /// Sequences to encode, and which contexts their tokens stand for.
@@ -127,13 +127,13 @@ impl Contexts {
             reversed: false,
         };
         let total = offsets[offsets.len() - 1] as usize;
-        let mut contexts = filled(nothing, total, 1, "contexts")?;
+        let mut listed = filled(nothing, total, 1, "contexts")?;
         let mut next = offsets.clone();
         for user in 0..n_users {
             let history = histories.of(user);
             cut.each(history.len(), |position, reversed| {
                 let place = &mut next[history[position] as usize];
-                contexts[*place as usize] = Context {
+                listed[*place as usize] = Context {
                     user: user as u32,
                     position: position as u32,
                     reversed,
@@ -145,7 +145,7 @@ impl Contexts {
             store,
             cut,
             offsets,
-            contexts,
+            listed,
         })
     }
 
@@ -167,12 +167,12 @@ impl Contexts {
         for &number in numbers {
             let found = usize::try_from(number)
                 .ok()
-                .and_then(|n| self.contexts.get(n));
+                .and_then(|n| self.listed.get(n));
             let context = found.ok_or(Error::IdOutOfRange {
                 argument: "numbers",
                 id: number,
                 low: 0,
-                high: self.contexts.len() as i64 - 1,
+                high: self.listed.len() as i64 - 1,
             })?;
             let history = histories.of(context.user as usize);
             let position = context.position as usize;
