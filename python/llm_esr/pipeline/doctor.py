@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from llm_esr.doors import door
 from llm_esr.files import checksum, given_path, read_record
 
 _PACKAGES = ("torch", "numpy", "polars", "pydantic", "safetensors", "scikit-learn", "typer")
-# What the extras of pyproject.toml bring.
-_EXTRAS = {"sentence-transformers": "text", "tensorboard": "tensorboard", "hnswlib": "hnswlib"}
+_ITSELF = "llm-esr"
+_DEVELOPMENT = "dev"  # an extra for who works on the package
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,31 @@ def _installation() -> Iterator[Finding]:
     yield Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     for package in _PACKAGES:
         yield Finding(package, importlib.metadata.version(package))
-    for package, extra in _EXTRAS.items():
-        if importlib.util.find_spec(package.replace("-", "_")) is None:
-            yield Finding(package, f"not installed; pip install 'llm-esr[{extra}]' brings it")
-        else:
+    for package, extra in _extras().items():
+        try:
             yield Finding(package, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(package, f"not installed; pip install 'llm-esr[{extra}]' brings it")
     if torch.cuda.is_available():
         device = f"cuda ({torch.cuda.get_device_name()})"
     else:
         device = "mps" if torch.backends.mps.is_available() else "cpu"
     yield Finding("device", f"{device}; torch uses {torch.get_num_threads()} of {os.cpu_count()} cores")
+
+
+def _extras() -> dict[str, str]:
+    """The packages that extras bring, each with the first extra that does, as the installed package states them."""
+    try:
+        lines = importlib.metadata.requires(_ITSELF) or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}  # read from its sources, without an installation
+    found: dict[str, str] = {}
+    for line in lines:
+        package = re.match(r"[\w.-]+", line)
+        extra = re.search(r"extra\s*==\s*['\"]([\w.-]+)['\"]", line)
+        if package and extra and extra[1] != _DEVELOPMENT and package[0] != _ITSELF:
+            found.setdefault(package[0], extra[1])
+    return found
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
