@@ -23,7 +23,6 @@ from llm_esr.serving.ids import external_id, ids_in
 from llm_esr.serving.model_folders import find_model
 from llm_esr.serving.recommend import Catalogue, RecommendationFilter, best_lists
 from llm_esr.serving.recommender import Recommender
-from llm_esr.serving.similar_items import SimilarItems
 
 _NAMED = 5  # unknown ids that a message names
 
@@ -77,7 +76,7 @@ class ServedModel:
         self.loaded = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.catalogue = Catalogue(model.data)
         model.make_ready()
-        self._similar = SimilarItems(model)
+        self._similar = model.similar
         # The first request must not wait for the item matrix and the neighbour tables.
         self._score([np.array([1], np.int32)], RecommendationFilter(1))
 
@@ -123,7 +122,7 @@ class ServedModel:
         try:
             settled = self._similar.settled(body.by)
         except (ValueError, FileNotFoundError) as error:
-            raise RequestError(422, "bad_request", f"by: {str(error).removesuffix(' (--by)')}") from None
+            raise RequestError(422, "bad_request", f"by: {str(error).replace(' (--by)', '')}") from None
         if not len(numbers):
             return []
         ids_NK, cosines_NK = self._similar.lists(numbers, min(body.k, self.data.n_items), settled)
