@@ -122,7 +122,7 @@ class ServedModel:
         try:
             settled = self._similar.settled(body.by)
         except (ValueError, FileNotFoundError) as error:
-            raise RequestError(422, "bad_request", f"by: {str(error).removesuffix(' (--by)')}") from None
+            raise RequestError(422, "bad_request", f"by: {str(error).replace(' (--by)', '')}") from None
         if not len(numbers):
             return []
         ids_NK, cosines_NK = self._similar.lists(numbers, min(body.k, self.data.n_items), settled)
