@@ -21,6 +21,7 @@ from llm_esr.files import atomic_path, printable
 if TYPE_CHECKING:
     import polars as pl
 
+    from llm_esr.data import Dataset
     from llm_esr.serving import Recommender
     from llm_esr.serving.similar_items import SimilarItems
 
@@ -229,8 +230,20 @@ def _compares(folder: Path, model: str | None, seed: int | None, by: str | None)
         data = Dataset.open(inner)
         has_model = inner != folder and any(folder.glob("models/**/model.json"))
         if not has_model or by in {"text", "co-occurrence"} or (by is None and data.item_embeddings is not None):
-            return SimilarItems(data)
+            return SimilarItems(_with_additions(folder, data) if has_model else data)
     return Recommender.load(model_folder(folder, model, seed)).similar
+
+
+def _with_additions(folder: Path, data: Dataset) -> Dataset:
+    """The data of a run with the items that its primary model has gained, where it has such a model."""
+    from llm_esr.serving.extensions import with_additions  # noqa: PLC0415 (brings torch)
+    from llm_esr.serving.model_folders import find_model  # noqa: PLC0415
+
+    try:
+        primary = find_model(folder)
+    except (FileNotFoundError, ValueError):
+        return data  # several models, and none is the one that is meant
+    return with_additions(primary, data)
 
 
 def model_folder(folder: Path, name: str | None, seed: int | None) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from llm_esr.data.folder import TABLES
 from llm_esr.data.splitting import iso, training_counts
 from llm_esr.doors import door
 from llm_esr.files import FORMAT, given_path, is_there, read_record, verify, verify_beside
@@ -162,6 +163,16 @@ class Dataset:
         train, validation = self.splits[:, 0], self.splits[:, 1]
         if (train < 0).any() or (train > validation).any() or (validation > lengths).any():
             raise self._damaged("splits.npy", "a user's parts do not lie one after another within the history")
+
+    @property
+    def n_prepared_items(self) -> int:
+        """Items that `prepare` numbered: all but those of an extension (`extended.py`)."""
+        return self.n_items
+
+    @property
+    def tables_folder(self) -> Path | None:
+        """Where scorers keep what they counted; None: nowhere."""
+        return self.folder / TABLES
 
     # Parts
 

@@ -57,7 +57,7 @@ class SequentialEncoder(nn.Module):
         self.profile: TextProfile | None = None
         if config.text_profile:
             assert data.item_vectors is not None, "the caller gives the texts' vectors"
-            self.profile = TextProfile(config, data.item_vectors)
+            self.profile = TextProfile(config, data.item_vectors, data.n_centred)
         self.transfer = Transfer(config, self.n_views * config.width) if config.transfer else None
         self._initialise()
 

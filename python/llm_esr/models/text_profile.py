@@ -29,16 +29,17 @@ class TextProfile(nn.Module):
     Args:
         config: the `model` section.
         vectors_IE: the items' text vectors, row = id - 1.
+        n_centred: the first so many are those of training, about whose mean the texts lie; None: all are.
 
     """
 
     texts: Tensor
 
-    def __init__(self, config: ModelConfig, vectors_IE: Tensor) -> None:
+    def __init__(self, config: ModelConfig, vectors_IE: Tensor, n_centred: int | None = None) -> None:
         super().__init__()
         self.decay = config.text_profile_decay
         # Rows are ids; padding and the mask token say nothing. Not part of the state dict: the data folder has it.
-        self.register_buffer("texts", F.pad(centred_texts(vectors_IE), (0, 0, 1, 1)), persistent=False)
+        self.register_buffer("texts", F.pad(centred_texts(vectors_IE, n_centred), (0, 0, 1, 1)), persistent=False)
         self.scale = nn.Parameter(torch.tensor(float(config.text_profile)))
         width = self.texts.shape[1]
         self.metric = nn.Parameter(torch.zeros(width, width)) if config.text_profile_metric else None
@@ -76,10 +77,16 @@ class TextProfile(nn.Module):
         return sums_TE
 
 
-def centred_texts(vectors_IE: Tensor) -> Tensor:
-    """Text vectors less their mean, at unit length, float32 [I, E]; at most `WIDEST` principal components of them."""
-    centred_IE = vectors_IE.double() - vectors_IE.double().mean(dim=0)
+def centred_texts(vectors_IE: Tensor, n_centred: int | None = None) -> Tensor:
+    """Text vectors less their mean, at unit length, float32 [I, E]; at most `WIDEST` principal components of them.
+
+    Args:
+        vectors_IE: the vectors.
+        n_centred: the first so many give mean and components, so that items behind them move no other; None: all.
+    """
+    centred_IE = vectors_IE.double() - vectors_IE[:n_centred].double().mean(dim=0)
     if centred_IE.shape[1] > WIDEST:
-        _, directions = torch.linalg.eigh(centred_IE.T @ centred_IE)
+        first_IE = centred_IE[:n_centred]
+        _, directions = torch.linalg.eigh(first_IE.T @ first_IE)
         centred_IE = centred_IE @ directions[:, -WIDEST:]
     return F.normalize(centred_IE, dim=1).float()

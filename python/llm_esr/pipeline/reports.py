@@ -75,7 +75,7 @@ def evaluate_folder(
         has_network = "scorer" not in read_record(folder / "model.json")
         if not blend and not has_network and len(folders) > 1:
             continue  # networks alone were asked for
-        model = Recommender.load(folder, blend=blend or not has_network)
+        model = Recommender.load(folder, blend=blend or not has_network, extensions=False)
         config = load_config(folder / "config.yaml", changed).evaluate
         data = model.data
         setting = (data.fingerprint, config.model_dump_json())

@@ -150,7 +150,7 @@ class TextNeighbours:
                 f"{data.folder} has no item_embeddings.npy, which the scorer {self.name} reads; run `llm-esr embed` "
                 "first"
             )
-        texts_IE = centred_texts(torch.from_numpy(np.array(data.item_embeddings)))
+        texts_IE = centred_texts(torch.from_numpy(np.array(data.item_embeddings)), data.n_prepared_items)
         self.texts = F.pad(texts_IE, (0, 0, 1, 0))  # row = id; 0 fills histories and says nothing
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_esr.data.folder import TABLES
 from llm_esr.files import FORMAT, is_there, key_of, read_record, verify
 from llm_esr.files.arrays import open_array
 from llm_esr.files.lock import lock_folder
@@ -81,7 +80,9 @@ def stored_arrays(
         ValueError: a file is damaged.
         OSError: a file cannot be read.
     """
-    folder = data.folder / TABLES
+    folder = data.tables_folder
+    if folder is None:
+        return count()
     shapes = {part: list(expected.shape) for part, expected in parts.items()}
     about = {"name": name, "format": FORMAT, "counting": _COUNTING, "data": data.fingerprint, "shapes": shapes}
     key = key_of(about | {"settings": dict(settings)})

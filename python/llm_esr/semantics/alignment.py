@@ -56,7 +56,6 @@ def align_items(source: Any, data: Dataset) -> Vectors:
         ValueError: another number of rows, unknown ids throughout, widths that differ, values that are not finite.
     """
     table, meta = data.item_table(), data.metadata
-    config = meta["config"]
     return _align(
         source,
         _Target(
@@ -65,7 +64,7 @@ def align_items(source: Any, data: Dataset) -> Vectors:
             table["source_row"],
             meta["counts"]["source_items"],
             "the items table",
-            tuple(name for name in (config["items_id_column"], config["item_column"], "item_id", "id") if name),
+            item_id_columns(data),
         ),
     )
 
@@ -89,9 +88,55 @@ def align_users(source: Any, data: Dataset) -> Vectors:
     )
 
 
+def align_added(source: Any, data: Dataset, ids: pl.Series, rows: pl.Series | None, n_rows: int | None) -> Vectors:
+    """Vectors of items that `data` does not have, in the order of `ids`; as `align_items`.
+
+    Args:
+        source: as of `align_items`, or a pair of ids and matrix.
+        data: its id columns are those that a Parquet file may have.
+        ids: external ids of the new items.
+        rows: the row of each in the new items' table; None: there is no table.
+        n_rows: rows of that table.
+    """
+    places = pl.Series([None] * len(ids), dtype=pl.Int64) if rows is None else rows
+    return _align(source, _Target("item", ids, places, n_rows, "the table of new items", item_id_columns(data)))
+
+
+def vectors_with_ids(source: Any, data: Dataset) -> tuple[pl.Series, Vectors]:
+    """The ids of a Parquet or safetensors file, or of a pair of ids and matrix, and its vectors.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: something without ids.
+    """
+    if isinstance(source, tuple):
+        return pl.Series(source[0], dtype=pl.String), source[1]
+    path = None if isinstance(source, np.ndarray) else given_path(source)
+    match None if path is None else path.suffix.lower():
+        case ".parquet" | ".pq" | ".safetensors" if path is not None and not path.exists():
+            raise FileNotFoundError(f"item vectors: {path} does not exist; check the path")
+        case ".parquet" | ".pq" if path is not None:
+            none = pl.Series([], dtype=pl.String)
+            return _read_parquet(path, _Target("item", none, none, None, "", item_id_columns(data)))
+        case ".safetensors" if path is not None:
+            return read_safetensors(path)
+    raise ValueError(
+        "vectors without a table of items must say whose they are: a Parquet or safetensors file with ids, or a "
+        "mapping from id to vector"
+    )
+
+
+def item_id_columns(data: Dataset) -> tuple[str, ...]:
+    """Names that an id column of items may have."""
+    config = data.metadata["config"]
+    return tuple(name for name in (config["items_id_column"], config["item_column"], "item_id", "id") if name)
+
+
 def _align(source: Any, target: _Target) -> Vectors:
     if isinstance(source, np.ndarray):
         return _by_row(source, f"the {target.what} vectors", target)
+    if isinstance(source, tuple):
+        return _by_id(pl.Series(source[0], dtype=pl.String), source[1], f"the {target.what} vectors", target)
     path = given_path(source)
     if not path.exists():
         raise FileNotFoundError(f"{target.what} vectors: {path} does not exist; check the path")

@@ -9,9 +9,10 @@ Shapes: T items of a history, I items.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.config.parts import BLENDED_BY_DEFAULT
@@ -104,3 +105,29 @@ class Explainer:
             return None
         named = " and ".join(f"“{self.titles[number - 1]}”" for number, _ in found[:2])
         return _Reason(name, added, _WORDS[name].format(items=named))
+
+
+def explained(
+    model: Recommender, found: pl.DataFrame, keys: list[Any], items: NDArray[np.int32], offsets: NDArray[np.int64]
+) -> pl.DataFrame:
+    """Lists with a column `why`.
+
+    Args:
+        model: made the lists.
+        found: the lists, whose first column says whose they are.
+        keys: the values of that column, a history each.
+        items: the histories, as of `Scorer.scores`.
+        offsets: likewise.
+    """
+    explainer, index = Explainer(model), model.data.item_index
+    lines: dict[tuple[Any, str], str] = {}
+    pairs = list(zip(found[found.columns[0]].to_list(), found["item_id"].to_list(), strict=True))
+    for row, key in enumerate(keys):
+        ids = [item for owner, item in pairs if owner == key]
+        history = items[offsets[row] : offsets[row + 1]]
+        if len(history):
+            said = explainer.why(history, np.array([index[item] for item in ids], np.int32))
+        else:
+            said = ["no known item in the history: the most popular"] * len(ids)
+        lines |= {(key, item): words for item, words in zip(ids, said, strict=True)}
+    return found.insert_column(len(found.columns), pl.Series("why", [lines[pair] for pair in pairs], dtype=pl.String))

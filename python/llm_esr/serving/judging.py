@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from llm_esr.config import EvaluateConfig
 from llm_esr.evaluation import Report, evaluate
@@ -54,3 +55,14 @@ def _weights(report: Report, weights: Mapping[str, float], part: HeldOut) -> Rep
         notes["tuned_on"] = 1.0
     rest = {"low": None, "high": None, "users": first["users"]}
     return Report([common | {"metric": metric, "value": value} | rest for metric, value in notes.items()])
+
+
+def evaluate_config(base: EvaluateConfig, **changes: Any) -> EvaluateConfig:
+    """`base` with what is not None on top."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return EvaluateConfig.model_validate({**base.model_dump(), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"evaluate: {name}: {first['msg']} (got {first['input']!r})") from None

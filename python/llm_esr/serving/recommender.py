@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor
 
-from llm_esr.config import Config, EvaluateConfig, load_config
+from llm_esr.config import Config, load_config
+from llm_esr.data.extended import ExtendedDataset
 from llm_esr.doors import door
 from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
@@ -24,10 +24,12 @@ from llm_esr.scoring.blend import Blend
 from llm_esr.scoring.fallback import ForEmptyHistories
 from llm_esr.scoring.large_catalogue import LargeCatalogue
 from llm_esr.serving.blends import read_blend
-from llm_esr.serving.explaining import Explainer
+from llm_esr.serving.explaining import explained
+from llm_esr.serving.extensions import with_additions
 from llm_esr.serving.forking import remember
-from llm_esr.serving.judging import judge
+from llm_esr.serving.judging import evaluate_config, judge
 from llm_esr.serving.model_folders import check_data, find_model
+from llm_esr.serving.new_items import add_to_model, extended_network
 from llm_esr.serving.recommend import (
     empty_frame,
     gather_frames,
@@ -112,6 +114,7 @@ class Recommender:
         device: str = "auto",
         blend: bool = True,
         exact: bool = False,
+        extensions: bool = True,
     ) -> Recommender:
         """Open a model.
 
@@ -123,6 +126,7 @@ class Recommender:
             blend: add the neighbour scorers that the model was blended with, if any; False: the network alone.
             exact: score the whole catalogue for every list; False: a network alone searches a large one
                 approximately (`llm_esr.scoring.large_catalogue`).
+            extensions: with the items that were added to it (`add_items`); False: those of its training alone.
 
         Raises:
             FileNotFoundError: no model there, or its data are gone.
@@ -141,16 +145,43 @@ class Recommender:
         if "scorer" in record:
             if not blend:
                 raise ValueError(f"{folder} is the scorer {record['name']}, which has no network to take alone")
-            return open_untrained(folder, opened)
+            return open_untrained(folder, with_additions(folder, opened) if extensions else opened)
         if device == "auto":
             device = best_device()
-        model = cast(SequenceModel, load_model(folder, opened.folder, device))
+        network, known = load_model(folder, opened.folder, device), opened
+        if extensions and isinstance(known := with_additions(folder, opened), ExtendedDataset):
+            network = extended_network(network, known, folder)
+        model = cast(SequenceModel, network)
         config, weights = load_config(folder / "config.yaml"), read_blend(folder) if blend else None
-        return cls(model, opened, record["name"], record["seed"], config, folder, weights, exact=exact)
+        return cls(model, known, record["name"], record["seed"], config, folder, weights, exact=exact)
 
     def without_blend(self) -> Recommender:
         """The network alone, in a recommender of its own."""
         return Recommender(self.model, self.data, self.name, self.seed, self.config, self.folder, exact=self.exact)
+
+    @door
+    def add_items(self, items: Any = None, *, vectors: Any = None, name: str | None = None) -> Recommender:
+        """The same model with new items: no training, and every score of the items before stays as it is.
+
+        What a new item is known by comes from its text: borrowed rows, the semantic view, the text profile, and of a
+        blend the scorers of texts. A model in a folder keeps the items there, in `extensions/NAME`.
+
+        Args:
+            items: a table with the columns of the items table that `prepare` read (a path, or a pandas, polars or Arrow
+                table); None: `vectors` with ids are all there is.
+            vectors: text vectors, an array or `.npy` with a row for each row of `items`, a Parquet or safetensors file
+                with ids, or a mapping from id to vector; None: the encoder that made those of the data makes them.
+            name: what the addition is called; default: `items-1` and so on.
+
+        Returns:
+            A recommender that knows the new items; this one stays as it is.
+
+        Raises:
+            FileNotFoundError: a file that is not there, or data without item vectors.
+            ValueError: items that are known, vectors that do not fit, a name that is taken, or a model of ids alone.
+        """
+        model, data = add_to_model(self, items, vectors, name)
+        return Recommender(model, data, self.name, self.seed, self.config, self.folder, self.blend, exact=self.exact)
 
     @property
     def network(self) -> NetworkScorer | None:
@@ -253,7 +284,7 @@ class Recommender:
                 f"{data.folder} has another catalogue than {self.data.folder}, on which {self.name} was trained; a "
                 "model knows no items but its own"
             )
-        config = _evaluate_config(
+        config = evaluate_config(
             self.config.evaluate,
             k=[k] if isinstance(k, int) else k,
             keep_seen=keep_seen,
@@ -321,30 +352,11 @@ class Recommender:
             if not explain:
                 return found
             keys: list[Any] = [self.data.user_ids[number] for number in numbers]
-            return self._explained(found, keys, *self.data.histories(numbers, "serving"))
+            return explained(self, found, keys, *self.data.histories(numbers, "serving"))
         items, offsets = known_items(self.data, histories)
         found = gather_frames(history_frames(self.scorer, self.data, items, offsets, wanted), self.data, "history")
         wanted.tell()
-        return self._explained(found, list(range(len(offsets) - 1)), items, offsets) if explain else found
-
-    def _explained(
-        self, found: pl.DataFrame, keys: list[Any], items: NDArray[np.int32], offsets: NDArray[np.int64]
-    ) -> pl.DataFrame:
-        """Lists with a column `why`; `keys` are the values of their first column, a history each."""
-        explainer, index = Explainer(self), self.data.item_index
-        lines: dict[tuple[Any, str], str] = {}
-        pairs = list(zip(found[found.columns[0]].to_list(), found["item_id"].to_list(), strict=True))
-        for row, key in enumerate(keys):
-            ids = [item for owner, item in pairs if owner == key]
-            history = items[offsets[row] : offsets[row + 1]]
-            if len(history):
-                said = explainer.why(history, np.array([index[item] for item in ids], np.int32))
-            else:
-                said = ["no known item in the history: the most popular"] * len(ids)
-            lines |= {(key, item): words for item, words in zip(ids, said, strict=True)}
-        return found.insert_column(
-            len(found.columns), pl.Series("why", [lines[pair] for pair in pairs], dtype=pl.String)
-        )
+        return explained(self, found, list(range(len(offsets) - 1)), items, offsets) if explain else found
 
     @door
     def similar_items(
@@ -430,14 +442,3 @@ class Recommender:
         rows = write_frames(path, frames, empty_frame(self.data, "user_id"))
         wanted.tell()
         return rows
-
-
-def _evaluate_config(base: EvaluateConfig, **changes: Any) -> EvaluateConfig:
-    """`base` with what is not None on top."""
-    given = {name: value for name, value in changes.items() if value is not None}
-    try:
-        return EvaluateConfig.model_validate({**base.model_dump(), **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"evaluate: {name}: {first['msg']} (got {first['input']!r})") from None

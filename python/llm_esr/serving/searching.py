@@ -34,6 +34,7 @@ def searching(network: NetworkScorer, data: Dataset, folder: Path | None, *, exa
         return network
     sample = there[np.unique(np.linspace(0, len(there) - 1, _SAMPLE).astype(np.int64))]
     path = None
-    if folder is not None and (folder / "model.safetensors").exists():
+    # The index that is kept is of the items of the training.
+    if folder is not None and data.n_items == data.n_prepared_items and (folder / "model.safetensors").exists():
         path = folder / f"items-{weights_checksum(folder)[:12]}.lists"
     return LargeCatalogue(network, data.histories(sample, "test"), path)

@@ -40,6 +40,6 @@ def collaborative_vectors(data: Dataset, config: IndexConfig) -> UserVectors | N
     check_data(folder, record, data)
 
     def compute() -> NDArray[np.float32]:
-        return Recommender.load(folder, data=data, blend=False).user_vectors()
+        return Recommender.load(folder, data=data, blend=False, extensions=False).user_vectors()
 
     return UserVectors(weights_checksum(folder), compute)

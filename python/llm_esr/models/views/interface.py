@@ -22,6 +22,7 @@ class ModelData:
         item_vectors: [I, E], row = id - 1; for views that read vectors.
         initial_table: [I, D], what an item table starts from with `collaborative_init: pca` or `stored`.
         borrowed: what `model.borrow` mixes each item's row from (see `borrowing.py`).
+        n_centred: the first so many items are those that the model was trained with, where it has gained others.
         mask_tokens: the model reads mask tokens though its backbone does not ask for them (augmentation.mask).
 
     """
@@ -31,6 +32,7 @@ class ModelData:
     initial_table: Tensor | None = None
     borrowed: BorrowedRows | None = None
     mask_tokens: bool = False
+    n_centred: int | None = None
 
 
 class View(nn.Module):

@@ -91,4 +91,4 @@ def _users(run: RunFolder, found: Gathered, data: Dataset) -> list[UserInWords]:
     """Example users of the primary model; none where there is no model or nothing was held out."""
     if not found.primary or data.split == "none":
         return []
-    return example_users(Recommender.load(run.path), data)
+    return example_users(Recommender.load(run.path, extensions=False), data)
