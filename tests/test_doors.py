@@ -37,6 +37,10 @@ DOORS: dict[str, tuple[str, Callable[[Path, Recommender], Any]]] = {
     "doctor": ("llm_esr.pipeline.doctor:_installation", lambda *_: llm_esr.doctor()),
     "simulate": ("llm_esr.simulation:_interactions", lambda *_: llm_esr.simulate()),
     "load_config": ("llm_esr.config.read:_layers", lambda *_: llm_esr.load_config("sasrec")),
+    "export_model": (
+        "llm_esr.serving.export.folder:given_path",
+        lambda folder, model: llm_esr.export_model(model, folder / "e"),
+    ),
     "evaluate_folder": ("llm_esr.pipeline.reports:chosen_models", lambda folder, _: evaluate_folder(folder)),
     "Dataset.open": ("llm_esr.data.dataset:read_record", lambda _, model: llm_esr.Dataset.open(model.data.folder)),
     "Recommender.load": ("llm_esr.serving.recommender:find_model", lambda _, m: Recommender.load(m.folder)),

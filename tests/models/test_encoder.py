@@ -230,7 +230,8 @@ def test_borrowed_rows_are_the_formula() -> None:
     cosines, counts = rng.random((N_ITEMS, 3)).astype(np.float32), rng.integers(0, 9, N_ITEMS)
     for item in (1, 17, N_ITEMS):
         lent = 5.0 / (5.0 + counts[item - 1])
-        weights = torch.softmax(torch.from_numpy(cosines[item - 1]) / 0.1, 0)
+        met = torch.from_numpy(counts[neighbours[item - 1] - 1] > 0)  # the others lend nothing
+        weights = torch.softmax((torch.from_numpy(cosines[item - 1]) / 0.1).masked_fill(~met, -torch.inf), 0)
         expected = (1 - lent) * table[item] + lent * (weights @ table[torch.from_numpy(neighbours[item - 1])])
         torch.testing.assert_close(mixed[item], expected)
     torch.testing.assert_close(mixed[5], table[5])  # no lenders

@@ -90,7 +90,7 @@ def waits_for(config: Config, folder: Path) -> list[tuple[str, str, Path]]:
 
 
 def train_first(config: Config, folder: Path, train: Callable[[Config, str, Path], object]) -> None:
-    """Train what the configuration names as `preset:NAME` and is not there yet, with this one's seed and shapes.
+    """Train what a configuration names as `preset:NAME` and is not there yet, with its seed, shapes and validation.
 
     Args:
         config: of the training that waits.
@@ -104,7 +104,8 @@ def train_first(config: Config, folder: Path, train: Callable[[Config, str, Path
         shapes = {name: getattr(config.model, name) for name in _SHAPES[setting]}
         taken = {section: getattr(config, section) for section in ("data", "embed", "index", "checkpoint", "runtime")}
         network = given.model.model_validate(given.model.model_dump() | shapes)
-        seeded = given.train.model_copy(update={"seed": config.train.seed})
+        alike = {name: getattr(config.train, name) for name in ("seed", "validation_candidates", "validation_users")}
+        seeded = given.train.model_copy(update=alike)
         train(given.model_copy(update={"model": network, "train": seeded, **taken}), preset, found)
 
 
