@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 import llm_esr
+from llm_esr.serving.http.server import serve
 
 CLIENTS, REQUESTS = 8, 30
 BAD = [
@@ -214,10 +215,8 @@ def test_it_ends_gracefully(server: Running) -> None:
     assert server.process.wait(60) == 0
 
 
-def test_a_port_that_is_taken_is_said_in_words(server: Running) -> None:
+def test_a_port_that_is_taken_is_said_in_words_before_a_model_is_opened(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "llm_esr", "serve", str(server.folder), "--port", str(port)]
-        found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert found.returncode == 2
-    assert f"error: 127.0.0.1:{port} cannot be listened at (Address already in use" in found.stderr
+        with pytest.raises(ValueError, match=f"127.0.0.1:{port} cannot be listened at .Address already in use"):
+            serve(tmp_path / "no model", port=port)

@@ -53,9 +53,9 @@ def serve(
     limits = limits or Limits()
     if watched is not None and not watched > 0:
         raise ValueError(f"--watch {watched}: expected seconds above 0")
+    listening = _listen(host, port)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to swap yet
-    listening = _listen(host, port)
     torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
     where = f"http://{host}:{listening.getsockname()[1]}"
 
