@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -60,10 +61,12 @@ def test_other_weights_to_start_from_make_another_model(tiny_folder: Path, sasre
         train(tiny_folder, config=config, out=tmp_path / "model", progress=False)
 
 
-def test_a_model_of_other_data_is_refused(tiny_folder: Path, sasrec: Path, tmp_path: Path) -> None:
-    interactions, items = llm_esr.simulate(seed=3, n_users=60, n_items=120)
-    other = llm_esr.prepare(interactions, items=items, out=tmp_path / "other")
-    with pytest.raises(ValueError, match=r"train\.start_from: .* was trained on other data"):
+def test_a_model_of_another_shop_is_refused(
+    tiny_tables: tuple[pl.DataFrame, pl.DataFrame], sasrec: Path, tmp_path: Path
+) -> None:
+    interactions, items = (table.with_columns(pl.col("item_id") + "x") for table in tiny_tables)
+    other = llm_esr.prepare(interactions[9:], items=items, out=tmp_path / "other")
+    with pytest.raises(ValueError, match=r"train\.start_from: .* was trained on other data, and no item of"):
         train(other, config=small("sasrec", f"train.start_from={sasrec}"), out=tmp_path / "m", progress=False)
     assert not (tmp_path / "m").exists()
 

@@ -219,13 +219,22 @@ def train(
     name: Annotated[str | None, typer.Option("--name", help="Its name in tables; default: the preset's.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Short for --set train.seed=N.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Short for --set train.epochs=N.")] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            "--start-from",
+            metavar="FOLDER|preset:NAME",
+            help="Begin with a trained model, also one of older data.",
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew in place of going on.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train one model on a prepared data folder."""
     overrides = list(set_ or [])
-    overrides += [f"train.{key}={value}" for key, value in (("seed", seed), ("epochs", epochs)) if value is not None]
+    given = (("seed", seed), ("epochs", epochs), ("start_from", start_from))
+    overrides += [f"train.{key}={value}" for key, value in given if value is not None]
     settings = stage_config(config, overrides)
     from llm_esr.config import model_name  # noqa: PLC0415
     from llm_esr.training import train as make  # noqa: PLC0415 (brings torch)

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 
 from llm_esr.models.encoder import SequentialEncoder
 from llm_esr.models.views import ModelData
-from llm_esr.models.views.borrowing import BorrowedRows
+from llm_esr.models.views.borrowing import BUFFERS, BorrowedRows
 
 if TYPE_CHECKING:
     from llm_esr.data.extended import ExtendedDataset
-
-_BORROWED = ("borrowed_rows", "borrowed_shares")
 
 
 def refuse_ids_alone(model: SequentialEncoder, name: str) -> None:
@@ -76,7 +74,7 @@ def extend_model(
         grown[name][: old + 1] = tensor[: old + 1]
         if own_part == "weight":  # the collaborative table, which may have been drawn
             grown[name][old + 1 : new + 1] = initial_ID[old:].to(tensor)
-        if own_part not in _BORROWED:
+        if own_part not in BUFFERS:
             grown[name][new + 1] = tensor[old + 1]
     return made.to(model.device).eval()
 

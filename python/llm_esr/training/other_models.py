@@ -6,20 +6,27 @@ that is trained, and it is trained first where it is not there yet.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from llm_esr.config import Config, load_config, preset_of
 from llm_esr.models import SequentialEncoder, load_model
 from llm_esr.models.storage import read_model_json
+from llm_esr.models.views.borrowing import BUFFERS
 from llm_esr.serving.model_folders import find_model
+from llm_esr.training.carrying_over import carried_rows, carry_over, older_data, warn_of_other_vectors
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
+
+_ITEM_TABLE = re.compile(r"views\.\w+\.table(\.weight)?")  # weights with a row for each id
 
 # What a preset's model takes over from the model that names it: with other shapes no weight would fit.
 _SHAPES = {
@@ -35,11 +42,13 @@ class StartModel:
     Attributes:
         folder: `models/<name>/<seed>`.
         model: in evaluation mode, on the CPU.
+        rows: of a model of another data set, the row in its item tables of each row here (`carrying_over.py`).
 
     """
 
     folder: Path
     model: SequentialEncoder
+    rows: NDArray[np.int64] | None = None
 
 
 def other_folder(value: str, folder: Path, seed: int) -> Path:
@@ -144,21 +153,40 @@ def open_other(setting: str, value: str, data: Dataset, folder: Path, seed: int)
 
 
 def open_start(data: Dataset, config: Config, folder: Path) -> StartModel | None:
-    """Open the model of `train.start_from`; as `open_other`, None where it is not set."""
-    start = config.train.start_from
-    return None if start is None else open_other("train.start_from", start, data, folder, config.train.seed)
+    """Open the model of `train.start_from`, None where it is not set; as `open_other`, but of any data of this shop.
+
+    Raises:
+        ValueError: also a model of other data that are no longer there, or share no item with these.
+
+    """
+    start, setting = config.train.start_from, "train.start_from"
+    if start is None:
+        return None
+    found = trained_folder(setting, start, folder, config.train.seed)
+    if read_model_json(found)["made_from"]["data"] == data.fingerprint:
+        return open_other(setting, start, data, folder, config.train.seed)
+    older = older_data(setting, found, data)
+    if config.model.reads_vectors:
+        warn_of_other_vectors(older, data)
+    return StartModel(found, load_model(found, older.folder), carried_rows(older, data))
 
 
 @torch.no_grad()
 def take_weights(model: SequentialEncoder, start: StartModel) -> list[str]:
     """Copy every weight that both models have under one name and in one shape; returns the names.
 
+    Of a model of another data set item tables go row by row, by external id, and what each item borrows is not taken.
+
     Raises:
         ValueError: there is none.
 
     """
     given = start.model.state_dict()
-    taken = [name for name, own in model.state_dict().items() if name in given and given[name].shape == own.shape]
+    items = [] if start.rows is None else [name for name in given if _ITEM_TABLE.fullmatch(name)]
+    fits = {name: _shape(own, name in items) for name, own in model.state_dict().items()}
+    taken = [name for name, shape in fits.items() if name in given and _shape(given[name], name in items) == shape]
+    if start.rows is not None:
+        taken = [name for name in taken if not name.endswith(BUFFERS)]
     if not taken:
         raise ValueError(
             f"train.start_from: no weight of {start.folder} fits this model; give both the same model.width, views and "
@@ -166,5 +194,13 @@ def take_weights(model: SequentialEncoder, start: StartModel) -> list[str]:
         )
     own = model.state_dict()
     for name in taken:
-        own[name].copy_(given[name])
+        if start.rows is not None and name in items:
+            carry_over(own[name], given[name], start.rows)
+        else:
+            own[name].copy_(given[name])
     return taken
+
+
+def _shape(tensor: torch.Tensor, rows_are_items: bool) -> torch.Size:
+    """What must agree of two weights: of item tables, all but the number of rows."""
+    return tensor.shape[1:] if rows_are_items else tensor.shape

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+BUFFERS = ("borrowed_rows", "borrowed_shares")  # their names in a module that keeps them
+
 
 @dataclass(frozen=True)
 class BorrowedRows:
