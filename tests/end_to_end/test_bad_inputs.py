@@ -107,6 +107,12 @@ def _unfinished(folder: Path) -> None:
     write_json(path, read_json(path) | {"finished": False})
 
 
+def _other_shop(folder: Path) -> None:
+    events = pl.read_csv(folder / "events.csv").with_columns(item_id="other-" + pl.col("item_id"))
+    events.write_csv(folder / "other.csv")
+    call("prepare other.csv --out other/data", folder)
+
+
 def _scorers(folder: Path) -> None:
     call("run events.csv --items items.csv --out scorers --models transitions --quiet", folder)
 
@@ -286,6 +292,29 @@ CASES = [
     Case("Trained vectors of a scorer", "similar scorers ITEM --by trained", ("transitions", "--by"), _scorers),
     Case("Files where an export should go", "export run --out thesis", ("thesis", "no export"), _foreign_folder),
     Case("An encoder's format that is not known", "export run --out exported --to hub", ("hub", "onnx or torch")),
+    Case("New items that are known already", "add-items run items.csv", ("111 of the 120", "catalogue already")),
+    Case("New items for what knows no texts", "add-items scorers items.csv", ("transitions", "texts"), _scorers),
+    Case("An addition to undo that is not there", "add-items run --undo spring", ("spring",)),
+    Case(
+        "A start that is no model",
+        "train run --name on --start-from thesis",
+        ("train.start_from", "thesis"),
+        _foreign_folder,
+    ),
+    Case(
+        "A start of another shop",
+        "train other --config sasrec --start-from run",
+        ("train.start_from", "of this shop"),
+        _other_shop,
+    ),
+    Case("A start that is no preset", "train run --start-from preset:sasrek", ("train.start_from", "sasrek")),
+    Case(
+        "An anchor that is no model",
+        "train run --config llmemb --set align.anchor=thesis",
+        ("align.anchor", "thesis"),
+        _foreign_folder,
+    ),
+    Case("More cold items than there are", NEW + "--set data.cold_items=1", ("data.cold_items",)),
     Case("A port that cannot be", "serve run --port 70000", ("--port 70000", "65535")),
     Case("A limit of nothing", "serve run --max-history 0", ("limit history",)),
     Case("Two ways to say for whom", "recommend run --user USER --history i1", ("--user", "--history")),

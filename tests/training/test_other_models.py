@@ -158,3 +158,9 @@ def test_models_that_start_from_each_other_are_refused(tmp_path: Path) -> None:
         llm_esr.run(
             interactions, items=items, models=["sasrec"], out=tmp_path, overrides=[*SMALL, FROM_SASREC], progress=False
         )
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../secret", "a/b", "/etc", "a\\b"])
+def test_a_preset_that_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"train\.start_from: expected a folder, or preset:NAME"):
+        load_config("sasrec", [f"train.start_from='preset:{name}'"])

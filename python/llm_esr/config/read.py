@@ -54,6 +54,14 @@ def load_config(source: str | Path | None = None, overrides: Sequence[str] | Non
     return _build(values)
 
 
+def load_other(setting: str, preset: str, overrides: Sequence[str] | None = None) -> Config:
+    """`load_config` of the preset that a setting says as `preset:NAME`; its errors name the setting."""
+    try:
+        return load_config(preset, overrides)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{setting}: {error}") from None
+
+
 def model_name(source: str | Path) -> str:
     """The name under which a model made from `source` is stored: a preset's name or the YAML's stem.
 

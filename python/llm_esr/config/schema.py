@@ -6,6 +6,7 @@ own sections change and only then. Unknown keys are errors that suggest the near
 
 from __future__ import annotations
 
+import re
 from typing import Any, get_args
 
 from pydantic import model_validator
@@ -99,6 +100,13 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _other_presets_are_names(self) -> Config:
+        for setting, name in self.other_presets.items():
+            if not _NAME.fullmatch(name):  # it becomes a folder's name beside the model
+                raise ValueError(f"{setting}: expected a folder, or preset:NAME with a model's name, got preset:{name}")
+        return self
+
+    @model_validator(mode="after")
     def _aligned_vectors_are_there(self) -> Config:
         if self.align.anchor is not None and self.model.fusion != "sum" and "semantic" not in self.model.views:
             raise ValueError(
@@ -117,10 +125,10 @@ class Config(Section):
         return {setting: value for setting, value in named.items() if value is not None}
 
     @property
-    def other_presets(self) -> list[str]:
-        """The presets whose models are trained before this one, for settings that say `preset:NAME`."""
-        presets = (preset_of(value) for value in self.other_models.values())
-        return [name for name in presets if name is not None]
+    def other_presets(self) -> dict[str, str]:
+        """The settings that say `preset:NAME`, and the presets whose models are trained before this one."""
+        presets = {setting: preset_of(value) for setting, value in self.other_models.items()}
+        return {setting: name for setting, name in presets.items() if name is not None}
 
     @property
     def shows_mask_tokens(self) -> bool:
@@ -151,6 +159,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 
 
 _PRESET = "preset:"
+_NAME = re.compile(r"[^\W_][\w.+-]*")
 
 
 def preset_of(value: str) -> str | None:

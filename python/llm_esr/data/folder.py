@@ -74,7 +74,11 @@ def write_dataset(
     record = {
         "format": FORMAT,
         "key": dataset_key(provenance, config),
-        "fingerprint": key_of([files[name] for name in ("offsets.npy", "items.npy", "splits.npy")]),
+        # With the ids: another shop of the same shape and numbers is another data set.
+        "fingerprint": key_of(
+            [files[name] for name in ("offsets.npy", "items.npy", "splits.npy")]
+            + [key_of(frame[name].to_list()) for frame, name in ((user_frame, "user_id"), (item_frame, "item_id"))]
+        ),
         **_contents(arranged, splits, never_trained=int((counts[1:] == 0).sum()), n_cold=n_cold),
         "split": config.split,
         "config": config.model_dump(mode="json"),

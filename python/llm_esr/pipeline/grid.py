@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llm_esr.config import Config, load_config, model_name
+from llm_esr.config import Config, load_config, load_other, model_name
 from llm_esr.config.layers import DEFAULT, SHARED
 from llm_esr.config.parts import SCORERS
 from llm_esr.pipeline.run_folder import ModelId
@@ -42,12 +42,15 @@ def model_grid(
         sources[name] = model
     grid: dict[str, Config] = {}
 
-    def add(name: str, above: tuple[str, ...]) -> None:
+    def add(name: str, above: tuple[str, ...], setting: str | None = None) -> None:
         if name in above:
             raise ValueError(f"models start from each other in a circle: {' -> '.join([*above, name])}")
-        own = load_config(sources.get(name, name), overrides)
-        for other in own.other_presets:
-            add(other, (*above, name))
+        if setting is None or name in sources:
+            own = load_config(sources.get(name, name), overrides)
+        else:
+            own = load_other(setting, name, overrides)
+        for other_setting, other in own.other_presets.items():
+            add(other, (*above, name), other_setting)
         if name not in grid:
             grid[name] = own.model_copy(update={section: getattr(shared, section) for section in SHARED})
         if grid[name].needs_vectors and not semantic:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llm_esr.config import Config, load_config, preset_of
+from llm_esr.config import Config, load_other, preset_of
 from llm_esr.models import SequentialEncoder, load_model
 from llm_esr.models.storage import read_model_json
 from llm_esr.models.views.borrowing import BUFFERS
@@ -51,10 +51,11 @@ class StartModel:
     rows: NDArray[np.int64] | None = None
 
 
-def other_folder(value: str, folder: Path, seed: int) -> Path:
+def other_folder(setting: str, value: str, folder: Path, seed: int) -> Path:
     """The folder of the model that a setting names.
 
     Args:
+        setting: its name, for messages.
         value: a folder, or `preset:NAME`.
         folder: where the training that reads it goes.
         seed: that training's.
@@ -65,7 +66,12 @@ def other_folder(value: str, folder: Path, seed: int) -> Path:
     """
     preset = preset_of(value)
     if preset is None:
-        return find_model(Path(value))
+        try:
+            return find_model(Path(value))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{setting}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{setting}: {error}") from None
     in_a_run = folder.parent.parent.name == "models"
     return folder.parent.parent / preset / str(seed) if in_a_run else folder.with_name(f"{folder.name}-{preset}")
 
@@ -78,7 +84,7 @@ def trained_folder(setting: str, value: str, folder: Path, seed: int) -> Path:
         ValueError: its training is not finished.
 
     """
-    found = other_folder(value, folder, seed)
+    found = other_folder(setting, value, folder, seed)
     if not read_model_json(found)["finished"]:
         raise ValueError(f"{setting}: the training in {found} is not finished; finish it first, or name another")
     if not (found / "model.safetensors").exists():
@@ -92,7 +98,7 @@ def waits_for(config: Config, folder: Path) -> list[tuple[str, str, Path]]:
     for setting, value in config.other_models.items():
         preset = preset_of(value)
         if preset is not None:
-            found = other_folder(value, folder, config.train.seed)
+            found = other_folder(setting, value, folder, config.train.seed)
             if not ((found / "model.json").exists() and read_model_json(found)["finished"]):
                 waiting.append((setting, preset, found))
     return waiting
@@ -109,7 +115,7 @@ def train_first(config: Config, folder: Path, train: Callable[[Config, str, Path
     """
     for setting, preset, found in waits_for(config, folder):
         refuse_own_folder(config, folder)
-        given = load_config(preset)
+        given = load_other(setting, preset)
         shapes = {name: getattr(config.model, name) for name in _SHAPES[setting]}
         taken = {section: getattr(config, section) for section in ("data", "embed", "index", "checkpoint", "runtime")}
         network = given.model.model_validate(given.model.model_dump() | shapes)
@@ -128,7 +134,7 @@ def refuse_own_folder(config: Config, folder: Path) -> None:
     for setting, value in config.other_models.items():
         if preset_of(value) is None and not folder.exists():
             continue
-        if other_folder(value, folder, config.train.seed).resolve() == folder.resolve():
+        if other_folder(setting, value, folder, config.train.seed).resolve() == folder.resolve():
             raise ValueError(
                 f"{setting}: {folder} is where this training goes; give the new model another name or folder"
             )
