@@ -27,8 +27,8 @@ _WAITS = {
     "equal", "is_nonzero", "repeat_interleave", "_coalesce", "bincount",
 }  # fmt: skip
 _NO_KERNEL = {
-    "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "_unsafe_view", "_reshape_alias", "detach",
-    "lift_fresh", "set_", "_fused_sdp_choice", "resize_", "is_same_size", "sym_size", "record_stream",
+    "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "_unsafe_view", "_reshape_alias",
+    "detach", "lift_fresh", "set_", "_fused_sdp_choice", "resize_", "is_same_size", "sym_size", "record_stream",
 }  # fmt: skip
 
 

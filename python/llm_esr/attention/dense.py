@@ -60,19 +60,20 @@ def _keys(tokens: RightPadded, n_views: int) -> Tensor:
     return tokens.derived(("keys", n_views), lambda: keys_SW.repeat(n_views, 1)[:, None, None])
 
 
-def _keys_and_padding(tokens: RightPadded, n_views: int, causal: bool) -> Tensor:
+def _keys_and_padding(tokens: RightPadded, n_views: int, causal: bool, dtype: torch.dtype) -> Tensor:
     """What is added to the scores of a row's slots and of the key for n padding items, log n: [N, 1, A or 1, X]."""
 
     def make() -> Tensor:
         assert tokens.keys_SW is not None and tokens.padding_S is not None, "rows with padding's key have both"
-        keys_SX = torch.cat([tokens.keys_SW, tokens.padding_S.log()[:, None]], dim=1)
+        # log n in half precision would be off by a percent of all padding's weight.
+        keys_SX = torch.cat([tokens.keys_SW.to(dtype), tokens.padding_S.to(dtype).log()[:, None]], dim=1)
         if not causal:
             return keys_SX.repeat(n_views, 1)[:, None, None]
         width = tokens.keys_SW.shape[1]
         later_WX = F.pad(torch.full((width, width), -torch.inf, device=tokens.device).triu(1), (0, 1))
         return (keys_SX[:, None] + later_WX).repeat(n_views, 1, 1)[:, None]
 
-    return tokens.derived(("keys and padding", n_views, causal), make)
+    return tokens.derived(("keys and padding", n_views, causal, dtype), make)
 
 
 def _with_padding(
@@ -88,20 +89,28 @@ def _with_padding(
     n_rows, heads, width, _ = q_NHWd.shape
     key, value = (part.view(1, heads, 1, -1).expand(n_rows, -1, -1, -1) for part in (pseudo.key_D, pseudo.value_D))
     k_NHXd, v_NHXd = torch.cat([k_NHWd, key], dim=2), torch.cat([v_NHWd, value], dim=2)
-    keys = _keys_and_padding(tokens, n_views, attending.causal)
+    exact = torch.promote_types(q_NHWd.dtype, torch.float32)
+    keys = _keys_and_padding(tokens, n_views, attending.causal, exact)
     if not attending.rate:
         return F.scaled_dot_product_attention(q_NHWd, k_NHXd, v_NHXd, attn_mask=keys.to(q_NHWd.dtype))
-    # log n in half precision would be off by a percent of all padding's weight.
     scores_NHAX = (q_NHWd * (1 / math.sqrt(q_NHWd.shape[3]))) @ k_NHXd.transpose(2, 3)
-    exact = torch.promote_types(scores_NHAX.dtype, torch.float32)
     weights_NHAX = (scores_NHAX.to(exact) + keys).softmax(dim=3)
-    kept = 1 - attending.rate
-    with torch.no_grad():
-        share_NHAX = dropout(weights_NHAX.new_ones(n_rows, heads, width, width + 1), attending.rate)
-        padding_NHA = tokens.derived(
-            ("padding", n_views, heads),
-            lambda: tokens.padding_S.repeat(n_views)[:, None, None].expand(-1, heads, width).contiguous(),  # type: ignore[union-attr]
-        )
-        # Each of the n is dropped apart: what is left of them is binomial.
-        share_NHAX[..., -1] = survivors(padding_NHA, kept) / (padding_NHA.clamp(min=1) * kept)
+    share_NHAX = _shares(tokens, (n_rows, heads, width), n_views, attending.rate)
     return (weights_NHAX * share_NHAX).to(v_NHXd.dtype) @ v_NHXd
+
+
+@torch.no_grad()
+def _shares(tokens: RightPadded, shape: tuple[int, int, int], n_views: int, rate: float) -> Tensor:
+    """What dropout leaves of each weight, scaled up, [N, H, A, X]; each of n padding items is dropped apart."""
+    kept = 1 - rate
+
+    def make() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        assert tokens.padding_S is not None
+        counts_NHA = tokens.padding_S.repeat(n_views)[:, None, None].expand(shape).contiguous()
+        ones_NHAX = counts_NHA.new_ones(*shape, shape[2] + 1)
+        return counts_NHA, torch.full_like(counts_NHA, kept), (counts_NHA.clamp(min=1) * kept).reciprocal(), ones_NHAX
+
+    counts_NHA, chance_NHA, scale_NHA, ones_NHAX = tokens.derived(("shares", shape, rate), make)
+    share_NHAX = dropout(ones_NHAX, rate)
+    torch.mul(survivors(counts_NHA, chance_NHA), scale_NHA, out=share_NHAX[..., -1])
+    return share_NHAX

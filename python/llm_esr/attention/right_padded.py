@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from llm_esr.loading.staging import Staged
 
 if TYPE_CHECKING:
     from llm_esr.loading import Sequences
+
+_N = TypeVar("_N", bound=np.generic)
 
 
 class RightPadded(Tokens, Staged):
@@ -37,7 +39,7 @@ class RightPadded(Tokens, Staged):
         padding_S: how many padding items each sequence would have in a window of `max_len`, float32; None where nobody
             asks.
         items_T: the items on the device, int64 [T]; None without a profile.
-        decays_WW: what slot w of a text profile takes from slot v, float32; None without a profile.
+        decays_WW: what slot w of a text profile takes from slot v, float32 or float64; None without a profile.
 
     Args:
         parts: the sequences.
@@ -46,6 +48,7 @@ class RightPadded(Tokens, Staged):
         newest_at: the position of each sequence's newest token, where positions are counted from there; None: they are
             the loader's, 1 for the oldest token.
         decay: of a text profile, a step; None: the model has none.
+        precise: whether decays are float64, as a model of that precision wants them.
 
     """
 
@@ -57,6 +60,7 @@ class RightPadded(Tokens, Staged):
         window: int | None = None,
         newest_at: int | None = None,
         decay: float | None = None,
+        precise: bool = False,
     ) -> None:
         self.lengths = np.concatenate([np.diff(part.offsets) for part in parts])
         width = row_width(int(self.lengths.max(initial=0)))
@@ -86,7 +90,7 @@ class RightPadded(Tokens, Staged):
         if decay is not None:
             ago_WW = np.arange(width)[:, None] - np.arange(width)
             powers_WW = np.where(ago_WW >= 0, decay ** (np.maximum(ago_WW, 0) + 1.0), 0.0)
-            self.decays_WW = torch.from_numpy(powers_WW.astype(np.float32))
+            self.decays_WW = torch.from_numpy(powers_WW if precise else powers_WW.astype(np.float32))
             self.items_T = torch.from_numpy(self.items.astype(np.int64))
         self._unique: tuple[torch.Tensor, torch.Tensor] | None = None
         self._derived = {}
@@ -101,7 +105,7 @@ class RightPadded(Tokens, Staged):
         """The row that each of the T belongs to."""
         return np.repeat(np.arange(len(self.lengths)), self.row_width or 0)
 
-    def spread(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    def spread(self, values: NDArray[_N]) -> NDArray[_N]:
         """Values of the tokens, sequence after sequence -> [T], 0 at padding."""
         spread = np.zeros(int(self.offsets[-1]), values.dtype)
         spread[self.place] = values

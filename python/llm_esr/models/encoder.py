@@ -139,11 +139,15 @@ class SequentialEncoder(nn.Module):
         """The states of the newest tokens, [S, C], with the state of no item at all where a sequence is empty."""
         if tokens.empty_S is None:
             return last_SC
+        return self.states_or_empty(last_SC if len(tokens) else None, tokens.empty_S)
+
+    def states_or_empty(self, last_SC: Tensor | None, empty_S: Tensor) -> Tensor:
+        """States [S, C] with that of no item at all where `empty_S` says so; None: everywhere."""
         backbones = self._backbones()
         empty_C = torch.cat([backbones[v % len(backbones)].empty_state() for v in range(self.n_views)])
-        if len(tokens) == 0:
-            return empty_C.expand(len(tokens.empty_S), -1)
-        return torch.where(tokens.empty_S[:, None], empty_C, last_SC)
+        if last_SC is None:
+            return empty_C.expand(len(empty_S), -1)
+        return torch.where(empty_S[:, None], empty_C, last_SC)
 
     def forward(self, tokens: Tokens, last_only: bool = False) -> Tensor:
         """Every token's state, [T, C], or the newest ones', [S, C]; each unique item goes through its views once."""
@@ -190,6 +194,7 @@ class SequentialEncoder(nn.Module):
             window=config.max_len if padding_keys else None,
             newest_at=None if config.positions == "oldest-first" else config.max_len - 1,
             decay=None if self.profile is None else self.profile.decay,
+            precise=self.profile is not None and self.profile.texts.dtype == torch.float64,
         )
 
     def tokens_of(self, sequences: Sequences) -> Tokens:

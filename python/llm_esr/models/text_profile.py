@@ -71,7 +71,7 @@ class TextProfile(nn.Module):
         if isinstance(tokens, RightPadded):
             assert tokens.items_T is not None and tokens.decays_WW is not None, "made for a model with a profile"
             texts_SWE = self.texts.index_select(0, tokens.items_T).view(len(tokens.lengths), -1, self.width)
-            return (tokens.decays_WW.to(texts_SWE.dtype) @ texts_SWE).flatten(0, 1)
+            return (tokens.decays_WW @ texts_SWE).flatten(0, 1)
         sums_TE = self.texts.index_select(0, to_device(tokens.items.astype(np.int64), tokens.device)) * self.decay
         starts = tokens.offsets[:-1].repeat(tokens.lengths)
         place_T = to_device(np.arange(len(tokens)) - starts, tokens.device)

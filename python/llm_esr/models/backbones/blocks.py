@@ -27,14 +27,14 @@ class AttentionInputs(NamedTuple):
         queries: what asks.
         memory: what keys and values are made from.
         residual: what the result is added to.
-        padding: what `memory` is at a padding position, [D].
+        padding: what `memory` is at a padding position, [D]; None: zeros.
 
     """
 
     queries: Tensor
     memory: Tensor
     residual: Tensor
-    padding: Tensor
+    padding: Tensor | None
 
 
 class Block(nn.Module):
@@ -118,7 +118,7 @@ class PaperBlock(Block):
     def attention_inputs(self, x_VTD: Tensor) -> AttentionInputs:
         """See `Block.attention_inputs`."""
         queries_VTD = self.attention_norm(x_VTD)
-        return AttentionInputs(queries_VTD, x_VTD, queries_VTD, torch.zeros_like(self.attention_norm.bias))
+        return AttentionInputs(queries_VTD, x_VTD, queries_VTD, None)
 
     def after_attention(self, residual_VTD: Tensor, mixed_VTD: Tensor) -> Tensor:
         """See `Block.after_attention`."""

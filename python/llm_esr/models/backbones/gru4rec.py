@@ -42,9 +42,9 @@ class GRU4Rec(Backbone):
         if tokens.row_width is not None:
             rows = x_VTD.reshape(-1, tokens.row_width, width)
             start = rows.new_zeros(1, len(rows), width)
-            weights = [self.weight_ih, self.weight_hh]
-            states, _ = torch.gru(rows, start, weights, False, 1, 0.0, self.training, False, True)
-            states_VTD = states.reshape(x_VTD.shape)
+            weights: list[Tensor] = [self.weight_ih, self.weight_hh]
+            all_states, _ = torch.gru(rows, start, weights, False, 1, 0.0, self.training, False, True)
+            states_VTD = all_states.reshape(x_VTD.shape)
             return states_VTD.index_select(1, tokens.last_S) if last_only else states_VTD
         order, counts = _by_time(tokens.lengths)
         order_T = to_device(order, x_VTD.device)

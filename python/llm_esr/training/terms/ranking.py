@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from llm_esr.config import Config
+from llm_esr.models import SequentialEncoder
 from llm_esr.training.catalogue_softmax import MetItems, catalogue_softmax
 from llm_esr.training.forward import Forward
 from llm_esr.training.loss_choice import settle_loss
 from llm_esr.training.losses import RANKING_LOSSES, ranking
-from llm_esr.training.terms.term import Term, TermData
+from llm_esr.training.terms.term import Prepared, Term, TermData
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
+    from llm_esr.loading import Batch
 
 
 class Ranking(Term):
@@ -80,6 +83,15 @@ class CatalogueRanking(Term):
         self.view_weight = view_weight
         self.data = data
 
+    def prepare(self, batch: Batch, model: SequentialEncoder) -> Prepared:
+        """What the students met in training."""
+        students = batch.students
+        student_M = np.repeat(np.arange(len(students)), np.diff(students.offsets))[students.targets > 0]
+        items, offsets = self.data.histories(batch.users, "train")
+        if model.device.type == "cpu":
+            return Prepared(MetItems.of(items, offsets, student_M, model.device))
+        return Prepared(MetItems.in_rows(items, offsets, student_M))
+
     def __call__(self, forward: Forward) -> Tensor:
         """Mean over the tokens with a target."""
         states_MC, vectors_IC = forward.target_states(), forward.catalogue_vectors()
@@ -88,8 +100,7 @@ class CatalogueRanking(Term):
         model = forward.model
         profiles_ME = forward.target_profiles()
         texts_IE = None if model.profile is None else model.profile.texts[1:-1]
-        seen = self.data.histories(forward.batch.users, "train")
-        met = MetItems.of(*seen, forward.students_of_targets(), states_MC.device)
+        met = forward.inputs_of(self)
 
         def loss(states: Tensor, vectors: Tensor) -> Tensor:
             return catalogue_softmax(states, vectors, forward.items.inverse_M, met, profiles_ME, texts_IE)
