@@ -80,10 +80,10 @@ class OurStep:
         """Epoch after epoch; where the device takes rows, each batch with them, packed ahead by another thread."""
         if not (self.model.reads_right_padded and takes_right_padded(self.model.device)):
             yield from ((batch, None) for batch in endless(loader))
-        pinned = self.model.device.type == "cuda"
+        device = self.model.device
         for epoch in itertools.count():
             loader.set_epoch(epoch)
-            yield from loader.prepared(lambda batch: Packed(row_inputs(batch, self.model, self.terms), pinned=pinned))
+            yield from loader.prepared(lambda batch: Packed(row_inputs(batch, self.model, self.terms), device))
 
     def __call__(self, given: Batch | Given) -> float:
         return float(self.forward_and_back(given))
@@ -91,7 +91,7 @@ class OurStep:
     def forward_and_back(self, given: Batch | Given) -> Tensor:
         """A step whose loss stays on the device, so that nobody waits for it."""
         batch, packed = given if isinstance(given, tuple) else (given, None)
-        inputs, device = None if packed is None else packed.on(self.model.device), self.model.device.type
+        inputs, device = None if packed is None else packed.sent(), self.model.device.type
         half = self.precision != "float32"
         with torch.autocast(device, dtype=getattr(torch, self.precision)) if half else nullcontext():
             loss = total_loss(compute_losses(self.model, batch, self.terms, inputs), self.terms)

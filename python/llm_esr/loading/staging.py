@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -48,13 +49,13 @@ class Packed(Generic[_T]):
 
     Args:
         tree: with tensors on the CPU.
-        pinned: whether the buffer is pinned memory, from which a CUDA device copies while the CPU goes on. Torch keeps
-            the memory until the copy is done.
+        device: where they will go. For a CUDA device the buffer is pinned memory, from which it copies while the CPU
+            goes on; torch keeps the memory until the copy is done.
 
     """
 
-    def __init__(self, tree: _T, *, pinned: bool) -> None:
-        self._tree = tree
+    def __init__(self, tree: _T, device: torch.device) -> None:
+        self._tree, self._device = tree, device
         found = {id(tensor): tensor for tensor in _tensors(tree)}
         self._places: dict[int, tuple[int, int, torch.dtype, torch.Size]] = {}
         end = 0
@@ -62,13 +63,16 @@ class Packed(Generic[_T]):
             start = -(-end // _ALIGNED) * _ALIGNED
             end = start + tensor.numel() * tensor.element_size()
             self._places[key] = (start, end, tensor.dtype, tensor.shape)
-        self._buffer = torch.empty(end, dtype=torch.uint8, pin_memory=pinned)
+        # In a thread of its own the current device is the first one, whose context pinning would open.
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            self._buffer = torch.empty(end, dtype=torch.uint8, pin_memory=device.type == "cuda")
         for key, tensor in found.items():
             self._part(self._buffer, key).copy_(tensor)
 
-    def on(self, device: torch.device | str) -> _T:
-        """The tree with its tensors on a device; nothing waits for the copy."""
-        there = self._buffer.to(device, non_blocking=True)
+    def sent(self) -> _T:
+        """The tree with its tensors on the device; nothing waits for the copy."""
+        # On the CPU a copy too, so that what was packed stays as it is.
+        there = self._buffer.to(self._device, non_blocking=True, copy=True)
         return cast(_T, _replaced(self._tree, {key: self._part(there, key) for key in self._places}))
 
     def _part(self, buffer: Tensor, key: int) -> Tensor:
@@ -78,8 +82,8 @@ class Packed(Generic[_T]):
 
 def send(tree: _T, device: torch.device | str) -> _T:
     """A `Staged` tree with its tensors on a device, in one copy; on the CPU the tree itself."""
-    kind = torch.device(device).type
-    return tree if kind == "cpu" else Packed(tree, pinned=kind == "cuda").on(device)
+    device = torch.device(device)
+    return tree if device.type == "cpu" else Packed(tree, device).sent()
 
 
 def _tensors(tree: object) -> Iterator[Tensor]:

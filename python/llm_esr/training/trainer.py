@@ -47,7 +47,16 @@ from llm_esr.training.weights import Weights
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a callback learns after a step."""
+    """What a callback learns after a step.
+
+    Attributes:
+        epoch: counted from 0.
+        step_in_epoch: steps of the epoch that are done.
+        steps_in_epoch: all of them.
+        mean_loss: the total, mean over those steps; NaN on an accelerator, where reading it would wait for the device.
+        rate: steps a second.
+
+    """
 
     epoch: int
     step_in_epoch: int
@@ -191,8 +200,8 @@ class Trainer:
         """The epoch's batches from where the loader stands; over rows with all that a step reads, packed ahead."""
         if not self.by_rows:
             return ((batch, None) for batch in self.loader)
-        pinned = self.model.device.type == "cuda"
-        return self.loader.prepared(lambda batch: Packed(row_inputs(batch, self.model, terms), pinned=pinned))
+        device = self.model.device
+        return self.loader.prepared(lambda batch: Packed(row_inputs(batch, self.model, terms), device))
 
     def _leave(self, key: str) -> NoReturn:
         self.save(key)
@@ -201,7 +210,7 @@ class Trainer:
     def _train_step(self, batch: Batch, terms: list[Term], packed: Packed[RowInputs] | None = None) -> None:
         for term in terms:
             term.before_step(batch, lambda: self._evaluated)
-        inputs = None if packed is None else packed.on(self.model.device)
+        inputs = None if packed is None else packed.sent()
         with self._autocast():
             losses = compute_losses(self.model, batch, terms, inputs)
             total = total_loss(losses, terms)

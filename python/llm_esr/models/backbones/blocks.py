@@ -141,9 +141,9 @@ class PaperBlock(Block):
 
 
 def _in_chunks(feed_forward: Callable[[Tensor], Tensor], x_VTD: Tensor, inner: int) -> Tensor:
-    """A function of each token alone. Without gradients it runs over chunks, which stay in the cache."""
+    """A function of each token alone. Without gradients it runs over chunks on the CPU, which stay in the cache."""
     chunk = max(_CHUNK // inner, 1)
-    if torch.is_grad_enabled() or x_VTD.shape[1] <= chunk:
+    if torch.is_grad_enabled() or x_VTD.device.type != "cpu" or x_VTD.shape[1] <= chunk:
         return feed_forward(x_VTD)
     return torch.cat([feed_forward(part) for part in torch.split(x_VTD, chunk, dim=1)], dim=1)
 
