@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from our_loader import our_loader
+from our_loader import endless, our_loader
 from peers import Dense
 from sameness import in_rows
 from torch import Tensor
 from workload import Size, Workload
 
+from llm_esr.attention.choice import takes_right_padded
 from llm_esr.config import Config, load_config
 from llm_esr.loading import Batch, BatchLoader
+from llm_esr.loading.staging import Packed
 from llm_esr.models import ModelData, SequentialEncoder
+from llm_esr.training.row_forward import RowInputs, row_inputs
 from llm_esr.training.step import compute_losses, total_loss
 from llm_esr.training.terms import TermData, build_terms
 
+Given = tuple[Batch, Packed[RowInputs] | None]
 PRESETS = {"paper": "paper-sasrec", "corrected": "corrected"}
 
 
@@ -63,17 +70,31 @@ class OurStep:
 
     model: SequentialEncoder
     config: Config
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         self.optimizer = optimizer_of(self.model, fused=True)
         self.terms = build_terms(self.config, TermData(self.model.device))
 
-    def __call__(self, batch: Batch) -> float:
-        return float(self.forward_and_back(batch))
+    def batches(self, loader: BatchLoader) -> Iterator[Given]:
+        """Epoch after epoch; where the device takes rows, each batch with them, packed ahead by another thread."""
+        if not (self.model.reads_right_padded and takes_right_padded(self.model.device)):
+            yield from ((batch, None) for batch in endless(loader))
+        device = self.model.device
+        for epoch in itertools.count():
+            loader.set_epoch(epoch)
+            yield from loader.prepared(lambda batch: Packed(row_inputs(batch, self.model, self.terms), device))
 
-    def forward_and_back(self, batch: Batch) -> Tensor:
+    def __call__(self, given: Batch | Given) -> float:
+        return float(self.forward_and_back(given))
+
+    def forward_and_back(self, given: Batch | Given) -> Tensor:
         """A step whose loss stays on the device, so that nobody waits for it."""
-        loss = total_loss(compute_losses(self.model, batch, self.terms), self.terms)
+        batch, packed = given if isinstance(given, tuple) else (given, None)
+        inputs, device = None if packed is None else packed.sent(), self.model.device.type
+        half = self.precision != "float32"
+        with torch.autocast(device, dtype=getattr(torch, self.precision)) if half else nullcontext():
+            loss = total_loss(compute_losses(self.model, batch, self.terms, inputs), self.terms)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of our step")
     parser.add_argument("--dropout", type=float, default=0.5)
     parser.add_argument("--full-rows", action="store_true")
     parser.add_argument("--attention", choices=[*choice.BACKENDS], help="default: as suits the device")
@@ -49,7 +50,7 @@ def main() -> None:
     if given.waiting:
         print(json.dumps(waiting(work, size, given)))
         return
-    steps = make(given.who, work, size, given.device, given.dropout)
+    steps = make(given.who, work, size, given)
     # As our training loop does it; the authors' code leaves memory to the system.
     with kept_memory(wanted=given.who != "authors" and given.device == "cpu"):
         print(json.dumps(timed(steps, given)))
@@ -76,8 +77,9 @@ def timed(steps: Iterator[Step], given: argparse.Namespace) -> dict[str, Any]:
 def waiting(work: Workload, size: Size, given: argparse.Namespace) -> dict[str, Any]:
     """The share of the time of our steps that passes inside `next(loader)`, with one background thread."""
     config = step_config(size, mode=given.who.removeprefix("ours-"), dropout=given.dropout)
-    step = OurStep(make_model(size, config, text_embeddings(size, work.n_items)).to(given.device), config)
-    batches = endless(step_loader(work, size, config, threads=1))
+    model = make_model(size, config, text_embeddings(size, work.n_items)).to(given.device)
+    step = OurStep(model, config, given.precision)
+    batches = step.batches(step_loader(work, size, config, threads=1))
     for batch in itertools.islice(batches, max(given.warm_up, 1)):
         step.forward_and_back(batch)
     _wait(given.device)
@@ -91,18 +93,20 @@ def waiting(work: Workload, size: Size, given: argparse.Namespace) -> dict[str, 
     return {"waited": waited, "seconds": time.perf_counter() - began}
 
 
-def our_steps(who: str, work: Workload, size: Size, device: str, dropout: float) -> Iterator[Step]:
+def our_steps(who: str, work: Workload, size: Size, given: argparse.Namespace) -> Iterator[Step]:
     """Our step, batch after batch."""
-    config = step_config(size, mode=who.removeprefix("ours-"), dropout=dropout)
-    step = OurStep(make_model(size, config, text_embeddings(size, work.n_items)).to(device), config)
-    return zip(itertools.repeat(step), endless(step_loader(work, size, config)), strict=False)
+    config = step_config(size, mode=who.removeprefix("ours-"), dropout=given.dropout)
+    model = make_model(size, config, text_embeddings(size, work.n_items)).to(given.device)
+    step = OurStep(model, config, given.precision)
+    return zip(itertools.repeat(step), step.batches(step_loader(work, size, config)), strict=False)
 
 
-def authors_steps(who: str, work: Workload, size: Size, device: str, dropout: float) -> Iterator[Step]:
+def authors_steps(who: str, work: Workload, size: Size, given: argparse.Namespace) -> Iterator[Step]:
     """The plain step on our batches; making them dense does not count."""
     table = text_embeddings(size, work.n_items)
     torch.manual_seed(0)
-    model = AuthorsModel(work.n_items, table, width=size.width, max_len=size.max_len, dropout=dropout).to(device)
+    model = AuthorsModel(work.n_items, table, width=size.width, max_len=size.max_len, dropout=given.dropout)
+    model = model.to(given.device)
     del table
     optimizer = optimizer_of(model, fused=False)
 
@@ -114,7 +118,7 @@ def authors_steps(who: str, work: Workload, size: Size, device: str, dropout: fl
         return float(loss.detach())
 
     loader = step_loader(work, size, step_config(size, mode="paper"))
-    return ((step, dense(batch, size.max_len).to(device)) for batch in endless(loader))
+    return ((step, dense(batch, size.max_len).to(given.device)) for batch in endless(loader))
 
 
 def _wait(device: str) -> None:

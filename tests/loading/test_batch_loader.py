@@ -351,3 +351,35 @@ def test_a_user_who_met_every_item_is_refused_when_negatives_are_own(make_folder
     near = {"similar_items": [[2]] * 4, "scores": [[1.0]] * 4}
     with pytest.raises(ValueError, match="needs 2"):
         BatchLoader(make_folder(data.histories, 4, **near), negatives="own", catalogue="all", smoothing=0.1)
+
+
+@pytest.mark.parametrize("kind", [ALL, PADDED], ids=["every item", "padded"])
+def test_batches_that_are_prepared_ahead_are_the_same_and_count_when_they_are_taken(
+    shop: Any, kind: dict[str, Any]
+) -> None:
+    whole = list(BatchLoader(shop, **kind))
+    loader = BatchLoader(shop, **kind)
+    steps = loader.prepared(lambda batch: batch.users.sum())
+    for expected in whole[:2]:
+        batch, prepared = next(steps)
+        assert_same(batch, expected)
+        assert prepared == expected.users.sum()
+    steps.close()
+    resumed = BatchLoader(shop, **kind)
+    resumed.load_state_dict(loader.state_dict())
+    rest = [batch for batch, _ in resumed.prepared(len)]
+    assert [batch.step for batch in rest] == list(range(2, len(whole)))
+
+
+def test_what_preparing_raises_is_raised_at_its_batch(shop: Any) -> None:
+    def prepare(batch: Batch) -> int:
+        if batch.step == 1:
+            raise ValueError("the second step")
+        return batch.step
+
+    loader = BatchLoader(shop, **ALL)
+    steps = loader.prepared(prepare)
+    assert next(steps)[1] == 0
+    with pytest.raises(ValueError, match="the second step"):
+        next(steps)
+    assert loader.state_dict()["steps"] == 1

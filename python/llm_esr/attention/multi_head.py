@@ -42,7 +42,7 @@ class Attention(nn.Module):
         *,
         causal: bool,
         padding: Padding = "apart",
-        pseudo_key: tuple[Tensor, int] | None = None,
+        pseudo_key: tuple[Tensor | None, int] | None = None,
         last_only: bool = False,
     ) -> Tensor:
         """Each token looks at the tokens of its own sequence; causal: not at later ones.
@@ -53,8 +53,8 @@ class Attention(nn.Module):
             tokens: who belongs together.
             causal: whether later tokens are out of sight.
             padding: who may look at padding tokens, where there are any.
-            pseudo_key: (what `memory` is at a padding position [D], max_len): one key more, which stands for all the
-                padding that a window of max_len would hold.
+            pseudo_key: (what `memory` is at a padding position [D] or None for zeros, max_len): one key more, which
+                stands for all the padding that a window of max_len would hold.
             last_only: only the newest token of each sequence asks.
 
         Returns:
@@ -71,7 +71,7 @@ class Attention(nn.Module):
             memory = self._projected(memory_VTD, self.key, self.value)
         pseudo = None
         if pseudo_key is not None:
-            pseudo = PseudoKey(self.key(pseudo_key[0]), self.value(pseudo_key[0]), pseudo_key[1])
+            pseudo = self._pseudo_key(*pseudo_key, tokens)
         rate = self.dropout if self.training else 0.0
         attending = Attending(self.heads, causal, padding, newest_only, rate, pseudo)
         mixed_VAD = backend.mix(queries, memory, tokens, attending)
@@ -79,6 +79,13 @@ class Attention(nn.Module):
             mixed_VAD = mixed_VAD.index_select(1, tokens.last_S)
         output_VAD: Tensor = self.output(mixed_VAD)
         return output_VAD
+
+    def _pseudo_key(self, padding_D: Tensor | None, max_len: int, tokens: Tokens) -> PseudoKey:
+        if padding_D is None and tokens.row_width is not None and self.key.bias is not None:
+            return PseudoKey(self.key.bias, self.value.bias, max_len)  # what zeros are projected to
+        if padding_D is None:
+            padding_D = self.key.weight.new_zeros(self.key.in_features)
+        return PseudoKey(self.key(padding_D), self.value(padding_D), max_len)
 
     @staticmethod
     def _projected(x_VTD: Tensor, *layers: nn.Linear) -> Tensor:

@@ -143,7 +143,7 @@ def attend(
     if rate:
         kept = 1 - rate
         count_NHA = count_NA[:, None].expand(-1, heads, -1).contiguous()
-        share_NHA = survivors(count_NHA, kept) / (count_NHA.clamp(min=1) * kept)
+        share_NHA = survivors(count_NHA, torch.full_like(count_NHA, kept)) / (count_NHA.clamp(min=1) * kept)
         padding_NHA1 = padding_NHA1 * share_NHA[..., None].to(padding_NHA1.dtype)
         real_NHAW = dropout(real_NHAW, rate)
     mixed_NHAd = real_NHAW @ v_NHWd + padding_NHA1 * value_H1d
@@ -156,7 +156,8 @@ def _split_heads(x_NWD: Tensor, heads: int) -> Tensor:
     return x_NWD.reshape(n_rows, row_width, heads, width // heads).transpose(1, 2)
 
 
-def survivors(counts: Tensor, kept: float) -> Tensor:
+def survivors(counts: Tensor, kept: Tensor) -> Tensor:
     """Draws from Binomial(counts, kept). Not every accelerator has the kernel."""
-    here = counts.cpu() if counts.device.type == "mps" else counts
-    return torch.binomial(here, torch.full_like(here, kept)).to(counts.device)
+    if counts.device.type == "mps":
+        return torch.binomial(counts.cpu(), kept.cpu()).to(counts.device)
+    return torch.binomial(counts, kept)

@@ -41,8 +41,11 @@ class Tokens:
         positions_T: 1 for a sequence's oldest token (int64).
         last_S: each sequence's newest token (int64); means nothing where a sequence is empty.
         empty_S: which sequences have no token (bool); None where all have one.
+        row_width: W where the tokens are right-padded rows of that width (`right_padded.py`); None: they are flat.
 
     """
+
+    row_width: int | None = None
 
     def __init__(self, sequences: Sequences, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,9 @@ from llm_esr.loading.sequences import at_least
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
+
+_T = TypeVar("_T")
+_AHEAD = 2  # steps that wait prepared
 
 
 class BatchLoader(IterableDataset[Batch]):
@@ -123,6 +128,9 @@ class BatchLoader(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         """The epoch's batches: from its first step or, right after `load_state_dict`, from where that state stood."""
+        return self._count(self._batches())
+
+    def _batches(self) -> Batches:
         worker = get_worker_info()
         if worker is not None:
             raise ValueError(
@@ -131,7 +139,35 @@ class BatchLoader(IterableDataset[Batch]):
                 "or iterate over the BatchLoader itself"
             )
         self._yielded, self._resume_at = self._resume_at, 0
-        return self._count(self._native.batches(self._epoch, self._yielded))
+        return self._native.batches(self._epoch, self._yielded)
+
+    def prepared(self, prepare: Callable[[Batch], _T]) -> Generator[tuple[Batch, _T]]:
+        """As iterating, each batch with what `prepare` makes of it: in a thread of its own, a few steps ahead.
+
+        Args:
+            prepare: a function of the batch alone; what it raises is raised here, at its batch.
+
+        """
+        batches = self._batches()
+
+        def next_one() -> tuple[Batch, _T] | None:
+            batch = next(batches, None)
+            return None if batch is None else (batch, prepare(batch))
+
+        with ThreadPoolExecutor(1, "llm-esr-prepare") as thread:
+            waiting: deque[Future[tuple[Batch, _T] | None]] = deque()
+            try:
+                while True:
+                    while len(waiting) < _AHEAD:
+                        waiting.append(thread.submit(next_one))
+                    found = waiting.popleft().result()
+                    if found is None:
+                        return
+                    self._yielded = found[0].step + 1
+                    yield found
+            finally:
+                for future in waiting:
+                    future.cancel()
 
     def _count(self, batches: Batches) -> Iterator[Batch]:
         for batch in batches:

@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llm_esr.attention import Tokens
+from llm_esr.attention import RightPadded, Tokens
+from llm_esr.attention.choice import takes_right_padded
 from llm_esr.attention.dropout import Dropout
 from llm_esr.config import ModelConfig
 from llm_esr.loading import build_sequences
-from llm_esr.loading.staging import to_device
+from llm_esr.loading.staging import send, to_device
 from llm_esr.models.backbones import Backbone
 from llm_esr.models.builders import build_backbone, build_interaction, build_view
 from llm_esr.models.text_profile import TextProfile
@@ -120,7 +121,11 @@ class SequentialEncoder(nn.Module):
         return x_VTD.transpose(0, 1).reshape(x_VTD.shape[1], -1)
 
     def _inputs(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
-        if self.config.facts.uses_positions:
+        if tokens.row_width is not None:
+            x_VTD = x_VTD.contiguous()  # one copy here, or one before each product
+        if self.config.facts.uses_positions and tokens.row_width is not None:
+            x_VTD = torch.add(self.positions(tokens.positions_T), x_VTD, alpha=math.sqrt(self.config.width))
+        elif self.config.facts.uses_positions:
             x_VTD = x_VTD * math.sqrt(self.config.width) + self.positions(self._places(tokens))
         return self.dropout(x_VTD) if self._backbones()[0].drops_inputs else x_VTD
 
@@ -134,11 +139,15 @@ class SequentialEncoder(nn.Module):
         """The states of the newest tokens, [S, C], with the state of no item at all where a sequence is empty."""
         if tokens.empty_S is None:
             return last_SC
+        return self.states_or_empty(last_SC if len(tokens) else None, tokens.empty_S)
+
+    def states_or_empty(self, last_SC: Tensor | None, empty_S: Tensor) -> Tensor:
+        """States [S, C] with that of no item at all where `empty_S` says so; None: everywhere."""
         backbones = self._backbones()
         empty_C = torch.cat([backbones[v % len(backbones)].empty_state() for v in range(self.n_views)])
-        if len(tokens) == 0:
-            return empty_C.expand(len(tokens.empty_S), -1)
-        return torch.where(tokens.empty_S[:, None], empty_C, last_SC)
+        if last_SC is None:
+            return empty_C.expand(len(empty_S), -1)
+        return torch.where(empty_S[:, None], empty_C, last_SC)
 
     def forward(self, tokens: Tokens, last_only: bool = False) -> Tensor:
         """Every token's state, [T, C], or the newest ones', [S, C]; each unique item goes through its views once."""
@@ -147,7 +156,7 @@ class SequentialEncoder(nn.Module):
 
     def encode(self, sequences: Sequences) -> Tensor:
         """Each sequence's user vector, [S, C]: the state of its newest token, with a profile [S, C + E] behind it."""
-        tokens = Tokens(sequences, self.device)
+        tokens = self.tokens_of(sequences)
         users_SC = self.user_vectors(self(tokens, last_only=True), tokens)
         if self.transfer is not None:
             users_SC = self.transfer.scored(users_SC, tokens.met(self.n_items))
@@ -161,10 +170,38 @@ class SequentialEncoder(nn.Module):
             vectors_TC: the tokens' item vectors, where they are known.
 
         """
-        tokens = Tokens(sequences, self.device)
         if vectors_TC is None:
+            tokens = self.tokens_of(sequences)
             return self.user_vectors(self(tokens, last_only=True), tokens)
+        return self.newest_states(vectors_TC, Tokens(sequences, self.device))
+
+    def newest_states(self, vectors_TC: Tensor, tokens: Tokens) -> Tensor:
+        """As `last_states`, for tokens that are on the device."""
         return self.user_vectors(self.hidden(vectors_TC, tokens, last_only=True), tokens)
+
+    @property
+    def reads_right_padded(self) -> bool:
+        """Whether the model reads right-padded rows; where padding is tokens, it stands on the left."""
+        return self.config.padding != "tokens"
+
+    def right_padded(self, *parts: Sequences) -> RightPadded:
+        """Sequences as right-padded rows with all that this model asks of them, in memory; see `RightPadded`."""
+        config = self.config
+        padding_keys = not config.mask_padding_keys
+        return RightPadded(
+            parts,
+            masked=padding_keys or not config.looks_back_only,
+            window=config.max_len if padding_keys else None,
+            newest_at=None if config.positions == "oldest-first" else config.max_len - 1,
+            decay=None if self.profile is None else self.profile.decay,
+            precise=self.profile is not None and self.profile.texts.dtype == torch.float64,
+        )
+
+    def tokens_of(self, sequences: Sequences) -> Tokens:
+        """Sequences on the model's device, as it reads them fastest."""
+        if self.reads_right_padded and takes_right_padded(self.device):
+            return send(self.right_padded(sequences).with_items(), self.device)
+        return Tokens(sequences, self.device)
 
     def _last_profiles(self, tokens: Tokens) -> Tensor:
         """The profile of each sequence, [S, E]; zeros for an empty one."""

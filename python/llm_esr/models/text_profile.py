@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm_esr.attention import Tokens
+from llm_esr.attention import RightPadded, Tokens
 from llm_esr.config import ModelConfig
 from llm_esr.loading.staging import to_device
 
@@ -64,7 +64,14 @@ class TextProfile(nn.Module):
 
     @torch.no_grad()
     def _decayed_sums(self, tokens: Tokens) -> Tensor:
-        """In log2(longest) passes over the flat tokens: after pass k each sum reaches back 2^k items."""
+        """In log2(longest) passes over the flat tokens: after pass k each sum reaches back 2^k items.
+
+        Over right-padded rows one product has all of them.
+        """
+        if isinstance(tokens, RightPadded):
+            assert tokens.items_T is not None and tokens.decays_WW is not None, "made for a model with a profile"
+            texts_SWE = self.texts.index_select(0, tokens.items_T).view(len(tokens.lengths), -1, self.width)
+            return (tokens.decays_WW @ texts_SWE).flatten(0, 1)
         sums_TE = self.texts.index_select(0, to_device(tokens.items.astype(np.int64), tokens.device)) * self.decay
         starts = tokens.offsets[:-1].repeat(tokens.lengths)
         place_T = to_device(np.arange(len(tokens)) - starts, tokens.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ class TerminalProgress(Callback):
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} steps/s"),
+                TextColumn("loss {task.fields[loss]}  {task.fields[rate]:.1f} steps/s"),
                 TimeRemainingColumn(),
                 console=self.console,
                 transient=True,
@@ -66,10 +67,10 @@ class TerminalProgress(Callback):
         self._refreshed = now
         title = f"{trainer.name} epoch {report.epoch + 1}"
         if self._task is None:
-            self._task = self._bar.add_task(title, total=report.steps_in_epoch, loss=0.0, rate=0.0)
-        self._bar.update(
-            self._task, description=title, completed=report.step_in_epoch, loss=report.mean_loss, rate=report.rate
-        )
+            self._task = self._bar.add_task(title, total=report.steps_in_epoch, loss="-", rate=0.0)
+        # On an accelerator the loss is known at the end of the epoch.
+        loss = f"{report.mean_loss:.4f}" if math.isfinite(report.mean_loss) else "-"
+        self._bar.update(self._task, description=title, completed=report.step_in_epoch, loss=loss, rate=report.rate)
 
     def on_epoch_end(self, trainer: Trainer, report: EpochReport) -> None:
         """Print the epoch's line."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr import _native
-from llm_esr.loading.staging import to_device
+from llm_esr.loading.staging import Staged, to_device
 
 # Scores held at once: 32 MiB on the CPU. Fewer lie nearer to the processor, but narrow products cost more than that.
 _SCORES = 1 << 23
@@ -30,19 +30,24 @@ _FEWEST = 32
 
 
 @dataclass(frozen=True)
-class MetItems:
+class MetItems(Staged):
     """What the students of a step met in training.
 
     Attributes:
         starts_M: where the items of each target's student begin in `items`, [M].
         counts_M: how many they are, [M].
         items: columns (id - 1), student after student, int64.
+        columns_BH: the same as rows, a student's first column again behind its last, int64; None on the CPU, where the
+            columns are looked up row by row.
+        student_M: each target's student, int64; None where `columns_BH` is.
 
     """
 
     starts_M: NDArray[np.int64]
     counts_M: NDArray[np.int64]
     items: Tensor
+    columns_BH: Tensor | None = None
+    student_M: Tensor | None = None
 
     @staticmethod
     def of(
@@ -54,6 +59,28 @@ class MetItems:
         """From histories, one a student, and the student of each target."""
         columns = to_device(items.astype(np.int64) - 1, device)
         return MetItems(offsets[:-1][student_M], np.diff(offsets)[student_M], columns)
+
+    @staticmethod
+    def in_rows(items: NDArray[np.int32], offsets: NDArray[np.int64], student_M: NDArray[np.int64]) -> MetItems:
+        """As `of`, in memory, for a device that hides many scores at once; each target's student met something."""
+        starts_B, counts_B = offsets[:-1], np.diff(offsets)
+        within_H = np.arange(counts_B.max(initial=0))
+        places_BH = starts_B[:, None] + np.where(within_H < counts_B[:, None], within_H, 0)
+        columns = items.astype(np.int64) - 1
+        # Who met nothing, and has no target, reads another's.
+        columns_BH = columns[np.minimum(places_BH, max(len(columns) - 1, 0))]
+        nothing = torch.empty(0, dtype=torch.int64)
+        rows = torch.from_numpy(columns_BH), torch.from_numpy(student_M)
+        return MetItems(starts_B[student_M], counts_B[student_M], nothing, *rows)
+
+    def hide(self, scores_mI: Tensor, start: int) -> None:
+        """Set the scores that do not count, of the targets from `start`, to -inf."""
+        stop = start + len(scores_mI)
+        if self.columns_BH is None or self.student_M is None:
+            scores_mI[self.pairs(start, stop)] = -torch.inf
+        else:
+            columns_mH = self.columns_BH.index_select(0, self.student_M[start:stop])
+            scores_mI.scatter_(1, columns_mH, -torch.inf)
 
     def native_losses(self, scores_mI: Tensor, targets_m: Tensor, start: int, share: float) -> float:
         """The sum of the losses of the rows from `start`, whose gradients, times `share`, take the scores' place."""
@@ -119,14 +146,12 @@ def _rows_by_torch(
 ) -> tuple[Tensor, Tensor]:
     """Each row's gradient, [m, I], in the memory of its scores, and the sum of the losses."""
     target_m1 = scores_mI.gather(1, targets_m1)
-    scores_mI[met.pairs(start, start + len(scores_mI))] = -torch.inf
+    met.hide(scores_mI, start)
     scores_mI.scatter_(1, targets_m1, target_m1)
-    highest_m1 = scores_mI.amax(dim=1, keepdim=True)
-    scores_mI.sub_(highest_m1).exp_()
-    sums_m1 = scores_mI.sum(dim=1, keepdim=True)
-    loss = (sums_m1.log() + highest_m1 - target_m1).sum()
-    scores_mI *= share / sums_m1
-    return scores_mI.scatter_add_(1, targets_m1, torch.full_like(target_m1, -share)), loss
+    logs_mI = scores_mI.log_softmax(dim=1)
+    loss = -logs_mI.gather(1, targets_m1).sum()
+    gradient_mI = torch.exp(logs_mI, out=scores_mI).mul_(share)
+    return gradient_mI.scatter_add_(1, targets_m1, torch.full_like(target_m1, -share)), loss
 
 
 class _CatalogueSoftmax(torch.autograd.Function):

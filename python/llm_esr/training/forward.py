@@ -7,7 +7,8 @@ Shapes: B students, T tokens, M tokens with a target, N negatives, n unique item
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch.nn.functional as F
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.attention.tokens import Tokens
-from llm_esr.loading.staging import to_device
+from llm_esr.loading.staging import send, to_device
 from llm_esr.models import SequentialEncoder
+from llm_esr.training.still import standing_still
 from llm_esr.training.unique_items import UniqueItems
 
 if TYPE_CHECKING:
     from llm_esr.loading import Batch
+    from llm_esr.training.terms.term import Prepared, Term
 
 
 class Forward:
@@ -55,6 +58,27 @@ class Forward:
         self.vectors_nC = model.item_vectors(self.items.students_n)
         self.vectors_TC = F.embedding(self.items.inverse_T, self.vectors_nC)
         self.hidden_TC = model.hidden(self.vectors_TC, self.tokens)
+
+    def inputs_of(self, term: Term) -> Any:
+        """What the term has prepared for this step, on the model's device; see `Term.prepare`."""
+        return send(self._prepared(term).inputs, self.model.device)
+
+    def encoded(self, term: Term, place: int = 0) -> Tensor:
+        """States of the newest tokens of the sequences at `place` of the term's `beside`, [S, C]."""
+        return self.model.last_states(self._prepared(term).beside[place])
+
+    def encoded_still(self, term: Term, place: int = 0) -> Tensor:
+        """The same of the term's `still`, without dropout and gradients."""
+        return standing_still(self.model, lambda: self.model.last_states(self._prepared(term).still[place]))
+
+    def _prepared(self, term: Term) -> Prepared:
+        if term.name not in self._prepared_by:
+            self._prepared_by[term.name] = term.prepare(self.batch, self.model)
+        return self._prepared_by[term.name]
+
+    @cached_property
+    def _prepared_by(self) -> dict[str, Prepared]:
+        return {}
 
     def target_states(self) -> Tensor:
         """States of the tokens with a target, [M, C]."""
@@ -98,6 +122,11 @@ class Forward:
             has_tokens = len(self.tokens) > 0
             last_BC = self.hidden_TC.index_select(0, self.tokens.last_S) if has_tokens else self.hidden_TC
         return self.model.user_vectors(last_BC, self.tokens)
+
+    def teacher_states(self) -> Tensor:
+        """`u_last` of each teacher, [Z, C], without gradients; with dropout where the model is training."""
+        assert self.batch.teachers is not None
+        return self.model.last_states(self.batch.teachers, self.teacher_vectors())
 
     def teacher_vectors(self) -> Tensor | None:
         """Item vectors of the teachers' tokens, [Z, C], without gradients; None where the step has no teachers."""

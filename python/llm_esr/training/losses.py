@@ -6,6 +6,7 @@ Shapes: M tokens with a target, N negatives, V views, D width, C = V x D, S stud
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llm_esr.loading.staging import to_device
+from llm_esr.loading.staging import Staged, send, to_device
 from llm_esr.semantics.soft_targets import soft_target_loss
 
 RankingLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -104,29 +105,68 @@ def mean_teacher(
         means [S, C] (zero where a student has no teacher) and whether a student has one, [S].
 
     """
-    device = states_ZC.device
-    known_SK = teacher_index_SK >= 0
-    counts_S = known_SK.sum(1)
-    gathered_SKC = states_ZC[to_device(np.maximum(teacher_index_SK, 0), device)]
-    if weights_SK is not None:
-        return (gathered_SKC * to_device(weights_SK, device)[..., None]).sum(1), counts_S > 0
-    sums_SC = (gathered_SKC * to_device(known_SK, device)[..., None]).sum(1)
-    return sums_SC / to_device(np.maximum(counts_S, 1), device)[:, None], counts_S > 0
+    mixture = send(Mixture.of(teacher_index_SK, weights_SK), states_ZC.device)
+    return mixture.mean(states_ZC), mixture.has_teacher_S
+
+
+@dataclass(frozen=True)
+class Mixture(Staged):
+    """What the mean teacher of each student is mixed from.
+
+    Attributes:
+        index_SK: rows of the teachers' states, int64; 0 where there is none.
+        shares_SK: what each weighs: float32 that adds up to 1, or bool, and `counts_S` divides.
+        counts_S: teachers of each student, 1 at least, int64; None where shares add up to 1.
+        has_teacher_S: which students have one; stays in memory.
+        taught_s: the places of those, int64; None where all have one.
+
+    """
+
+    index_SK: Tensor
+    shares_SK: Tensor
+    counts_S: Tensor | None
+    has_teacher_S: NDArray[np.bool_]
+    taught_s: Tensor | None
+
+    @staticmethod
+    def of(teacher_index_SK: NDArray[np.int64], weights_SK: NDArray[np.float32] | None = None) -> Mixture:
+        """As `mean_teacher`, in memory."""
+        known_SK = teacher_index_SK >= 0
+        counts_S = known_SK.sum(1)
+        has_teacher_S = counts_S > 0
+        shares_SK = known_SK if weights_SK is None else weights_SK
+        return Mixture(
+            torch.from_numpy(np.maximum(teacher_index_SK, 0)),
+            torch.from_numpy(shares_SK),
+            torch.from_numpy(np.maximum(counts_S, 1)) if weights_SK is None else None,
+            has_teacher_S,
+            None if has_teacher_S.all() else torch.from_numpy(np.flatnonzero(has_teacher_S)),
+        )
+
+    def mean(self, states_ZC: Tensor) -> Tensor:
+        """The mean teachers, [S, C]; zero where a student has none."""
+        sums_SC = (states_ZC[self.index_SK] * self.shares_SK[..., None]).sum(1)
+        return sums_SC if self.counts_S is None else sums_SC / self.counts_S[:, None]
 
 
 def distillation(
-    form: str, students_SC: Tensor, teachers_SC: Tensor, has_teacher_S: NDArray[np.bool_], temperature: float = 1.0
+    form: str,
+    students_SC: Tensor,
+    teachers_SC: Tensor,
+    has_teacher_S: NDArray[np.bool_],
+    temperature: float = 1.0,
+    taught_s: Tensor | None = None,
 ) -> Tensor:
     """How far the students are from their teachers; mean over the students that have one.
 
     `kd` is the mean squared error of the paper, `cl` its contrastive form; `cosine` is one minus the cosine, which
-    leaves the length free.
+    leaves the length free. `taught_s`: where `has_teacher_S` is true, on the device, if that is known.
     """
     if not has_teacher_S.any():
         return students_SC.sum() * 0.0
     students, teachers = students_SC, teachers_SC
     if not has_teacher_S.all():
-        rows = to_device(np.flatnonzero(has_teacher_S), students_SC.device)
+        rows = to_device(np.flatnonzero(has_teacher_S), students_SC.device) if taught_s is None else taught_s
         students, teachers = students_SC.index_select(0, rows), teachers_SC.index_select(0, rows)
     if form == "cl":
         return soft_target_loss(students, teachers, temperature)

@@ -9,19 +9,34 @@ from torch import Tensor
 
 from llm_esr.models import SequentialEncoder
 from llm_esr.training.forward import Forward
+from llm_esr.training.row_forward import RowForward, RowInputs
 from llm_esr.training.terms import Term
 
 if TYPE_CHECKING:
     from llm_esr.loading import Batch
 
 
-def compute_losses(model: SequentialEncoder, batch: Batch, terms: Sequence[Term]) -> dict[str, Tensor]:
-    """The loss of each term that has one in this step, by name, not weighted; scalars with gradients."""
-    forward = Forward(
-        model,
-        batch,
-        teachers=any(term.encodes_teachers for term in terms),
-        whole_catalogue=any(term.reads_catalogue for term in terms),
+def compute_losses(
+    model: SequentialEncoder, batch: Batch, terms: Sequence[Term], inputs: RowInputs | None = None
+) -> dict[str, Tensor]:
+    """The loss of each term that has one in this step, by name, not weighted; scalars with gradients.
+
+    Args:
+        model: what is trained.
+        batch: one step's inputs.
+        terms: the loss terms.
+        inputs: what `row_inputs` found for them, on the model's device; None: the step goes over flat tokens.
+
+    """
+    forward = (
+        RowForward(model, inputs)
+        if inputs is not None
+        else Forward(
+            model,
+            batch,
+            teachers=any(term.encodes_teachers for term in terms),
+            whole_catalogue=any(term.reads_catalogue for term in terms),
+        )
     )
     losses = ((term.name, term(forward)) for term in terms)
     return {name: loss for name, loss in losses if loss is not None}

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.config import Config
+from llm_esr.loading.staging import send
 from llm_esr.models import SequentialEncoder
 from llm_esr.retrieval import scores_match
 from llm_esr.training.forward import Forward
-from llm_esr.training.losses import mean_teacher
+from llm_esr.training.losses import Mixture, mean_teacher
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -46,8 +47,12 @@ class Teachers(Protocol):
         """Called before each step's forward pass; `evaluated` gives the model that is evaluated."""
         ...
 
-    def mean_of(self, forward: Forward) -> MeanTeachers | None:
-        """The mean teachers of the step's students, without gradients; None where the step has no teachers."""
+    def mixture(self, batch: Batch) -> Mixture | None:
+        """What the step's mean teachers are mixed from, in memory; None where the step has no teachers."""
+        ...
+
+    def mean_of(self, forward: Forward, mixture: Mixture) -> Tensor:
+        """The mean teachers of the step's students, [B, C], without gradients."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -126,22 +131,32 @@ class LiveTeachers:
     def before_step(self, batch: Batch, evaluated: Callable[[], SequentialEncoder]) -> None:
         """Nothing: they are encoded within the step."""
 
-    def mean_of(self, forward: Forward) -> MeanTeachers | None:
+    def mixture(self, batch: Batch) -> Mixture | None:
         """See `Teachers`."""
-        vectors_ZC = forward.teacher_vectors()
-        return None if vectors_ZC is None else self.encode(forward.model, forward.batch, vectors_ZC)
+        index_BK = batch.teacher_index
+        if batch.teachers is None or index_BK is None or not len(batch.teachers):
+            return None
+        return Mixture.of(index_BK, None if self.weights is None else self.weights(batch.users, index_BK >= 0))
+
+    def mean_of(self, forward: Forward, mixture: Mixture) -> Tensor:
+        """See `Teachers`."""
+        return mixture.mean(self._encoded(forward.model, forward.teacher_states))
+
+    def encode(self, model: SequentialEncoder, batch: Batch) -> MeanTeachers:
+        """The mean teachers of a batch."""
+        teachers, index_BK = batch.teachers, batch.teacher_index
+        assert teachers is not None and index_BK is not None
+        states_ZC = self._encoded(model, lambda: model.last_states(teachers))
+        weights_BK = None if self.weights is None else self.weights(batch.users, index_BK >= 0)
+        return mean_teacher(states_ZC, index_BK, weights_BK)
 
     @torch.no_grad()
-    def encode(self, model: SequentialEncoder, batch: Batch, vectors_ZC: Tensor | None = None) -> MeanTeachers:
-        """The mean teachers of a batch; `vectors_ZC`: the item vectors of their tokens, where they are known."""
-        assert batch.teachers is not None and batch.teacher_index is not None
+    def _encoded(self, model: SequentialEncoder, encode: Callable[[], Tensor]) -> Tensor:
         was_training = model.training
         model.train(was_training and self.dropout)
-        states_SC = model.last_states(batch.teachers, vectors_ZC)
+        states_ZC = encode()
         model.train(was_training)
-        index_BK = batch.teacher_index
-        weights_BK = None if self.weights is None else self.weights(batch.users, index_BK >= 0)
-        return mean_teacher(states_SC, index_BK, weights_BK)
+        return states_ZC
 
     def state(self) -> dict[str, Tensor]:
         """Nothing."""
@@ -192,17 +207,27 @@ class StoredTeachers:
         model.train(was_training)
         self.states_UC = torch.cat(parts)
 
-    def mean_of(self, forward: Forward) -> MeanTeachers:
+    def mixture(self, batch: Batch) -> Mixture:
         """See `Teachers`."""
-        return self.mean_of_users(forward.batch.users)
+        return self.mixture_of_users(batch.users)
+
+    def mean_of(self, forward: Forward, mixture: Mixture) -> Tensor:
+        """See `Teachers`."""
+        assert self.states_UC is not None, "refresh comes first"
+        return mixture.mean(self.states_UC)
 
     def mean_of_users(self, users_B: NDArray[np.int64]) -> MeanTeachers:
         """The mean teacher of each of some users, [B, C], and which have one, [B]."""
         assert self.states_UC is not None, "refresh comes first"
+        mixture = send(self.mixture_of_users(users_B), self.states_UC.device)
+        return mixture.mean(self.states_UC), mixture.has_teacher_S
+
+    def mixture_of_users(self, users_B: NDArray[np.int64]) -> Mixture:
+        """What the mean teacher of each of some users is mixed from."""
         index_BK = np.asarray(self.similar_UK[users_B], dtype=np.int64)
         index_BK[~self.has_items_U[np.maximum(index_BK, 0)]] = -1
         weights_BK = None if self.weights is None else self.weights(users_B, index_BK >= 0)
-        return mean_teacher(self.states_UC, index_BK, weights_BK)
+        return Mixture.of(index_BK, weights_BK)
 
     def state(self) -> dict[str, Tensor]:
         """The stored vectors."""

@@ -6,8 +6,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from llm_esr.attention.choice import takes_right_padded
 from llm_esr.config import Config
 from llm_esr.files.checkpoint import (
     drop_checkpoints,
@@ -29,6 +30,7 @@ from llm_esr.files.checkpoint import (
     with_prefix,
 )
 from llm_esr.loading import Batch, BatchLoader
+from llm_esr.loading.staging import Packed
 from llm_esr.models import SequentialEncoder
 from llm_esr.training.averaging import AveragedModel
 from llm_esr.training.callbacks import Callback
@@ -36,6 +38,7 @@ from llm_esr.training.environment import describe, warn_of_difference
 from llm_esr.training.memory import kept_memory
 from llm_esr.training.metrics_log import MetricsLog
 from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_table
+from llm_esr.training.row_forward import RowInputs, row_inputs
 from llm_esr.training.step import compute_losses, total_loss
 from llm_esr.training.terms import Term, checked
 from llm_esr.training.validation import Validate
@@ -44,7 +47,16 @@ from llm_esr.training.weights import Weights
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a callback learns after a step."""
+    """What a callback learns after a step.
+
+    Attributes:
+        epoch: counted from 0.
+        step_in_epoch: steps of the epoch that are done.
+        steps_in_epoch: all of them.
+        mean_loss: the total, mean over those steps; NaN on an accelerator, where reading it would wait for the device.
+        rate: steps a second.
+
+    """
 
     epoch: int
     step_in_epoch: int
@@ -116,10 +128,12 @@ class Trainer:
         self.best_epoch = -1
         self.epoch = 0
         self.step = 0
+        self.by_rows = goes_by_rows(model, config)
         self.stop = False
         # One device has no double precision.
         precise = torch.float32 if model.device.type == "mps" else torch.float64
         self._sums = torch.zeros(1 + len(self.terms), dtype=precise, device=model.device)  # the total, then the terms
+        self._nothing = torch.zeros((), device=model.device)  # of a term that has no value in a step
         self._steps_summed = 0
         self._interrupted = False
 
@@ -169,27 +183,36 @@ class Trainer:
             term.before_epoch(self.epoch, weights)
         most_steps = min((term.most_steps for term in terms if term.most_steps is not None), default=math.inf)
         self._started, first = time.monotonic(), self._steps_summed
-        for batch in self.loader:
-            if batch.step >= most_steps:
-                break
-            self._train_step(batch, terms)
-            if self.callbacks:
-                self._report_step(first)
-            if self._interrupted:
-                self._leave(key)
-            if self.step % self.config.checkpoint.every_steps == 0:
-                self.save(key)
+        with closing(self.batches(terms)) as batches:
+            for batch, packed in batches:
+                if batch.step >= most_steps:
+                    break
+                self._train_step(batch, terms, packed)
+                if self.callbacks:
+                    self._report_step(first)
+                if self._interrupted:
+                    self._leave(key)
+                if self.step % self.config.checkpoint.every_steps == 0:
+                    self.save(key)
         self._rate = (self._steps_summed - first) / max(time.monotonic() - self._started, 1e-9)
+
+    def batches(self, terms: list[Term]) -> Generator[tuple[Batch, Packed[RowInputs] | None]]:
+        """The epoch's batches from where the loader stands; over rows with all that a step reads, packed ahead."""
+        if not self.by_rows:
+            return ((batch, None) for batch in self.loader)
+        device = self.model.device
+        return self.loader.prepared(lambda batch: Packed(row_inputs(batch, self.model, terms), device))
 
     def _leave(self, key: str) -> NoReturn:
         self.save(key)
         raise KeyboardInterrupt(f"stopped after step {self.step}; the same command goes on from there")
 
-    def _train_step(self, batch: Batch, terms: list[Term]) -> None:
+    def _train_step(self, batch: Batch, terms: list[Term], packed: Packed[RowInputs] | None = None) -> None:
         for term in terms:
             term.before_step(batch, lambda: self._evaluated)
+        inputs = None if packed is None else packed.sent()
         with self._autocast():
-            losses = compute_losses(self.model, batch, terms)
+            losses = compute_losses(self.model, batch, terms, inputs)
             total = total_loss(losses, terms)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
@@ -206,8 +229,8 @@ class Trainer:
         self._add(total.detach(), {name: loss.detach() for name, loss in losses.items()})
 
     def _add(self, total: Tensor, losses: dict[str, Tensor]) -> None:
-        zero = torch.zeros((), device=total.device)
-        values = torch.stack([total, *(losses.get(term.name, zero) for term in self.terms)])
+        missing = self._nothing
+        values = torch.stack([total, *(losses.get(term.name, missing) for term in self.terms)])
         # Reading a value waits for an accelerator; there the epoch's mean is looked at instead.
         if self.model.device.type == "cpu" and not torch.isfinite(values[0]):
             self._diverged(values.tolist())
@@ -255,9 +278,8 @@ class Trainer:
     def _report_step(self, first: int) -> None:
         done = self._steps_summed
         rate = (done - first) / max(time.monotonic() - self._started, 1e-9)
-        # Reading the sum waits for the device; on an accelerator that is done a few times an epoch only.
-        on_cpu = self.model.device.type == "cpu"
-        mean = float(self._sums[0]) / done if on_cpu or done % 50 == 0 else math.nan
+        # Reading the sum waits for the device: on an accelerator that is done at the end of the epoch alone.
+        mean = float(self._sums[0]) / done if self.model.device.type == "cpu" else math.nan
         self._each("on_step_end", StepReport(self.epoch, done, len(self.loader), mean, rate))
 
     def save(self, key: str) -> None:
@@ -333,6 +355,12 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def goes_by_rows(model: SequentialEncoder, config: Config) -> bool:
+    """Whether the steps of a training go over right-padded rows; see `runtime.step`."""
+    wanted = config.runtime.step
+    return model.reads_right_padded and (wanted == "rows" or (wanted == "auto" and takes_right_padded(model.device)))
 
 
 @contextmanager

@@ -5,16 +5,18 @@ Shapes: n unique items, T tokens, M tokens with a target, N negatives, Z tokens 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr import _native
-from llm_esr.loading.staging import to_device
+from llm_esr.loading.staging import Staged, send
 from llm_esr.models import SequentialEncoder
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class UniqueItems:
+class UniqueItems(Staged):
     """The unique items of a step, and the inverse indices of everything that it reads.
 
     Attributes:
@@ -31,7 +33,7 @@ class UniqueItems:
         targeted_M: students' tokens with a target, int64 [M].
         targets_M: their targets, int64 [M].
         negatives_N: int64, [N] or [M, N].
-        inverse_T: index of each student token's item in `students_n`, int64 [T].
+        inverse_T: index of each student token's item in `students_n`, int64 [T]; of tokens read beside them, behind.
         inverse_M: of each target, int64 [M].
         inverse_N: of each negative, as `negatives_N`.
         inverse_Z: of each teacher token, in `students_n` followed by `teachers_m`; None without teachers.
@@ -50,47 +52,59 @@ class UniqueItems:
 
     @staticmethod
     def of(batch: Batch, *, teachers: bool, device: torch.device) -> UniqueItems:
-        """Found in memory, then brought to the device.
+        """As `found`, on the model's device."""
+        return send(UniqueItems.found(batch, teachers=teachers), device)
+
+    @staticmethod
+    def found(batch: Batch, *, teachers: bool, beside: Sequence[NDArray[np.int32]] = ()) -> UniqueItems:
+        """Found in memory.
 
         Args:
             batch: one step's inputs.
             teachers: whether the batch's teachers are encoded in this step.
-            device: the model's.
+            beside: items of sequences that are read beside the students'.
 
         """
         students, negatives = batch.students, batch.negatives
         targeted = np.flatnonzero(students.targets)
         targets = students.targets[targeted]
-        groups = [[students.items, targets, negatives.reshape(-1)], []]
+        groups = [[_joined(students.items, beside), targets, negatives.reshape(-1)], []]
         if teachers and batch.teachers is not None and len(batch.teachers):
             groups[1].append(batch.teachers.items)
         ids, (own, _), (inverse_T, inverse_M, inverse_N, *inverse_Z) = _native.unique_items(groups)
         return UniqueItems(
-            students_n=to_device(ids[:own], device),
-            teachers_m=to_device(ids[own:], device),
-            targeted_M=to_device(targeted, device),
-            targets_M=to_device(targets.astype(np.int64), device),
-            negatives_N=to_device(negatives.astype(np.int64), device),
-            inverse_T=to_device(inverse_T, device),
-            inverse_M=to_device(inverse_M, device),
-            inverse_N=to_device(inverse_N.reshape(negatives.shape), device),
-            inverse_Z=to_device(inverse_Z[0], device) if inverse_Z else None,
+            students_n=torch.from_numpy(ids[:own]),
+            teachers_m=torch.from_numpy(ids[own:]),
+            targeted_M=torch.from_numpy(targeted),
+            targets_M=torch.from_numpy(targets.astype(np.int64)),
+            negatives_N=torch.from_numpy(negatives.astype(np.int64)),
+            inverse_T=torch.from_numpy(inverse_T),
+            inverse_M=torch.from_numpy(inverse_M),
+            inverse_N=torch.from_numpy(inverse_N.reshape(negatives.shape)),
+            inverse_Z=torch.from_numpy(inverse_Z[0]) if inverse_Z else None,
         )
 
     @staticmethod
     def whole(batch: Batch, n_items: int, *, teachers: bool, device: torch.device) -> UniqueItems:
+        """As `all_found`, on the model's device."""
+        return send(UniqueItems.all_found(batch, n_items, teachers=teachers), device)
+
+    @staticmethod
+    def all_found(
+        batch: Batch, n_items: int, *, teachers: bool, beside: Sequence[NDArray[np.int32]] = ()
+    ) -> UniqueItems:
         """All items of the catalogue in place of those of the step, by id; padding and mask tokens where they occur.
 
         Args:
             batch: one step's inputs; its negatives are not read.
             n_items: I.
             teachers: whether the batch's teachers are encoded in this step.
-            device: the model's.
+            beside: items of sequences that are read beside the students'.
 
         """
         students = batch.students
         targeted = np.flatnonzero(students.targets)
-        inverses = [students.items]
+        inverses = [_joined(students.items, beside)]
         if teachers and batch.teachers is not None and len(batch.teachers):
             inverses.append(batch.teachers.items)
         ids = np.arange(1, n_items + 1, dtype=np.int64)
@@ -98,18 +112,18 @@ class UniqueItems:
         others = np.unique(np.concatenate([part[(part < 1) | (part > n_items)] for part in inverses])).astype(np.int64)
         place = np.concatenate([np.zeros(1, np.int64), np.arange(n_items + 1)])
         place[others] = n_items + np.arange(len(others))
-        nothing = torch.empty(0, dtype=torch.int64, device=device)
-        targets = to_device(students.targets[targeted].astype(np.int64), device)
+        nothing = torch.empty(0, dtype=torch.int64)
+        targets = torch.from_numpy(students.targets[targeted].astype(np.int64))
         return UniqueItems(
-            students_n=to_device(np.concatenate([ids, others]), device),
+            students_n=torch.from_numpy(np.concatenate([ids, others])),
             teachers_m=nothing,
-            targeted_M=to_device(targeted, device),
+            targeted_M=torch.from_numpy(targeted),
             targets_M=targets,
             negatives_N=nothing,
-            inverse_T=to_device(place[students.items], device),
+            inverse_T=torch.from_numpy(place[inverses[0]]),
             inverse_M=targets - 1,
             inverse_N=nothing,
-            inverse_Z=to_device(place[inverses[1]], device) if len(inverses) > 1 else None,
+            inverse_Z=torch.from_numpy(place[inverses[1]]) if len(inverses) > 1 else None,
         )
 
     @torch.no_grad()
@@ -117,3 +131,7 @@ class UniqueItems:
         """Item vectors of the teachers' tokens, [Z, C], without gradients."""
         assert self.inverse_Z is not None
         return F.embedding(self.inverse_Z, torch.cat([vectors_nC.detach(), model.item_vectors(self.teachers_m)]))
+
+
+def _joined(items: NDArray[np.int32], beside: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    return np.concatenate([items, *beside]) if beside else items

@@ -157,6 +157,11 @@ class RuntimeConfig(Section):
     """Where and how fast a training runs; never part of a key, as it changes no result."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    step: Literal["auto", "rows", "flat"] = Field(
+        "auto",
+        description="How a training step holds sequences. rows: right-padded, in one copy, prepared ahead, for a GPU. "
+        "flat: token after token, for a CPU. auto: rows on CUDA. Models that read padding are always flat.",
+    )
     threads: int = Field(0, ge=0, le=1024, description="Threads of torch and our kernels; 0: what torch finds.")
     loader_threads: int = Field(1, ge=1, le=256, description="Threads that prepare batches.")
     keep_memory: bool = Field(

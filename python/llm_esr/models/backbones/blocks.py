@@ -27,14 +27,14 @@ class AttentionInputs(NamedTuple):
         queries: what asks.
         memory: what keys and values are made from.
         residual: what the result is added to.
-        padding: what `memory` is at a padding position, [D].
+        padding: what `memory` is at a padding position, [D]; None: zeros.
 
     """
 
     queries: Tensor
     memory: Tensor
     residual: Tensor
-    padding: Tensor
+    padding: Tensor | None
 
 
 class Block(nn.Module):
@@ -118,7 +118,7 @@ class PaperBlock(Block):
     def attention_inputs(self, x_VTD: Tensor) -> AttentionInputs:
         """See `Block.attention_inputs`."""
         queries_VTD = self.attention_norm(x_VTD)
-        return AttentionInputs(queries_VTD, x_VTD, queries_VTD, torch.zeros_like(self.attention_norm.bias))
+        return AttentionInputs(queries_VTD, x_VTD, queries_VTD, None)
 
     def after_attention(self, residual_VTD: Tensor, mixed_VTD: Tensor) -> Tensor:
         """See `Block.after_attention`."""
@@ -141,9 +141,9 @@ class PaperBlock(Block):
 
 
 def _in_chunks(feed_forward: Callable[[Tensor], Tensor], x_VTD: Tensor, inner: int) -> Tensor:
-    """A function of each token alone. Without gradients it runs over chunks, which stay in the cache."""
+    """A function of each token alone. Without gradients it runs over chunks on the CPU, which stay in the cache."""
     chunk = max(_CHUNK // inner, 1)
-    if torch.is_grad_enabled() or x_VTD.shape[1] <= chunk:
+    if torch.is_grad_enabled() or x_VTD.device.type != "cpu" or x_VTD.shape[1] <= chunk:
         return feed_forward(x_VTD)
     return torch.cat([feed_forward(part) for part in torch.split(x_VTD, chunk, dim=1)], dim=1)
 

@@ -39,6 +39,13 @@ class GRU4Rec(Backbone):
 
     def _recurrence(self, x_VTD: Tensor, tokens: Tokens, last_only: bool) -> Tensor:
         n_views, _, width = x_VTD.shape
+        if tokens.row_width is not None:
+            rows = x_VTD.reshape(-1, tokens.row_width, width)
+            start = rows.new_zeros(1, len(rows), width)
+            weights: list[Tensor] = [self.weight_ih, self.weight_hh]
+            all_states, _ = torch.gru(rows, start, weights, False, 1, 0.0, self.training, False, True)
+            states_VTD = all_states.reshape(x_VTD.shape)
+            return states_VTD.index_select(1, tokens.last_S) if last_only else states_VTD
         order, counts = _by_time(tokens.lengths)
         order_T = to_device(order, x_VTD.device)
         gates_VTG = x_VTD.index_select(1, order_T) @ self.weight_ih.T

@@ -28,10 +28,11 @@ class CrossAttention(Interaction):
 
     def forward(self, x_VTD: Tensor, tokens: Tokens) -> Tensor:
         """[2, T, D] -> [2, T, D]."""
+        views = x_VTD.unsqueeze(1).unbind(0)
         mixed = [
             attention(
-                x_VTD[1 - view, None],
-                x_VTD[view, None],
+                views[1 - view],
+                views[view],
                 tokens,
                 causal=self.causal,
                 padding="unseen",

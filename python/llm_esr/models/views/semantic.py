@@ -15,6 +15,7 @@ from llm_esr.config import ModelConfig
 from llm_esr.models.views.interface import ModelData, View
 
 _CHUNK = 1024  # text embeddings at once: a few megabytes
+_CHUNK_ON_A_DEVICE = 1 << 16
 _MASK_SCALE = 0.01  # of a mask token's own vector, as the authors of LLMEmb draw it
 
 
@@ -54,10 +55,11 @@ class SemanticView(View):
     def forward(self, items_n: Tensor) -> Tensor:
         """Ids [n] -> vectors [n, D]. Without gradients it goes by chunks, whose texts stay in the cache."""
         adapt = self._adapter(len(items_n))
-        if torch.is_grad_enabled() or len(items_n) <= _CHUNK:
+        most = _CHUNK if items_n.device.type == "cpu" else _CHUNK_ON_A_DEVICE
+        if torch.is_grad_enabled() or len(items_n) <= most:
             vectors_nD = adapt(self._source(items_n))
         else:
-            vectors_nD = torch.cat([adapt(self._source(chunk)) for chunk in torch.split(items_n, _CHUNK)])
+            vectors_nD = torch.cat([adapt(self._source(chunk)) for chunk in torch.split(items_n, most)])
         if self.mask is None:
             return vectors_nD
         return torch.where((items_n == self.n_items + 1)[:, None], self.mask.to(vectors_nD.dtype), vectors_nD)

@@ -5,7 +5,8 @@ Shapes: T tokens, M tokens with a target, n aligned rows, I items, C channels of
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -13,11 +14,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.config import Config
-from llm_esr.loading.staging import to_device
+from llm_esr.loading.staging import Staged
+from llm_esr.models import SequentialEncoder
 from llm_esr.semantics.soft_targets import masked_infonce, soft_target_loss
 from llm_esr.training.forward import Forward
 from llm_esr.training.other_models import open_other
-from llm_esr.training.terms.term import Term, TermData
+from llm_esr.training.terms.term import Prepared, Term, TermData
+
+if TYPE_CHECKING:
+    from llm_esr.loading import Batch
+
+
+@dataclass(frozen=True)
+class AlignedRows(Staged):
+    """The items that a step aligns.
+
+    Attributes:
+        ids_n: in memory.
+        places_n: id - 1, int64.
+        chosen_n: which of the students' tokens or of the targets they are, int64; None: all targets.
+
+    """
+
+    ids_n: NDArray[np.int32]
+    places_n: Tensor
+    chosen_n: Tensor | None
 
 
 class Alignment(Term):
@@ -37,15 +58,27 @@ class Alignment(Term):
         self.loss, self.temperature = settings.loss, settings.temperature
         self.anchors_ID = anchors_ID
 
+    def prepare(self, batch: Batch, model: SequentialEncoder) -> Prepared:
+        """The items that are aligned."""
+        items, targets = batch.students.items, batch.students.targets
+        ids_n, chosen_n = targets[targets > 0], None
+        if self.over == "inputs":
+            chosen_n = np.flatnonzero((items > 0) & (items <= model.n_items))
+            ids_n = items[chosen_n]
+        elif self.over == "distinct":
+            ids_n, chosen_n = np.unique(ids_n, return_index=True)
+        places_n = torch.from_numpy(ids_n.astype(np.int64) - 1)
+        return Prepared(AlignedRows(ids_n, places_n, None if chosen_n is None else torch.from_numpy(chosen_n)))
+
     def __call__(self, forward: Forward) -> Tensor:
         """Mean over the aligned rows."""
         ids_n, vectors_nC = self._rows(forward)
+        places_n = forward.inputs_of(self).places_n
         if len(ids_n) == 0:
             return vectors_nC.sum() * 0.0
         if forward.model.n_views > 1:
             by_view = dict(zip(forward.model.views, vectors_nC.chunk(forward.model.n_views, dim=1), strict=True))
             vectors_nC = by_view["semantic"]
-        places_n = to_device(ids_n.astype(np.int64) - 1, vectors_nC.device)
         anchors_nD = self.anchors_ID.index_select(0, places_n).to(vectors_nC.dtype)
         if self.loss == "infonce":
             return masked_infonce(anchors_nD, vectors_nC, self.temperature, places_n[:, None] == places_n)
@@ -53,15 +86,11 @@ class Alignment(Term):
 
     def _rows(self, forward: Forward) -> tuple[NDArray[np.int32], Tensor]:
         """The items that are aligned, ids [n], and their vectors, [n, C]."""
-        tokens = forward.tokens
-        if self.over == "inputs":
-            read = np.flatnonzero((tokens.items > 0) & (tokens.items <= forward.model.n_items))
-            return tokens.items[read], forward.vectors_TC.index_select(0, to_device(read, forward.vectors_TC.device))
-        ids_M, vectors_MC = tokens.targets[tokens.targets > 0], forward.target_vectors()
-        if self.over == "targets":
-            return ids_M, vectors_MC
-        ids_n, first_n = np.unique(ids_M, return_index=True)
-        return ids_n, vectors_MC.index_select(0, to_device(first_n, vectors_MC.device))
+        given: AlignedRows = forward.inputs_of(self)
+        vectors_nC = forward.vectors_TC if self.over == "inputs" else forward.target_vectors()
+        if given.chosen_n is not None:
+            vectors_nC = vectors_nC.index_select(0, given.chosen_n)
+        return given.ids_n, vectors_nC
 
 
 @torch.no_grad()

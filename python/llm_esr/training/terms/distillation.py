@@ -9,10 +9,11 @@ from torch import Tensor
 
 from llm_esr.config import Config
 from llm_esr.loading import Batch
+from llm_esr.models import SequentialEncoder
 from llm_esr.training.forward import Forward
 from llm_esr.training.losses import distillation
 from llm_esr.training.teachers import Teachers, build_teachers
-from llm_esr.training.terms.term import Evaluated, Term, TermData
+from llm_esr.training.terms.term import Evaluated, Prepared, Term, TermData
 
 
 class Distillation(Term):
@@ -30,9 +31,13 @@ class Distillation(Term):
         settings = config.distill
         self.weight, self.from_epoch = settings.weight, settings.from_epoch
         self.form, self.temperature = settings.form, settings.temperature
-        self.second_pass = settings.student_pass == "twice"
+        self.second_pass = self.reads_twice = settings.student_pass == "twice"
         self.teachers = teachers
         self.encodes_teachers = teachers.in_batch
+
+    def prepare(self, batch: Batch, model: SequentialEncoder) -> Prepared:
+        """What the mean teachers are mixed from."""
+        return Prepared(self.teachers.mixture(batch))
 
     def before_step(self, batch: Batch, evaluated: Evaluated) -> None:
         """Let the teachers be refreshed where they are due."""
@@ -40,12 +45,14 @@ class Distillation(Term):
 
     def __call__(self, forward: Forward) -> Tensor | None:
         """Mean over the students that have a teacher; None where the step has no teachers at all."""
-        found = self.teachers.mean_of(forward)
-        if found is None:
+        mixture = forward.inputs_of(self)
+        if mixture is None:
             return None
-        teachers_BC, has_teacher_B = found
+        teachers_BC = self.teachers.mean_of(forward, mixture)
         students_BC = forward.user_vectors(second_pass=self.second_pass)
-        return distillation(self.form, students_BC, teachers_BC, has_teacher_B, self.temperature)
+        return distillation(
+            self.form, students_BC, teachers_BC, mixture.has_teacher_S, self.temperature, mixture.taught_s
+        )
 
     def state(self) -> dict[str, Tensor]:
         """The teachers' state."""

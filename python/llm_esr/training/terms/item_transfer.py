@@ -8,7 +8,7 @@ Shapes: n head items of a step, N contexts, C channels of all views, D width.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from llm_esr.config import Config
 from llm_esr.loading.contexts import Contexts
-from llm_esr.loading.staging import to_device
+from llm_esr.loading.staging import send
 from llm_esr.models import SequentialEncoder
 from llm_esr.training.forward import Forward
-from llm_esr.training.terms.term import Term, TermData
-from llm_esr.training.transfer.branches import encoded, progress_of, squared_distance
+from llm_esr.training.terms.term import Prepared, Term, TermData
+from llm_esr.training.transfer.branches import encoded, progress_of, squared_distance, weights_for
 from llm_esr.training.transfer.curriculum import item_weights
 from llm_esr.training.transfer.dealing import Dealing
 from llm_esr.training.transfer.groups import HeadAndTail
@@ -30,6 +30,7 @@ from llm_esr.training.weights import Weights
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
+    from llm_esr.loading import Batch
 
 _OWNER = 2  # of the order in which head items are dealt out
 
@@ -91,14 +92,19 @@ class ItemTransfer(Term):
     def _with_contexts(self, items_n: NDArray[np.int64]) -> NDArray[np.int64]:
         return items_n[self.contexts.counts(items_n) > 0]
 
+    def prepare(self, batch: Batch, model: SequentialEncoder) -> Prepared:
+        """The step's head items, and contexts drawn for each."""
+        items_n = self._with_contexts(self.dealing.of(batch.epoch, batch.step))
+        if not len(items_n):
+            return Prepared()
+        counts_n, numbers_N = self.contexts.draw(items_n, self.most, seed=self.seed, epoch=batch.epoch)
+        given = self._given(model, items_n, counts_n, self.weights_of(items_n, batch.epoch))
+        return Prepared(given, (model.sequences(*self.contexts.read(numbers_N)),))
+
     def __call__(self, forward: Forward) -> Tensor | None:
         """Mean over the step's head items; None where it has none."""
-        epoch, step = forward.batch.epoch, forward.batch.step
-        items_n = self._with_contexts(self.dealing.of(epoch, step))
-        if not len(items_n):
-            return None
-        counts_n, numbers_N = self.contexts.draw(items_n, self.most, seed=self.seed, epoch=epoch)
-        return self.loss(forward.model, items_n, counts_n, numbers_N, self.weights_of(items_n, epoch))
+        given = forward.inputs_of(self)
+        return None if given is None else self._distance(forward.model, forward.encoded(self), given)
 
     def weights_of(self, items_n: NDArray[np.int64], epoch: int) -> NDArray[np.float64] | None:
         """What each head item weighs in an epoch, [n]; None: all 1."""
@@ -115,13 +121,35 @@ class ItemTransfer(Term):
         weights_n: NDArray[np.float64] | None,
     ) -> Tensor:
         """The loss of given head items, contexts of each (so many, by their numbers), and weights."""
+        given = send(self._given(model, items_n, counts_n, weights_n), model.device)
+        return self._distance(model, encoded(model, self.contexts.read(numbers_N)), given)
+
+    @staticmethod
+    def _given(
+        model: SequentialEncoder,
+        items_n: NDArray[np.int64],
+        counts_n: NDArray[np.int64],
+        weights_n: NDArray[np.float64] | None,
+    ) -> dict[str, Tensor | None]:
+        """What `_distance` reads, in memory."""
+        return {
+            "items": torch.from_numpy(items_n),
+            "counts": torch.from_numpy(counts_n),
+            "owners": torch.from_numpy(np.repeat(np.arange(len(items_n)), counts_n)),
+            "weights": weights_for(model, weights_n),
+        }
+
+    def _distance(self, model: SequentialEncoder, states_NC: Tensor, given: dict[str, Any]) -> Tensor:
+        """Between what the maps make of the contexts' states and the items' rows."""
         assert model.transfer is not None and model.item_table is not None
-        enhanced_NC = model.transfer.enhanced(encoded(model, self.contexts.read(numbers_N)))
-        owner_N = to_device(np.repeat(np.arange(len(items_n)), counts_n), enhanced_NC.device)
-        sums_nC = enhanced_NC.new_zeros(len(items_n), enhanced_NC.shape[1]).index_add(0, owner_N, enhanced_NC)
-        mapped_nD = model.transfer.items(sums_nC / to_device(counts_n, sums_nC.device)[:, None])
-        rows_nD = model.item_table(to_device(items_n, sums_nC.device))
-        return squared_distance(mapped_nD, rows_nD.detach() if self.settings.detach_targets else rows_nD, weights_n)
+        enhanced_NC = model.transfer.enhanced(states_NC)
+        sums_nC = enhanced_NC.new_zeros(len(given["items"]), enhanced_NC.shape[1])
+        sums_nC = sums_nC.index_add(0, given["owners"], enhanced_NC)
+        mapped_nD = model.transfer.items(sums_nC / given["counts"][:, None])
+        rows_nD = model.item_table(given["items"])
+        return squared_distance(
+            mapped_nD, rows_nD.detach() if self.settings.detach_targets else rows_nD, given["weights"]
+        )
 
     def state(self) -> dict[str, Tensor]:
         """The last epoch whose start was dealt with."""

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.config import Config
+from llm_esr.models import SequentialEncoder
 from llm_esr.training.catalogue_softmax import MetItems, catalogue_softmax
 from llm_esr.training.forward import Forward
 from llm_esr.training.loss_choice import settle_loss
 from llm_esr.training.losses import RANKING_LOSSES, ranking
-from llm_esr.training.terms.term import Term, TermData
+from llm_esr.training.terms.term import Prepared, Term, TermData
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
+    from llm_esr.loading import Batch
 
 
 class Ranking(Term):
@@ -87,6 +89,17 @@ class CatalogueRanking(Term):
         met_I = np.asarray(data.training_counts)[1:] > 0
         self.ranked = None if met_I.all() else RankedItems.of(met_I)
 
+    def prepare(self, batch: Batch, model: SequentialEncoder) -> Prepared:
+        """What the students met in training."""
+        students = batch.students
+        student_M = np.repeat(np.arange(len(students)), np.diff(students.offsets))[students.targets > 0]
+        items, offsets = self.data.histories(batch.users, "train")
+        if self.ranked is not None:
+            items = self.ranked.ids(items)
+        if model.device.type == "cpu":
+            return Prepared(MetItems.of(items, offsets, student_M, model.device))
+        return Prepared(MetItems.in_rows(items, offsets, student_M))
+
     def __call__(self, forward: Forward) -> Tensor:
         """Mean over the tokens with a target."""
         states_MC, vectors_IC = forward.target_states(), forward.catalogue_vectors()
@@ -96,12 +109,10 @@ class CatalogueRanking(Term):
         profiles_ME = forward.target_profiles()
         texts_IE = None if model.profile is None else model.profile.texts[1:-1]
         targets_M = forward.items.inverse_M
-        seen, offsets = self.data.histories(forward.batch.users, "train")
         if self.ranked is not None:
             vectors_IC, targets_M = self.ranked.rows(vectors_IC), self.ranked.columns(targets_M)
             texts_IE = None if texts_IE is None else self.ranked.texts(texts_IE)
-            seen = self.ranked.ids(seen)
-        met = MetItems.of(seen, offsets, forward.students_of_targets(), states_MC.device)
+        met = forward.inputs_of(self)
 
         def loss(states: Tensor, vectors: Tensor) -> Tensor:
             return catalogue_softmax(states, vectors, targets_M, met, profiles_ME, texts_IE)

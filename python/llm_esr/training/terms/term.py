@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,12 +17,28 @@ from llm_esr.training.weights import Weights
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
-    from llm_esr.loading import Batch, BatchLoader
+    from llm_esr.loading import Batch, BatchLoader, Sequences
     from llm_esr.training.other_models import StartModel
 
 
 # Gives the model that is evaluated: the averaged one, where there is one. Bringing it up to date is not free.
 Evaluated = Callable[[], SequentialEncoder]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a term has found in memory for a step.
+
+    Attributes:
+        inputs: a `Staged` tree (`loading/staging.py`) that the term finds on the model's device, or None.
+        beside: sequences that are encoded beside the students', with dropout and gradients.
+        still: sequences that are encoded without either.
+
+    """
+
+    inputs: Any = None
+    beside: tuple[Sequences, ...] = ()
+    still: tuple[Sequences, ...] = ()
 
 
 class Term(ABC):
@@ -33,6 +49,7 @@ class Term(ABC):
         weight: its factor in the total; what is logged is not weighted.
         from_epoch: the first epoch, counted from 0, in which it takes part.
         encodes_teachers: whether it reads the teachers of the batch.
+        reads_twice: whether it reads a second forward pass over the students.
         reads_catalogue: whether it reads the vectors of all items.
         most_steps: steps after which it ends an epoch; None: all batches run.
 
@@ -42,6 +59,7 @@ class Term(ABC):
     weight: float = 1.0
     from_epoch: int = 0
     encodes_teachers: bool = False
+    reads_twice: bool = False
     reads_catalogue: bool = False
     most_steps: int | None = None
 
@@ -51,6 +69,13 @@ class Term(ABC):
 
     def before_epoch(self, epoch: int, weights: Weights) -> None:  # noqa: B027 (few terms need it)
         """Called at the start of each epoch, and once more where a resume goes on within it; may rewrite weights."""
+
+    def prepare(self, batch: Batch, model: SequentialEncoder) -> Prepared:
+        """What the term reads beside the batch, from the batch alone; on a GPU ahead of the step, in another thread.
+
+        `Forward.inputs_of` and `Forward.encoded` give it back. No generator of torch may be drawn from here.
+        """
+        return Prepared()
 
     def before_step(self, batch: Batch, evaluated: Evaluated) -> None:  # noqa: B027 (few terms need it)
         """Called before the forward pass; `evaluated` gives the model that is evaluated, at the price of averaging."""

@@ -17,10 +17,11 @@ from torch import Tensor
 from llm_esr.config import Config
 from llm_esr.doors import warn
 from llm_esr.loading.contexts import newest, recent_cuts
+from llm_esr.loading.staging import send
 from llm_esr.models import SequentialEncoder
 from llm_esr.training.forward import Forward
-from llm_esr.training.terms.term import Term, TermData
-from llm_esr.training.transfer.branches import encoded, progress_of, squared_distance, target_states
+from llm_esr.training.terms.term import Prepared, Term, TermData
+from llm_esr.training.transfer.branches import encoded, progress_of, squared_distance, target_states, weights_for
 from llm_esr.training.transfer.curriculum import user_weights
 from llm_esr.training.transfer.dealing import Dealing
 from llm_esr.training.transfer.groups import HeadAndTail
@@ -28,6 +29,7 @@ from llm_esr.training.weights import Weights
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
+    from llm_esr.loading import Batch
 
 _OWNER = 1  # of the order in which head users are dealt out
 
@@ -59,14 +61,26 @@ class UserTransfer(Term):
         scored = self.groups.tail_user if self.settings.score_tail_users else -1.0
         weights.model.transfer.tail_user.fill_(scored)
 
+    def prepare(self, batch: Batch, model: SequentialEncoder) -> Prepared:
+        """The step's head users: cuts of their histories, and the whole ones."""
+        users_n = self.dealing.of(batch.epoch, batch.step)
+        if not len(users_n):
+            return Prepared()
+        histories = self.data.histories(users_n, "train")
+        cuts_n = recent_cuts(users_n, self.longest, seed=self.seed, epoch=batch.epoch)
+        cut, whole = model.sequences(*newest(histories, cuts_n)), model.sequences(*histories)
+        given = {"weights": weights_for(model, self.weights_of(users_n, batch.epoch))}
+        return Prepared(given, (cut,), (whole,)) if self.settings.detach_targets else Prepared(given, (cut, whole))
+
     def __call__(self, forward: Forward) -> Tensor | None:
         """Mean over the step's head users; None where it has none."""
-        epoch, step = forward.batch.epoch, forward.batch.step
-        users_n = self.dealing.of(epoch, step)
-        if not len(users_n):
+        given = forward.inputs_of(self)
+        if given is None:
             return None
-        cuts_n = recent_cuts(users_n, self.longest, seed=self.seed, epoch=epoch)
-        return self.loss(forward.model, users_n, cuts_n, self.weights_of(users_n, epoch))
+        assert forward.model.transfer is not None
+        still = self.settings.detach_targets
+        whole_nC = forward.encoded_still(self) if still else forward.encoded(self, 1)
+        return squared_distance(forward.model.transfer.users(forward.encoded(self)), whole_nC, given["weights"])
 
     def weights_of(self, users_n: NDArray[np.int64], epoch: int) -> NDArray[np.float64] | None:
         """What each head user weighs in an epoch, [n]; None: all 1."""
@@ -87,7 +101,7 @@ class UserTransfer(Term):
         histories = self.data.histories(users_n, "train")
         whole_nC = target_states(model, histories, stands_still=self.settings.detach_targets)
         mapped_nC = model.transfer.users(encoded(model, newest(histories, cuts_n)))
-        return squared_distance(mapped_nC, whole_nC, weights_n)
+        return squared_distance(mapped_nC, whole_nC, send(weights_for(model, weights_n), mapped_nC.device))
 
 
 def build(config: Config, given: TermData) -> UserTransfer | None:

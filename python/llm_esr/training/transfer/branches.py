@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.loading.contexts import Flat
-from llm_esr.loading.staging import to_device
 from llm_esr.models import SequentialEncoder
+from llm_esr.training.still import standing_still
 
 
 def progress_of(epoch: int, epochs: int) -> float:
@@ -29,18 +29,20 @@ def target_states(model: SequentialEncoder, histories: Flat, *, stands_still: bo
     """As `encoded`; what `stands_still` has neither dropout nor gradients."""
     if not stands_still:
         return encoded(model, histories)
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        states_SC = encoded(model, histories)
-    model.train(was_training)
-    return states_SC
+    return standing_still(model, lambda: encoded(model, histories))
 
 
-def squared_distance(mapped_nC: Tensor, target_nC: Tensor, weights_n: NDArray[np.float64] | None) -> Tensor:
+def squared_distance(mapped_nC: Tensor, target_nC: Tensor, weights_n: Tensor | None) -> Tensor:
     """The mean over rows and channels of weight x (mapped - target)^2, a scalar; None: all weights 1."""
     squares_nC = (mapped_nC - target_nC) ** 2
     if weights_n is None:
         return squares_nC.mean()
-    kind = np.float32 if squares_nC.dtype != torch.float64 else np.float64
-    return (squares_nC * to_device(weights_n.astype(kind), squares_nC.device)[:, None]).mean()
+    return (squares_nC * weights_n[:, None]).mean()
+
+
+def weights_for(model: SequentialEncoder, weights_n: NDArray[np.float64] | None) -> Tensor | None:
+    """Weights as `squared_distance` takes them, in memory: float32, but where the model has double precision."""
+    if weights_n is None:
+        return None
+    kind = np.float64 if model.positions.weight.dtype == torch.float64 else np.float32
+    return torch.from_numpy(weights_n.astype(kind))
