@@ -176,3 +176,8 @@ def test_losses_on_a_gpu_are_those_on_the_cpu(preset: str, tiny_folder: Path) ->
         losses = compute_losses(model, batch, terms, send(row_inputs(batch, model, terms), device))
         found.append({name: float(loss.detach()) for name, loss in losses.items()})
     assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("preset", ["sasrec", "llm-esr"])
+def test_items_that_nobody_met_are_left_out_of_rows_too(cold_folder: Path, preset: str) -> None:
+    assert_close(*both_ways(cold_folder, preset, dtype=torch.float64), 1e-10)
