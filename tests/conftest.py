@@ -85,6 +85,19 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cold_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same shop with a third of its items held out of training; read it, never write to it."""
+    import llm_esr
+
+    interactions, items = tiny_frames()
+    folder = tmp_path_factory.mktemp("cold") / "data"
+    data = llm_esr.prepare(interactions, items=items, out=folder, cold_items=0.3)
+    llm_esr.embed(data, encoder="lsa", progress=False)
+    llm_esr.index(data, k=5, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real data sets beside the project; skips where they are absent."""
     if not SHARED.is_dir():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -25,6 +26,7 @@ class ShopData:
         self.folder = Path("shop")
         self.split = "leave-one-out"
         self.item_embeddings: np.ndarray | None = None
+        self.similar_items = self.similar_items_scores = None
         self.all = [rng.integers(1, N_ITEMS + 1, 5).astype(np.int32) for _ in range(n_users)]
         self.n_users, self.n_items = n_users, N_ITEMS
         self.user_ids = [f"u{n}" for n in range(n_users)]
@@ -35,6 +37,9 @@ class ShopData:
         self.training_counts = np.bincount(np.concatenate([h[:3] for h in self.all]), minlength=N_ITEMS + 1)
         self.training_lengths = np.full(n_users, 3)
         self._titles = [f"Thing {n}" for n in range(1, N_ITEMS + 1)] if titles else None
+
+    def given_ids(self, kind: str) -> tuple[np.ndarray, pl.DataType]:
+        return np.array(self.user_ids if kind == "user" else self.item_ids, dtype=object), pl.String()
 
     def titles(self) -> list[str] | None:
         return self._titles

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import torch
 
 import llm_esr
@@ -30,13 +29,8 @@ def test_a_never_met_item_gives_nothing_of_its_own_and_lends_nothing() -> None:
     assert shares == {(1, 1): 1.0, (2, 1): 1.0, (3, 1): 1.0}
 
 
-def test_the_score_of_a_cold_item_reads_no_row_of_a_cold_item(
-    tmp_path: Path, tiny_tables: tuple[pl.DataFrame, pl.DataFrame]
-) -> None:
-    interactions, items = tiny_tables
-    data = llm_esr.prepare(interactions, items=items, out=tmp_path / "data", cold_items=0.3)
-    llm_esr.embed(data, encoder="lsa", progress=False)
-    llm_esr.index(data, k=5, progress=False)
+def test_the_score_of_a_cold_item_reads_no_row_of_a_cold_item(cold_folder: Path) -> None:
+    data = llm_esr.Dataset.open(cold_folder)
     cold = np.flatnonzero(data.training_counts[1:] == 0) + 1
     assert len(cold) >= 14
     model, _ = build_model(data, load_config("llm-esr", SMALL))

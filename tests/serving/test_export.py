@@ -43,9 +43,12 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 @pytest.mark.parametrize("blend", [None, BLEND], ids=["alone", "blended"])
+@pytest.mark.parametrize("folder", ["tiny_folder", "cold_folder"])
 def test_the_code_of_the_page_gives_the_recommendations(
-    data: llm_esr.Dataset, in_folder: Path, blend: dict[str, float] | None
+    folder: str, request: pytest.FixtureRequest, in_folder: Path, blend: dict[str, float] | None
 ) -> None:
+    data = llm_esr.Dataset.open(request.getfixturevalue(folder))
+    assert (data.training_counts[1:].min() == 0) == (folder == "cold_folder")
     model = model_on(data, blend)
     assert llm_esr.export_model(model, "export") == Path("export")
     scoring, blending = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

@@ -13,9 +13,11 @@ import pytest
 import llm_esr
 from llm_esr.cli import main
 from llm_esr.cli.options import ids
+from llm_esr.config import load_config
 from llm_esr.data import Dataset
 from llm_esr.serving import NothingLeft, Recommender, read_user_ids
 from llm_esr.serving.ids import external_id
+from llm_esr.tables.values import given_ids
 
 LARGE = pl.Series([1e20]).cast(pl.String)[0]
 
@@ -241,3 +243,47 @@ def test_a_users_file_with_a_key_that_comes_late(tmp_path: Path) -> None:
 def test_numbers_that_are_none_are_no_ids(value: object) -> None:
     with pytest.raises(ValueError, match="says nothing"):
         external_id(value)
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "expected"),
+    [
+        (pl.Int64, pl.UInt16, (pl.Int64, pl.UInt16)),
+        (pl.Float64, pl.Int32, (pl.Float64, pl.Int32)),
+        (pl.String, pl.Decimal(10, 0), (pl.String, pl.String)),
+    ],
+)
+def test_ids_come_back_in_the_type_of_the_table(
+    tmp_path: Path, users: pl.DataType, items: pl.DataType, expected: tuple[pl.DataType, pl.DataType]
+) -> None:
+    table = pl.DataFrame({"user_id": [1, 1, 1, 2, 2, 2], "item_id": [7, 8, 9, 8, 9, 7]})
+    table = table.with_columns(pl.col("user_id").cast(users), pl.col("item_id").cast(items))
+    data = llm_esr.prepare(table, out=tmp_path / "data", split="none")
+    model = Recommender(None, data, "popularity", None, load_config(None))
+    found = model.recommend(users=[1, 2.0], k=2, keep_seen=True)
+    assert (found.schema["user_id"], found.schema["item_id"]) == expected
+    if expected == (users, items):
+        assert found.join(table, on=["user_id", "item_id"], how="anti").is_empty()
+    assert set(found["item_id"].cast(pl.String)) <= {"7", "8", "9"}
+    empty = model.recommend(users=[], k=2)
+    assert empty.schema == found.schema
+    similar = model.similar_items([7], k=1, by="co-occurrence")
+    assert (similar.schema["similar_to"], similar.schema["item_id"]) == (expected[1], expected[1])
+    explained = model.recommend(users=[1], k=1, keep_seen=True, explain=True)
+    assert explained.schema["user_id"] == expected[0] and explained["why"].null_count() == 0
+
+
+def test_ids_of_text_files_are_texts_and_so_are_those_of_files_that_disagree(tmp_path: Path) -> None:
+    assert prepared(tmp_path / "a", rows(["1", "2"], ["7", "8"])).given_ids("user")[1] == pl.String
+    pl.DataFrame({"user_id": [1, 2], "item_id": [7, 8]}).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame({"user_id": ["1", "2"], "item_id": [8, 7]}).write_parquet(tmp_path / "b.parquet")
+    data = llm_esr.prepare([tmp_path / "a.parquet", tmp_path / "b.parquet"], out=tmp_path / "d", split="none")
+    assert data.given_ids("user")[1] == pl.String and data.given_ids("item")[1] == pl.Int64
+
+
+def test_numbers_that_fit_no_type_any_more_are_texts() -> None:
+    assert given_ids(["1", "x9"], "Int64")[1] == pl.String
+    assert given_ids(["1", "300"], "Int8")[1] == pl.String
+    assert given_ids(["1"], "Object")[1] == given_ids(["1"], ["Int64"])[1] == pl.String
+    values, type_ = given_ids(["1", "-5"], "Int64")
+    assert values.tolist() == [1, -5] and type_ == pl.Int64

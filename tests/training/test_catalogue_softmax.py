@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from llm_esr.config import load_config
+from llm_esr.data import Dataset
+from llm_esr.training import TermData, build_terms
 from llm_esr.training import catalogue_softmax as module
+from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.catalogue_softmax import MetItems, catalogue_softmax
+from llm_esr.training.forward import Forward
 
 
 def plain(states, vectors, targets, histories, student, profiles, texts):  # type: ignore[no-untyped-def]
@@ -73,3 +80,22 @@ def test_a_diverged_state_makes_the_loss_nan() -> None:
     states = torch.ones(2, 3)
     states[1, 1] = torch.nan
     assert torch.isnan(catalogue_softmax(states, torch.ones(5, 3), torch.tensor([0, 1]), met))
+
+
+def test_an_item_that_nobody_met_in_training_is_in_no_denominator(cold_folder: Path) -> None:
+    data = Dataset.open(cold_folder)
+    config = load_config("llm-esr", ["model.width=8", "model.heads=1", "model.blocks=1", "model.dropout=0"])
+    model, _ = build_model(data, config)
+    loader = build_loader(data, config)
+    batch = next(iter(loader))
+    (term,) = build_terms(config, TermData(model.device, data=data))
+    forward = Forward(model, batch, whole_catalogue=True)
+    vectors, states = forward.catalogue_vectors(), forward.target_states()
+    scores = states @ vectors.T + forward.target_profiles() @ model.profile.texts[1:-1].T
+    left_out = torch.zeros_like(scores, dtype=torch.bool)
+    left_out[:, torch.from_numpy(np.flatnonzero(data.training_counts[1:] == 0))] = True
+    for row, student in enumerate(forward.students_of_targets()):
+        left_out[row, data.history(batch.users[student], "train").astype(np.int64) - 1] = True
+    left_out[torch.arange(len(scores)), forward.items.inverse_M] = False
+    expected = F.cross_entropy(scores.masked_fill(left_out, -torch.inf), forward.items.inverse_M)
+    torch.testing.assert_close(term(forward), expected, rtol=1e-5, atol=1e-5)

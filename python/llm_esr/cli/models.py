@@ -274,7 +274,15 @@ def _print_explained(found: pl.DataFrame) -> None:
 
 def _print(found: pl.DataFrame, *, one_list: bool = False) -> None:
     """One block a list: rank, item, score, title. `one_list`: there is one, and the first column is no list's owner."""
+    import polars as pl  # noqa: PLC0415 (as the rest of this module does)
+
+    from llm_esr.serving.ids import external_id  # noqa: PLC0415 (brings torch)
+
     first = found.columns[0]
+    ids = [name for name in ("user_id", "item_id", "similar_to") if name in found.columns]
+    found = found.with_columns(
+        pl.Series(name, [external_id(one) for one in found[name]], dtype=pl.String) for name in ids
+    )
     console = Console()
     # What the borders and the other columns leave to titles: a long one would take many lines.
     others = [[name, *map(_cell, found[name])] for name in found.columns if name != "title"]

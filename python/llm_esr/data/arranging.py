@@ -35,6 +35,7 @@ class Arranged:
     unmatched: int
     notes: list[str]
     numeric_ids: list[str]  # of `user` and `item`, those whose ids are numbers throughout
+    id_types: dict[str, str]  # of `user` and `item`, those whose ids have a type of numbers in the table
 
 
 def arrange(
@@ -76,6 +77,7 @@ def arrange(
         [*(f"column {name}" for name in names), "order of the input"],
         numbered.unmatched, numbered.notes,
         [kind for kind, numbering in kinds.items() if numbering.forms.numeric],
+        cleaner.id_types(),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from llm_esr.files.arrays import open_array
 from llm_esr.files.html import html_facts
 from llm_esr.files.parquet import read_parquet
 from llm_esr.tables.row_report import lines_of
+from llm_esr.tables.values import given_ids
 
 Part = Literal["train", "validation", "test", "serving"]
 _TRIES = 20
@@ -291,6 +292,23 @@ class Dataset:
     def numeric_ids(self) -> frozenset[str]:
         """Of `user` and `item`, those whose external ids are numbers throughout."""
         return frozenset(self.metadata.get("numeric_ids", ()))
+
+    def given_ids(self, kind: Literal["user", "item"]) -> tuple[NDArray[Any], pl.DataType]:
+        """External ids by number (entry 0 is item 1) and their type, as the interactions table had them."""
+        return self._given_users if kind == "user" else self._given_items
+
+    @cached_property
+    def _given_users(self) -> tuple[NDArray[Any], pl.DataType]:
+        return given_ids(self.user_ids, self._id_types.get("user"))
+
+    @cached_property
+    def _given_items(self) -> tuple[NDArray[Any], pl.DataType]:
+        return given_ids(self.item_ids, self._id_types.get("item"))
+
+    @property
+    def _id_types(self) -> dict[str, object]:
+        named = self.metadata.get("id_types")
+        return named if isinstance(named, dict) else {}
 
     def titles(self) -> list[str] | None:
         """Every item's title, entry 0 is item 1; None where the items have no texts."""

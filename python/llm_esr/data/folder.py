@@ -112,6 +112,7 @@ def _contents(arranged: Arranged, splits: Splits, *, never_trained: int, n_cold:
         "rows": arranged.rows,
         "notes": arranged.notes,
         "numeric_ids": arranged.numeric_ids,
+        "id_types": arranged.id_types,
     }
 
 

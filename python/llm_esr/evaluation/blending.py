@@ -19,7 +19,7 @@ from torch import Tensor
 
 from llm_esr.evaluation.evaluate import early_stopping_users
 from llm_esr.evaluation.metrics import expected_metrics
-from llm_esr.scoring.blend import BLENDED, log_probabilities
+from llm_esr.scoring.blend import BLENDED, blended_scorers, log_probabilities
 from llm_esr.scoring.scorer import Scorer, chunks
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def tune_blend(network: Scorer | None, data: Dataset, scorers: Sequence[str]) ->
         scorers: names in `BLENDED`.
 
     """
-    parts: dict[str, Scorer] = {name: BLENDED[name].build(data) for name in scorers}
+    parts = blended_scorers(data, scorers)
     room = _MEMORY // (4 * data.n_items * (len(parts) + 1))
     users = early_stopping_users(data, "validation", int(max(64, min(USERS, room))))
     if len(users) == 0:

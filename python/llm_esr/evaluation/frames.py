@@ -57,8 +57,9 @@ def ranks_frame(ranked: Sequence[RankedUsers], data: Dataset) -> pl.DataFrame:
     Raises:
         ValueError: ranks of users that the data set does not have.
     """
-    users, items = np.array(data.user_ids, dtype=object), np.array(data.item_ids, dtype=object)
-    parts = [pl.DataFrame(schema=_NAMED | _RANKS)]
+    (users, user_type), (items, item_type) = data.given_ids("user"), data.given_ids("item")
+    schema = _NAMED | _RANKS | {"user_id": user_type, "item_id": item_type}
+    parts = [pl.DataFrame(schema=schema)]
     for one in ranked:
         if len(one.users) and int(one.users.max()) >= data.n_users:
             raise ValueError(f"the ranks of {one.model} are of other users than the {data.n_users:,} of {data.folder}")
@@ -71,7 +72,7 @@ def ranks_frame(ranked: Sequence[RankedUsers], data: Dataset) -> pl.DataFrame:
             "tied": one.tied,
             "rank": one.above + 1 + one.tied / 2,
         }
-        parts.append(pl.DataFrame(named | found, schema=_NAMED | _RANKS))
+        parts.append(pl.DataFrame(named | found, schema=schema))
     return pl.concat(parts)
 
 

@@ -7,7 +7,7 @@ Shapes: S histories, T items of all of them, I items.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.scoring.ease import Ease
+from llm_esr.scoring.lent_scores import KnowsReasons, Lenders, LentScores
 from llm_esr.scoring.neighbours import CoOccurrence, NearestText, TextNeighbours, Transitions
 from llm_esr.scoring.popularity import Popularity
 from llm_esr.scoring.scorer import Scorer, reads_at_most, refresh
@@ -44,25 +45,28 @@ class Blended:
         build: makes it from a data set.
         grid: the weights that are tried beside 0.
         reads_texts: whether it needs the items' vectors.
+        lent: whether an item that training never met has its lenders' scores (`lent_scores.py`). Scorers of texts have
+            a score of its own for it, and it is as popular as it is.
 
     """
 
     build: Callable[[Dataset], Scorer]
     grid: tuple[float, ...]
     reads_texts: bool = False
+    lent: bool = False
 
 
 # In the order in which their weights are looked for.
 BLENDED: Mapping[str, Blended] = {
     "text-max": Blended(NearestText, (0.5, 1.0, 2.0, 3.0, 4.0), reads_texts=True),
     "text": Blended(TextNeighbours, (0.25, 0.5, 1.0, 1.5, 2.0), reads_texts=True),
-    "transitions": Blended(Transitions, (0.1, 0.2, 0.3, 0.5)),
-    "co-occurrence": Blended(CoOccurrence, (1.0, 2.0, 4.0, 8.0, 12.0)),
+    "transitions": Blended(Transitions, (0.1, 0.2, 0.3, 0.5), lent=True),
+    "co-occurrence": Blended(CoOccurrence, (1.0, 2.0, 4.0, 8.0, 12.0), lent=True),
     "log-popularity": Blended(LogPopularity, (-0.1, -0.05, 0.05)),
     # The rest is not in the presets' `blend.scorers`: what they add was measured (docs/tail.md).
-    "ease": Blended(Ease, (1.0, 2.0, 4.0, 8.0, 16.0)),
-    "prefixes": Blended(PrefixNeighbours, (1.0, 2.0, 4.0, 8.0, 16.0), reads_texts=True),
-    "similar-users": Blended(SimilarUsers, (0.5, 1.0, 2.0, 4.0, 8.0), reads_texts=True),
+    "ease": Blended(Ease, (1.0, 2.0, 4.0, 8.0, 16.0), lent=True),
+    "prefixes": Blended(PrefixNeighbours, (1.0, 2.0, 4.0, 8.0, 16.0), reads_texts=True, lent=True),
+    "similar-users": Blended(SimilarUsers, (0.5, 1.0, 2.0, 4.0, 8.0), reads_texts=True, lent=True),
 }
 
 
@@ -87,7 +91,7 @@ class Blend:
         self.weights = {scorer: weight for scorer, weight in weights.items() if weight}
         if network is None and not self.weights:
             raise ValueError(f"the blend {name} has neither a network nor a scorer with a weight")
-        self.parts = {scorer: BLENDED[scorer].build(data) for scorer in self.weights}
+        self.parts = blended_scorers(data, self.weights)
 
     @property
     def max_len(self) -> int | None:
@@ -107,6 +111,20 @@ class Blend:
             total_SI = added_SI if total_SI is None else total_SI.add_(added_SI.to(total_SI.device))
         assert total_SI is not None
         return total_SI
+
+
+def blended_scorers(data: Dataset, names: Iterable[str]) -> dict[str, Scorer]:
+    """The scorers of a blend, by name."""
+    parts = {name: BLENDED[name].build(data) for name in names}
+    lenders = Lenders.of(data)
+    if lenders is None:
+        return parts
+    return {name: _lent(part, lenders) if BLENDED[name].lent else part for name, part in parts.items()}
+
+
+def _lent(part: Scorer, lenders: Lenders) -> Scorer:
+    assert isinstance(part, KnowsReasons), f"{part.name} goes by who met what and cannot tell why"
+    return LentScores(part, lenders)
 
 
 def log_probabilities(scores_SI: Tensor) -> Tensor:

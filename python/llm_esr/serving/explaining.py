@@ -16,8 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from llm_esr.config.parts import BLENDED_BY_DEFAULT
-from llm_esr.scoring import Scorer
-from llm_esr.scoring.blend import BLENDED, blendable
+from llm_esr.scoring.blend import BLENDED, blendable, blended_scorers
+from llm_esr.serving.ids import external_id
 
 if TYPE_CHECKING:
     from llm_esr.serving.recommender import Recommender
@@ -58,7 +58,7 @@ class Explainer:
             names = [model.name] if model.name in BLENDED else ["log-popularity"]
         else:
             names = list(model.blend or blendable(model.data, BLENDED_BY_DEFAULT))
-        self.parts: dict[str, Scorer] = {name: BLENDED[name].build(model.data) for name in names}
+        self.parts = blended_scorers(model.data, names)
         self.titles = model.data.titles() or model.data.item_ids
 
     def why(self, history: NDArray[np.int32], items: NDArray[np.int32]) -> list[str]:
@@ -120,13 +120,13 @@ def explained(
         offsets: likewise.
     """
     explainer, index = Explainer(model), model.data.item_index
-    lines: dict[tuple[Any, str], str] = {}
+    lines: dict[tuple[Any, Any], str] = {}
     pairs = list(zip(found[found.columns[0]].to_list(), found["item_id"].to_list(), strict=True))
     for row, key in enumerate(keys):
         ids = [item for owner, item in pairs if owner == key]
         history = items[offsets[row] : offsets[row + 1]]
         if len(history):
-            said = explainer.why(history, np.array([index[item] for item in ids], np.int32))
+            said = explainer.why(history, np.array([index[external_id(item)] for item in ids], np.int32))
         else:
             said = ["no known item in the history: the most popular"] * len(ids)
         lines |= {(key, item): words for item, words in zip(ids, said, strict=True)}

@@ -175,11 +175,11 @@ def user_frames(
     scorer: Scorer, data: Dataset, users: NDArray[np.int64], wanted: RecommendationFilter
 ) -> Iterator[pl.DataFrame]:
     """Lists of known users, a frame for each chunk; what they read is everything a user did."""
-    names = np.array(data.user_ids, dtype=object)
+    names, type_ = data.given_ids("user")
     catalogue = Catalogue(data)
     for chunk in _chunks(scorer, users, data.n_items, wanted):
         items, offsets = data.histories(users[chunk], "serving")
-        yield _frame(scorer, catalogue, items, offsets, wanted, Owners("user_id", names[users[chunk]]))
+        yield _frame(scorer, catalogue, items, offsets, wanted, Owners("user_id", names[users[chunk]], type_))
 
 
 def history_frames(
@@ -190,7 +190,8 @@ def history_frames(
     catalogue = Catalogue(data)
     for chunk in _chunks(scorer, rows, data.n_items, wanted):
         cut = offsets[chunk.start : chunk.stop + 1]
-        yield _frame(scorer, catalogue, items[cut[0] : cut[-1]], cut - cut[0], wanted, Owners("history", rows[chunk]))
+        owners = Owners("history", rows[chunk], pl.Int64())
+        yield _frame(scorer, catalogue, items[cut[0] : cut[-1]], cut - cut[0], wanted, owners)
 
 
 def gather_frames(frames: Iterator[pl.DataFrame], data: Dataset, first: str) -> pl.DataFrame:
@@ -201,8 +202,9 @@ def gather_frames(frames: Iterator[pl.DataFrame], data: Dataset, first: str) -> 
 
 def empty_frame(data: Dataset, first: str) -> pl.DataFrame:
     """A frame of lists without any."""
-    schema: dict[str, Any] = {first: Owners(first, np.empty(0)).type, "rank": pl.Int32}
-    schema |= {"item_id": pl.String, "score": pl.Float32}
+    types = {"history": pl.Int64(), "user_id": data.given_ids("user")[1], "similar_to": data.given_ids("item")[1]}
+    schema: dict[str, Any] = {first: types[first], "rank": pl.Int32, "item_id": types["similar_to"]}
+    schema["score"] = pl.Float32
     return pl.DataFrame(schema=schema | ({"title": pl.String} if data.titles() is not None else {}))
 
 
@@ -242,20 +244,17 @@ class Catalogue:
         titles = data.titles()
         self.n_items = data.n_items
         self.ids = np.array(data.item_ids, dtype=object)
+        self.given_ids, self.id_type = data.given_ids("item")
         self.titles = None if titles is None else np.array(titles, dtype=object)
 
 
 @dataclass(frozen=True)
 class Owners:
-    """Whose lists they are: the name of the first column, and its values."""
+    """Whose lists they are: the name of the first column, its values and their type."""
 
     name: str
     values: NDArray[Any]
-
-    @property
-    def type(self) -> type[pl.DataType]:
-        """Places of histories are numbers, all others are external ids."""
-        return pl.Int64 if self.name == "history" else pl.String
+    type: pl.DataType
 
 
 def _frame(
@@ -280,7 +279,7 @@ def list_frame(
     columns = [
         pl.Series(owners.name, owners.values[row].tolist(), dtype=owners.type),
         pl.Series("rank", (place + 1).astype(np.int32)),
-        pl.Series("item_id", catalogue.ids[index_N].tolist(), dtype=pl.String),
+        pl.Series("item_id", catalogue.given_ids[index_N].tolist(), dtype=catalogue.id_type),
         pl.Series("score", values_BK[row, place]),
     ]
     if catalogue.titles is not None:

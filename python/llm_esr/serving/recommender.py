@@ -351,7 +351,7 @@ class Recommender:
             wanted.tell()
             if not explain:
                 return found
-            keys: list[Any] = [self.data.user_ids[number] for number in numbers]
+            keys: list[Any] = self.data.given_ids("user")[0][numbers].tolist()
             return explained(self, found, keys, *self.data.histories(numbers, "serving"))
         items, offsets = known_items(self.data, histories)
         found = gather_frames(history_frames(self.scorer, self.data, items, offsets, wanted), self.data, "history")

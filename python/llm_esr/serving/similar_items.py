@@ -55,8 +55,8 @@ class SimilarItems:
             return empty_frame(self.data, "similar_to")
         catalogue = Catalogue(self.data)
         ids_NK, cosines_NK = self.lists(numbers, k, settled)
-        owners = Owners("similar_to", catalogue.ids[numbers - 1])
-        alone = owners.values[(ids_NK == 0).all(axis=1)].tolist()
+        owners = Owners("similar_to", catalogue.given_ids[numbers - 1], catalogue.id_type)
+        alone = catalogue.ids[numbers[(ids_NK == 0).all(axis=1)] - 1].tolist()
         if alone:
             shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
             warn(f"nothing is similar by {settled} to {len(alone):,} of the items ({shown}): {WHY_NONE[settled]}")

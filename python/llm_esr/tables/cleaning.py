@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from llm_esr.config import DataConfig
 from llm_esr.tables.row_report import RowReport
 from llm_esr.tables.source import Chunk, LateColumns, Source, chunks_of
-from llm_esr.tables.values import beyond_message, coarseness, id_text, numbers, shown_time, timestamps
+from llm_esr.tables.values import ID_TYPES, beyond_message, coarseness, id_text, numbers, shown_time, timestamps
 from llm_esr.tables.where import Where
 
 
@@ -67,6 +67,7 @@ class Cleaner:
         wanted += self._where.columns if self._where else []
         self._columns = list(dict.fromkeys(name for name in wanted if name is not None))
         self._order_type: pl.DataType | None = None
+        self._id_types: dict[str, set[pl.DataType | None]] = {"user": set(), "item": set()}
         self._numbers: set[str] | None = None
 
     def _timestamp_column(self) -> str | None:
@@ -100,6 +101,8 @@ class Cleaner:
             len(chunk.malformed),
             ((source.name, source.line_kind, bad.line, f"{bad.text} ({bad.reason})") for bad in chunk.malformed),
         )
+        for kind, column in (("user", config.user_column), ("item", config.item_column)):
+            self._id_types[kind].add(frame.schema[column] if source.typed else None)
         users = _ids(frame[config.user_column], source, "--user-column")
         items = _ids(frame[config.item_column], source, "--item-column")
         fates = _Fates(self.report, chunk, source)
@@ -114,6 +117,11 @@ class Cleaner:
             tested = self._where_columns(frame.select(self._where.columns), fates)
             fates.drop("where", ~self._where.keep(tested, source.name), lambda row: _named(tested, row))
         return Clean(users, items, fates.kept, times, order, frame.select(self._texts), chunk.lines, source)
+
+    def id_types(self) -> dict[str, str]:
+        """Of `user` and `item`, those whose ids are numbers of one type in every chunk, and that type's name."""
+        single = {kind: next(iter(types)) for kind, types in self._id_types.items() if len(types) == 1}
+        return {kind: str(type_) for kind, type_ in single.items() if type_ is not None and str(type_) in ID_TYPES}
 
     def _times(self, frame: pl.DataFrame, source: Source, chunk: Chunk, fates: _Fates) -> NDArray[np.int64] | None:
         if self.timestamp is None:

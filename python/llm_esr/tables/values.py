@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 Unit = Literal["s", "ms", "us", "ns"]
 
@@ -31,6 +33,41 @@ def number_text(value: float) -> str:
 
 NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 _WHOLE_FLOAT = r"^([+-]?\d+)\.0+$"
+
+
+# Types in which external ids are given back where a table has them; all others are texts.
+ID_TYPES: Mapping[str, pl.DataType] = {
+    str(kind): kind()
+    for kind in (
+        pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Float32, pl.Float64
+    )
+}  # fmt: skip
+
+
+def given_ids(ids: Sequence[str], type_name: object) -> tuple[NDArray[Any], pl.DataType]:
+    """External ids as their table had them, and their type: numbers where it has one of `ID_TYPES`, else texts.
+
+    Made by Python: what serves in a forked child must not ask the threads of polars.
+
+    Args:
+        ids: as `id_text` made them; those that came later, and fit no number, make all of them texts.
+        type_name: what a data set has noted, perhaps nothing.
+
+    """
+    type_ = ID_TYPES.get(type_name) if isinstance(type_name, str) else None
+    values: list[Any] = list(ids)
+    if type_ is not None:
+        try:
+            values = [float(one) for one in ids] if type_.is_float() else [int(one) for one in ids]
+        except ValueError:
+            type_ = None
+    if type_ is not None and type_.is_integer():
+        limits = np.iinfo(str(type_).lower())
+        if values and not limits.min <= min(values) <= max(values) <= limits.max:
+            type_ = None
+    if type_ is None:
+        return np.array(ids, dtype=object), pl.String()
+    return np.array(values, dtype=object), type_
 
 
 def id_text(column: pl.Series, *, typed: bool) -> pl.Series:

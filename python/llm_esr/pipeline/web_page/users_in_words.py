@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llm_esr.serving.ids import external_id
+
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
     from llm_esr.serving import Recommender
@@ -58,7 +60,7 @@ def example_users(model: Recommender, data: Dataset) -> list[UserInWords]:
         history = data.history(user, "test").tolist()
         target = int(targets[user])
         lists = model.recommend(histories=[[ids[item - 1] for item in history]], k=_SHOWN)
-        listed = [data.item_index[str(item)] for item in lists["item_id"].to_list()]
+        listed = [data.item_index[external_id(item)] for item in lists["item_id"].to_list()]
         found.append(
             UserInWords(
                 data.user_ids[user],

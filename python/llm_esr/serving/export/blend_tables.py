@@ -6,6 +6,9 @@ Each scorer is of one of three kinds (docs/serving.md has the formulas as code):
 - texts: sum_(j <= newest) decay^j e_j . e_x, or the largest e_j . e_x where `largest`;
 - constant: the same for every history.
 
+Where a part is `lent`, items that training never met (`lent.items`, rows) have the scores of their lenders afterwards:
+sum_j `lent.shares`_xj score(`lent.lenders`_xj).
+
 Shapes: I items, W entries of a table's row, E width of the texts.
 """
 
@@ -18,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_esr.scoring.blend import Blend, LogPopularity
+from llm_esr.scoring.lent_scores import LentScores
 from llm_esr.scoring.neighbours import COUNTED_SCORES, CountedNeighbours, NearestText, TextNeighbours, Transitions
 from llm_esr.scoring.similar_histories import PrefixNeighbours
 
@@ -34,7 +38,12 @@ def blend_tables(blend: Blend) -> tuple[dict[str, Any], Arrays]:
     about: dict[str, Any] = {}
     arrays: Arrays = {}
     for name, weight in blend.weights.items():
-        scorer = blend.parts[name]
+        scorer, lent = blend.parts[name], {}
+        if isinstance(scorer, LentScores):
+            lenders, scorer, lent = scorer.lenders, scorer.scorer, {"lent": True}
+            arrays["lent.items"] = lenders.unmet.numpy()
+            arrays["lent.lenders"] = np.ascontiguousarray(lenders.columns.numpy())
+            arrays["lent.shares"] = np.ascontiguousarray(lenders.shares.numpy())
         said: Mapping[str, Any]
         if isinstance(scorer, PrefixNeighbours):
             raise ValueError(
@@ -54,5 +63,5 @@ def blend_tables(blend: Blend) -> tuple[dict[str, Any], Arrays]:
             said = {"kind": "constant"}
             one = scorer.scores(np.empty(0, np.int32), np.zeros(2, np.int64))
             arrays[f"{name}.values"] = np.ascontiguousarray(one[0].numpy())
-        about[name] = {"weight": weight, **said}
+        about[name] = {"weight": weight, **said, **lent}
     return about, arrays

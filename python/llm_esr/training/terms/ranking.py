@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_esr.config import Config
@@ -67,6 +69,9 @@ class Ranking(Term):
 class CatalogueRanking(Term):
     """`catalogue_softmax` of the tokens with a target: what a student met in training is in no denominator.
 
+    Neither is an item that nobody met in training. It is never a target, so it could only lose there: its text would
+    be learnt to be a bad one, and whoever recommends it later would find it below everything else.
+
     Args:
         view_weight: weight of each view's own loss.
         data: whose training sequences are left out.
@@ -79,6 +84,8 @@ class CatalogueRanking(Term):
     def __init__(self, view_weight: float, data: Dataset) -> None:
         self.view_weight = view_weight
         self.data = data
+        met_I = np.asarray(data.training_counts)[1:] > 0
+        self.ranked = None if met_I.all() else RankedItems.of(met_I)
 
     def __call__(self, forward: Forward) -> Tensor:
         """Mean over the tokens with a target."""
@@ -88,11 +95,16 @@ class CatalogueRanking(Term):
         model = forward.model
         profiles_ME = forward.target_profiles()
         texts_IE = None if model.profile is None else model.profile.texts[1:-1]
-        seen = self.data.histories(forward.batch.users, "train")
-        met = MetItems.of(*seen, forward.students_of_targets(), states_MC.device)
+        targets_M = forward.items.inverse_M
+        seen, offsets = self.data.histories(forward.batch.users, "train")
+        if self.ranked is not None:
+            vectors_IC, targets_M = self.ranked.rows(vectors_IC), self.ranked.columns(targets_M)
+            texts_IE = None if texts_IE is None else self.ranked.texts(texts_IE)
+            seen = self.ranked.ids(seen)
+        met = MetItems.of(seen, offsets, forward.students_of_targets(), states_MC.device)
 
         def loss(states: Tensor, vectors: Tensor) -> Tensor:
-            return catalogue_softmax(states, vectors, forward.items.inverse_M, met, profiles_ME, texts_IE)
+            return catalogue_softmax(states, vectors, targets_M, met, profiles_ME, texts_IE)
 
         total = loss(states_MC, vectors_IC)
         if self.view_weight and model.n_views > 1:
@@ -100,6 +112,40 @@ class CatalogueRanking(Term):
             for states_MD, vectors_ID in views:
                 total = total + self.view_weight * loss(states_MD, vectors_ID)
         return total
+
+
+class RankedItems:
+    """The items that training met, K of I, numbered from 0 without gaps."""
+
+    def __init__(self, items_K: NDArray[np.int64], column_I: NDArray[np.int64]) -> None:
+        self._id_I = np.concatenate([np.zeros(1, np.int32), (column_I + 1).astype(np.int32)])
+        self._items_K, self._column_I = torch.from_numpy(items_K), torch.from_numpy(column_I)
+        self._texts: Tensor | None = None
+
+    @classmethod
+    def of(cls, met_I: NDArray[np.bool_]) -> RankedItems:
+        """From whether training met each item, bool [I]."""
+        return cls(np.flatnonzero(met_I).astype(np.int64), np.cumsum(met_I, dtype=np.int64) - 1)
+
+    def rows(self, values_IC: Tensor) -> Tensor:
+        """Those of the ranked items, [K, C]."""
+        self._items_K = self._items_K.to(values_IC.device)
+        return values_IC.index_select(0, self._items_K)
+
+    def texts(self, texts_IE: Tensor) -> Tensor:
+        """`rows` of what never changes, looked up once."""
+        if self._texts is None:
+            self._texts = self.rows(texts_IE)
+        return self._texts
+
+    def columns(self, columns_M: Tensor) -> Tensor:
+        """The new columns of ranked items, from the old ones."""
+        self._column_I = self._column_I.to(columns_M.device)
+        return self._column_I.index_select(0, columns_M)
+
+    def ids(self, ids_T: NDArray[np.int32]) -> NDArray[np.int32]:
+        """`columns`, of ids and in memory."""
+        return self._id_I[ids_T]
 
 
 def log_counts(log_q_I: Tensor, negatives: Tensor) -> Tensor:
