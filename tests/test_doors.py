@@ -48,6 +48,10 @@ DOORS: dict[str, tuple[str, Callable[[Path, Recommender], Any]]] = {
     "evaluate_folder": ("llm_esr.pipeline.reports:chosen_models", lambda folder, _: evaluate_folder(folder)),
     "Dataset.open": ("llm_esr.data.dataset:read_record", lambda _, model: llm_esr.Dataset.open(model.data.folder)),
     "Recommender.load": ("llm_esr.serving.recommender:find_model", lambda _, m: Recommender.load(m.folder)),
+    "from_pretrained": (
+        "llm_esr.serving.hub.pretrained:given_path",
+        lambda folder, _: Recommender.from_pretrained(folder),
+    ),
     "Recommender.recommend": (
         "llm_esr.serving.recommender:gather_frames",
         lambda _, model: model.recommend(users=["u1"]),

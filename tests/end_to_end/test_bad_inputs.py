@@ -305,7 +305,7 @@ CASES = [
         ("--maximize", "map"),
         _space("model.width: [8]"),
     ),
-    Case("An encoder's format that is not known", "export run --out exported --to hub", ("hub", "onnx or torch")),
+    Case("An encoder's format that is not known", "export run --out exported --to tea", ("tea", "onnx, torch or hub")),
     Case("A port that cannot be", "serve run --port 70000", ("--port 70000", "65535")),
     Case("A limit of nothing", "serve run --max-history 0", ("limit history",)),
     Case("Two ways to say for whom", "recommend run --user USER --history i1", ("--user", "--history")),
