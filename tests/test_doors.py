@@ -34,6 +34,10 @@ DOORS: dict[str, tuple[str, Callable[[Path, Recommender], Any]]] = {
     "train": ("llm_esr.training.train:config_with", lambda _, model: llm_esr.train(model.data)),
     "run": ("llm_esr.pipeline.runs:shared_config", lambda folder, _: llm_esr.run(EVENTS, out=folder / "r")),
     "demo": ("llm_esr.simulation:simulate", lambda folder, _: llm_esr.demo(folder / "r")),
+    "tune": (
+        "llm_esr.pipeline.search.tune:read_space",
+        lambda folder, model: llm_esr.tune(model.data, {}, out=folder / "t"),
+    ),
     "doctor": ("llm_esr.pipeline.doctor:_installation", lambda *_: llm_esr.doctor()),
     "simulate": ("llm_esr.simulation:_interactions", lambda *_: llm_esr.simulate()),
     "load_config": ("llm_esr.config.read:_layers", lambda *_: llm_esr.load_config("sasrec")),
@@ -44,6 +48,10 @@ DOORS: dict[str, tuple[str, Callable[[Path, Recommender], Any]]] = {
     "evaluate_folder": ("llm_esr.pipeline.reports:chosen_models", lambda folder, _: evaluate_folder(folder)),
     "Dataset.open": ("llm_esr.data.dataset:read_record", lambda _, model: llm_esr.Dataset.open(model.data.folder)),
     "Recommender.load": ("llm_esr.serving.recommender:find_model", lambda _, m: Recommender.load(m.folder)),
+    "from_pretrained": (
+        "llm_esr.serving.hub.pretrained:given_path",
+        lambda folder, _: Recommender.from_pretrained(folder),
+    ),
     "Recommender.recommend": (
         "llm_esr.serving.recommender:gather_frames",
         lambda _, model: model.recommend(users=["u1"]),

@@ -34,6 +34,7 @@ _HOMES = {
     "run": "llm_esr.pipeline",
     "simulate": "llm_esr.simulation",
     "train": "llm_esr.training",
+    "tune": "llm_esr.pipeline.search",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604  (every name is a string)
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from llm_esr.pipeline import run as run
     from llm_esr.pipeline.demo import demo as demo
     from llm_esr.pipeline.doctor import doctor as doctor
+    from llm_esr.pipeline.search.tune import tune as tune
     from llm_esr.published.convert import convert as convert
     from llm_esr.retrieval.index import index as index
     from llm_esr.scoring import Popularity as Popularity

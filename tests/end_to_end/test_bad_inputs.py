@@ -27,6 +27,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 TITLE = "# What is said about wrong input\n\nMade by `tests/end_to_end/test_bad_inputs.py`, which checks each line.\n"
 NEW = "run events.csv --items items.csv --out new "
 SAME = "run events.csv --items items.csv --out run "
+SEARCH = "tune run --space space.yaml --out found"
 FEW = "--set model.width=8 --set index.similar_users=10 --epochs 1"
 
 
@@ -100,6 +101,10 @@ def _yaml(text: str) -> Callable[[Path], None]:
 def _foreign_folder(folder: Path) -> None:
     (folder / "thesis").mkdir()
     (folder / "thesis" / "chapter1.tex").write_text("years of work")
+
+
+def _space(text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / "space.yaml").write_text(text) and None
 
 
 def _unfinished(folder: Path) -> None:
@@ -291,7 +296,6 @@ CASES = [
     Case("An item to compare that is not known", "similar run nothing", ("nothing",)),
     Case("Trained vectors of a scorer", "similar scorers ITEM --by trained", ("transitions", "--by"), _scorers),
     Case("Files where an export should go", "export run --out thesis", ("thesis", "no export"), _foreign_folder),
-    Case("An encoder's format that is not known", "export run --out exported --to hub", ("hub", "onnx or torch")),
     Case("New items that are known already", "add-items run items.csv", ("111 of the 120", "catalogue already")),
     Case("New items for what knows no texts", "add-items scorers items.csv", ("transitions", "texts"), _scorers),
     Case("An addition to undo that is not there", "add-items run --undo spring", ("spring",)),
@@ -315,6 +319,22 @@ CASES = [
         _foreign_folder,
     ),
     Case("More cold items than there are", NEW + "--set data.cold_items=1", ("data.cold_items",)),
+    Case(
+        "A setting to search that is not known", SEARCH, ("space.yaml", "train.learning_rate"), _space("train.lr: [1]")
+    ),
+    Case(
+        "A range beyond a setting's bounds",
+        SEARCH,
+        ("model.dropout 1.5",),
+        _space("model.dropout: {low: 0, high: 1.5}"),
+    ),
+    Case(
+        "A search for a figure that is not known",
+        SEARCH + " --maximize map",
+        ("--maximize", "map"),
+        _space("model.width: [8]"),
+    ),
+    Case("An encoder's format that is not known", "export run --out exported --to tea", ("tea", "onnx, torch or hub")),
     Case("A port that cannot be", "serve run --port 70000", ("--port 70000", "65535")),
     Case("A limit of nothing", "serve run --max-history 0", ("limit history",)),
     Case("Two ways to say for whom", "recommend run --user USER --history i1", ("--user", "--history")),

@@ -11,29 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_models import BLEND, model_on
 
 import llm_esr
-from llm_esr.config import Config
 from llm_esr.files import checksum
-from llm_esr.models import ModelData, SequentialEncoder
 from llm_esr.serving import Recommender
 from llm_esr.serving.export import encoders
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
-BLEND = {"text-max": 2.0, "text": 1.0, "transitions": 0.3, "co-occurrence": 4.0, "log-popularity": -0.1}
 
 
 @pytest.fixture(scope="module")
 def data(tiny_folder: Path) -> llm_esr.Dataset:
     return llm_esr.Dataset.open(tiny_folder)
-
-
-def model_on(data: llm_esr.Dataset, blend: dict[str, float] | None = None, **settings: Any) -> Recommender:
-    base = {"width": 8, "max_len": 6, "blocks": 1, "fusion": "sum", "text_profile": 1.0}
-    config = Config.model_validate({"model": base | settings})
-    torch.manual_seed(1)
-    encoder = SequentialEncoder(config.model, ModelData(data.n_items, torch.from_numpy(np.array(data.item_embeddings))))
-    return Recommender(encoder, data, "small", 42, config, blend=blend, exact=True)
 
 
 @pytest.fixture
@@ -93,8 +83,10 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(
     data: llm_esr.Dataset, in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_on(data)
-    with pytest.raises(ValueError, match=r"--to hub: expected onnx or torch"):
-        llm_esr.export_model(model, "export", to="hub")
+    with pytest.raises(ValueError, match=r"--to tea: expected onnx, torch or hub"):
+        llm_esr.export_model(model, "export", to="tea")
+    with pytest.raises(ValueError, match=r"--with-histories belongs to --to hub"):
+        llm_esr.export_model(model, "export", with_histories=True)
     untrained = Recommender(None, data, "popularity", None, model.config)
     with pytest.raises(ValueError, match="popularity is a scorer without a network"):
         llm_esr.export_model(untrained, "export")

@@ -16,7 +16,7 @@ import typer
 from pydantic import ValidationError
 
 from llm_esr import __version__
-from llm_esr.cli import models, new_items, runs, serving, settings, stages
+from llm_esr.cli import models, new_items, runs, search, serving, settings, stages
 from llm_esr.cli.terminal import mend_width
 from llm_esr.config import describe_errors
 from llm_esr.doors import UnforeseenError
@@ -42,6 +42,7 @@ models.register(app)
 serving.register(app)
 new_items.register(app)
 runs.register(app)
+search.register(app)
 settings.register(app)
 
 

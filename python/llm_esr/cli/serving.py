@@ -19,18 +19,29 @@ def register(app: typer.Typer) -> None:
 def export(
     folder: ModelFolder,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
-    to: Annotated[str, typer.Option("--to", metavar="onnx|torch", help="The user encoder's format.")] = "onnx",
+    to: Annotated[
+        str, typer.Option("--to", metavar="onnx|torch|hub", help="The user encoder's format, or hub.")
+    ] = "onnx",
+    with_histories: Annotated[
+        bool,
+        typer.Option(
+            "--with-histories", help="For hub: what each user met goes along, to serve known users. Personal data."
+        ),
+    ] = False,
     model: ModelOption = None,
     seed: SeedOption = None,
     no_blend: NoBlendOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
 ) -> None:
-    """Write a model as files that need no llm-esr: the user encoder, the item vectors, the ids, the blend's tables."""
+    """Write a model as files that need no llm-esr: the user encoder, the item vectors, the ids, the blend's tables.
+
+    With --to hub: as a folder of the Hugging Face Hub, with a model card, which Recommender.from_pretrained opens.
+    """
     from llm_esr.serving import Recommender  # noqa: PLC0415 (brings torch)
     from llm_esr.serving.export import export_model  # noqa: PLC0415
 
     recommender = Recommender.load(model_folder(folder, model, seed), device="cpu", blend=not no_blend, exact=True)
-    made = export_model(recommender, out, to, overwrite=overwrite)
+    made = export_model(recommender, out, to, with_histories=with_histories, overwrite=overwrite)
     size = sum(path.stat().st_size for path in made.iterdir())
     typer.echo(f"{recommender.name}: {recommender.data.n_items:,} items, {size / 1e6:,.1f} MB -> {made}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -174,6 +175,10 @@ class Dataset:
     def tables_folder(self) -> Path | None:
         """Where scorers keep what they counted; None: nowhere."""
         return self.folder / TABLES
+
+    def counted_elsewhere(self, name: str) -> Mapping[str, NDArray[Any]] | None:
+        """What a scorer of this name counted from the training sequences, where it came along; None: count it here."""
+        return None
 
     # Parts
 

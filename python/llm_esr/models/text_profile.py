@@ -91,6 +91,8 @@ def centred_texts(vectors_IE: Tensor, n_centred: int | None = None) -> Tensor:
         vectors_IE: the vectors.
         n_centred: the first so many give mean and components, so that items behind them move no other; None: all.
     """
+    if vectors_IE.is_meta:  # of shapes alone there is nothing to centre
+        return vectors_IE.new_empty(len(vectors_IE), min(vectors_IE.shape[1], WIDEST), dtype=torch.float32)
     centred_IE = vectors_IE.double() - vectors_IE[:n_centred].double().mean(dim=0)
     if centred_IE.shape[1] > WIDEST:
         first_IE = centred_IE[:n_centred]

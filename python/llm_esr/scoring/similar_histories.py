@@ -57,7 +57,9 @@ class PrefixNeighbours(TextNeighbours):
             starts, ends = starts[kept], ends[kept]
         self.items, self.starts, self.ends = items, starts, ends
         part_of = {"profiles": Expected(np.float32, (len(ends), self.texts.shape[1]), mode="c")}
-        made_from = {"item_embeddings": stored_checksum(data.folder, "item_embeddings"), "decay": _DECAY}
+        # Where nothing is kept, nothing has to be told from what was kept before.
+        vectors = "" if data.tables_folder is None else stored_checksum(data.folder, "item_embeddings")
+        made_from = {"item_embeddings": vectors, "decay": _DECAY}
         stored = stored_arrays(data, self.name, part_of, made_from, lambda: {"profiles": self._all_profiles().numpy()})
         self.profiles_PE = torch.from_numpy(stored["profiles"])
 

@@ -80,6 +80,8 @@ def stored_arrays(
         ValueError: a file is damaged.
         OSError: a file cannot be read.
     """
+    if (came := data.counted_elsewhere(name)) is not None:
+        return came
     folder = data.tables_folder
     if folder is None:
         return count()

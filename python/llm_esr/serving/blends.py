@@ -31,15 +31,21 @@ def read_blend(folder: Path) -> dict[str, float] | None:
     record = read_record(path)
     if record.get("format") != FORMAT:
         raise ValueError(f"{path} is no blend of format {FORMAT}; `llm-esr train` or `run` makes it again")
-    weights = record.get("weights")
+    return checked_weights(record.get("weights"), path, "delete it, and `llm-esr train` or `run` makes it again")
+
+
+def checked_weights(weights: object, path: Path, remedy: str) -> dict[str, float]:
+    """Weights of a blend as they were read.
+
+    Raises:
+        ValueError: no numbers, or scorers that this version does not know; the message has `path` and `remedy`.
+
+    """
     if not isinstance(weights, dict) or not all(
         name in BLENDED and isinstance(weight, int | float) and math.isfinite(weight)
         for name, weight in weights.items()
     ):
-        raise ValueError(
-            f"{path}: expected a number for each of {', '.join(BLENDED)}, got {weights!r}; delete it, and `llm-esr "
-            "train` or `run` makes it again"
-        )
+        raise ValueError(f"{path}: expected a number for each of {', '.join(BLENDED)}, got {weights!r:.200}; {remedy}")
     return {name: float(weight) for name, weight in weights.items()}
 
 

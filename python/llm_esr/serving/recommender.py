@@ -27,6 +27,7 @@ from llm_esr.serving.blends import read_blend
 from llm_esr.serving.explaining import explained
 from llm_esr.serving.extensions import with_additions
 from llm_esr.serving.forking import remember
+from llm_esr.serving.hub import pretrained
 from llm_esr.serving.judging import evaluate_config, judge
 from llm_esr.serving.model_folders import check_data, find_model
 from llm_esr.serving.new_items import add_to_model, extended_network
@@ -119,8 +120,8 @@ class Recommender:
         """Open a model.
 
         Args:
-            path: a run's folder (its primary model is taken) or a model's: `models/<name>/<seed>`, and `models/<name>`
-                of a scorer that needs no training.
+            path: a run's folder (its primary model is taken), a model's: `models/<name>/<seed>`, and `models/<name>`
+                of a scorer that needs no training, or one that `export --to hub` wrote.
             data: the data set or its folder, where it is no longer where the model's record says.
             device: `auto` takes a GPU where there is one.
             blend: add the neighbour scorers that the model was blended with, if any; False: the network alone.
@@ -137,6 +138,8 @@ class Recommender:
         from llm_esr.models.storage import load_model, read_model_json  # noqa: PLC0415
         from llm_esr.serving.untrained import open_untrained  # noqa: PLC0415 (it makes recommenders)
 
+        if pretrained.is_hub_folder(given_path(path)):
+            return cls.from_pretrained(path, device=device, blend=blend, exact=exact)
         folder = find_model(given_path(path))
         record = read_model_json(folder)
         source = (folder / record["data"]).resolve() if data is None else data
@@ -154,6 +157,8 @@ class Recommender:
         model = cast(SequenceModel, network)
         config, weights = load_config(folder / "config.yaml"), read_blend(folder) if blend else None
         return cls(model, known, record["name"], record["seed"], config, folder, weights, exact=exact)
+
+    from_pretrained = classmethod(pretrained.from_pretrained)
 
     def without_blend(self) -> Recommender:
         """The network alone, in a recommender of its own."""
@@ -213,7 +218,7 @@ class Recommender:
 
     def make_ready(self) -> None:
         """Read the ids and titles, which a forked child could not (see `serving/forking.py`)."""
-        _ = self.data.user_index, self.data.item_index
+        _ = self.data.user_index if self.data.n_users else None, self.data.item_index
         self.data.titles()
 
     def refresh(self) -> None:
@@ -434,7 +439,7 @@ class Recommender:
         if path.suffix.lower() != ".parquet":
             raise ValueError(f"{path}: recommendations are written as Parquet; name a file that ends in .parquet")
         wanted = make_filter(self.data, k, include, exclude, keep_seen, skip_unknown)
-        if isinstance(users, str) and users == "all":
+        if isinstance(users, str) and users == "all" and self.data.n_users:
             numbers = np.arange(self.data.n_users)
         else:
             numbers = known_users(self.data, users, skip_unknown)

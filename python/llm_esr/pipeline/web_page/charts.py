@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from llm_esr.config.parts import POPULARITY
@@ -52,7 +52,7 @@ def learning_curves(curves: Sequence[Curve], names: Sequence[str]) -> str:
             one.locator_params(axis="x", integer=True)
         axes[0].legend()
 
-    return _svg(draw, panels=2)
+    return svg_of(draw, panels=2)
 
 
 def head_and_tail(figures: Figures, metric: str = "ndcg") -> str:
@@ -80,7 +80,7 @@ def head_and_tail(figures: Figures, metric: str = "ndcg") -> str:
         axes[0].grid(visible=False, axis="x")
         axes[0].legend(ncols=min(len(figures.models), 4))
 
-    return _svg(draw)
+    return svg_of(draw)
 
 
 def by_range(figures: Figures, kinds: Sequence[tuple[str, str]]) -> str:
@@ -112,7 +112,7 @@ def by_range(figures: Figures, kinds: Sequence[tuple[str, str]]) -> str:
             one.set_title(f"NDCG@{figures.k}, {title}", loc="left")
         axes[0].legend()
 
-    return _svg(draw, panels=len(kinds))
+    return svg_of(draw, panels=len(kinds))
 
 
 def lists(figures: Figures, metrics: Sequence[tuple[str, str]]) -> str:
@@ -134,11 +134,16 @@ def lists(figures: Figures, metrics: Sequence[tuple[str, str]]) -> str:
             one.set_title(title, loc="left")
             one.grid(visible=False, axis="y")
 
-    return _svg(draw, panels=len(metrics), height=0.6 + 0.35 * len(figures.models))
+    return svg_of(draw, panels=len(metrics), height=0.6 + 0.35 * len(figures.models))
 
 
-def _svg(draw: Any, panels: int = 1, height: float = 3.4) -> str:
-    """What `draw` puts on a row of panels, as an `<svg>` element."""
+def svg_of(draw: Callable[[list[Axes]], None], panels: int = 1, height: float = 3.4) -> str:
+    """What `draw` puts on a row of panels, as an `<svg>` element.
+
+    Raises:
+        ImportError: matplotlib is missing (extra `report`).
+
+    """
     try:
         from matplotlib import rc_context  # noqa: PLC0415 (an extra)
         from matplotlib.figure import Figure as Canvas  # noqa: PLC0415

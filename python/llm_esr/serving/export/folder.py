@@ -25,11 +25,14 @@ from llm_esr.scoring.blend import Blend
 from llm_esr.serving.export.blend_tables import Arrays, blend_tables
 from llm_esr.serving.export.encoders import FORMATS, OUTPUT, Format
 from llm_esr.serving.export.padded_encoder import PaddedEncoder
+from llm_esr.serving.hub import is_hub_folder, write_hub_folder
+from llm_esr.serving.hub.layout import FILES
 
 if TYPE_CHECKING:
     from llm_esr.serving.recommender import Recommender
 
 RECORD = "export.json"
+HUB = "hub"
 _FORMAT = 1  # of the folder
 _SCORING = (
     "scores = users @ vectors.T; with a blend, log_softmax(scores) + sum of weight x each scorer; leave out the items "
@@ -39,18 +42,26 @@ _SCORING = (
 
 @door
 def export_model(
-    model: Recommender | str | Path, out: str | Path, to: str = "onnx", *, overwrite: bool = False
+    model: Recommender | str | Path,
+    out: str | Path,
+    to: str = "onnx",
+    *,
+    with_histories: bool = False,
+    overwrite: bool = False,
 ) -> Path:
-    """Write a trained model as files that any program can serve, without this package.
+    """Write a trained model as files that any program can serve, or as a folder of the Hugging Face Hub.
 
     Args:
         model: a recommender, or the folder of a run or a model, as of `Recommender.load`.
         out: the folder to make.
-        to: the encoder's format: `onnx` (needs the extra `export`) or `torch` (`torch.export`).
+        to: the encoder's format: `onnx` (needs the extra `export`) or `torch` (`torch.export`); or `hub` (needs the
+            extra `hub`), which `Recommender.from_pretrained` opens.
+        with_histories: for `hub`: what each user met goes along, so that known users can be served. These are personal
+            data.
         overwrite: replace an earlier export.
 
     Returns:
-        The folder. docs/serving.md says how to score with it.
+        The folder. docs/serving.md says how to score with it, docs/hub.md what a hub folder holds.
 
     Raises:
         ValueError: another format, a folder that holds something, or a model that has no network, a backbone without a
@@ -59,8 +70,12 @@ def export_model(
         ImportError: the format's package is not installed.
 
     """
-    if to not in FORMATS:
-        raise ValueError(f"--to {to}: expected {' or '.join(FORMATS)}")
+    if to not in (*FORMATS, HUB):
+        raise ValueError(f"--to {to}: expected {', '.join(FORMATS)} or {HUB}")
+    if with_histories and to != HUB:
+        raise ValueError(
+            f"--with-histories belongs to --to {HUB}; files of --to {to} serve histories that come with a request"
+        )
     folder = given_path(out)
     _refuse_what_is_there(folder, overwrite=overwrite)
     if isinstance(model, str | Path):
@@ -76,6 +91,9 @@ def export_model(
         network = copy.deepcopy(network).cpu()
     was_training = network.training
     try:
+        if to == HUB:
+            write_hub_folder(model, network.eval(), folder, with_histories=with_histories)
+            return folder
         with atomic_folder(folder) as made:
             _write(made, model, network.eval(), FORMATS[to])
     finally:
@@ -135,8 +153,13 @@ def _refuse_what_is_there(folder: Path, *, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise ValueError(f"--out {folder} is a file; name a folder to make")
-    if not any(folder.iterdir()) or (overwrite and (folder / RECORD).exists()):
+    if not any(folder.iterdir()):
         return
-    if (folder / RECORD).exists():
+    # Beside an export for the hub there may be what is not to be lost, such as its repository.
+    of_the_hub = is_hub_folder(folder) and {path.name for path in folder.iterdir()} <= set(FILES)
+    is_export = of_the_hub or (folder / RECORD).exists()
+    if is_export and overwrite:
+        return
+    if is_export:
         raise ValueError(f"--out {folder} holds an export; name another folder, or replace it with --overwrite")
     raise ValueError(f"--out {folder} holds files that are no export; name another folder")

@@ -176,7 +176,8 @@ class ServedModel:
     def _known(self, kind: Any, place: str, values: Sequence[Any]) -> list[str]:
         """Ids that are all known. Near ones are not looked for: that takes longer than a list."""
         names = self._ids(kind, place, values)
-        index = self.data.user_index if kind == "user" else self.data.item_index
+        known_users = self.data.user_index if self.data.n_users else {}
+        index = known_users if kind == "user" else self.data.item_index
         unknown = list(dict.fromkeys(name for name in names if name not in index))
         if unknown:
             shown = ", ".join(repr(name) for name in unknown[:_NAMED])
