@@ -170,7 +170,10 @@ def _attend(
     counts_B: Tensor | None = None,
     padding_D: Tensor | None = None,
 ) -> Tensor:
-    """Multi-head attention over rows, [V, B, A, D]; `counts_B` padding keys of `padding_D` a row take part as one."""
+    """Multi-head attention over rows, [V, B, A, D]; `counts_B` padding keys a row take part as one.
+
+    `padding_D` is what they are made from; None: zeros.
+    """
     n_views, n_rows, asking, width = queries_VBAD.shape
     queries_NAD = attention.query(queries_VBAD).reshape(-1, asking, width)
     memory = torch.cat([attention.key(memory_VBWD), attention.value(memory_VBWD)], dim=3)
@@ -178,6 +181,8 @@ def _attend(
     mask_N1AW = mask_BAW.repeat(n_views, 1, 1)[:, None]
     pseudo = counts_NA = None
     if counts_B is not None:
+        if padding_D is None:
+            padding_D = attention.key.weight.new_zeros(attention.key.in_features)
         pseudo = tuple(layer(padding_D).view(attention.heads, 1, -1) for layer in (attention.key, attention.value))
         counts_NA = counts_B[:, None].expand(-1, asking).repeat(n_views, 1)
     mixed_NAD = attend(queries_NAD, memory_NWE, mask_N1AW, pseudo, counts_NA, heads=attention.heads, rate=0.0)
