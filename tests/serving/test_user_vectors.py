@@ -88,7 +88,7 @@ def test_a_run_compares_users_by_the_model_that_its_settings_name(
     said.clear()
     llm_esr.run(**ask, progress=False)
     assert {"index      fresh", "train      dual-view/42 fresh"} <= set(said)
-    with pytest.raises(ValueError, match="name the model with --model FOLDER"):
+    with pytest.raises(ValueError, match="--model FOLDER"):
         llm_esr.run(**{**ask, "overrides": ["index.users_by=both", "train.epochs=1"]}, progress=False)
 
 

@@ -43,6 +43,7 @@ def prepare(
     items: ItemFiles = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set of another source.")] = False,
     **data: Any,
 ) -> None:
     """Clean, filter, order, number and split a table of interactions."""
@@ -50,7 +51,7 @@ def prepare(
     from llm_esr.data import prepare as make  # noqa: PLC0415 (brings polars)
     from llm_esr.data.row_summary import row_summary  # noqa: PLC0415
 
-    made = make(one_or_many(interactions), items=one_or_many(items), out=out, config=settings.data)
+    made = make(one_or_many(interactions), items=one_or_many(items), out=out, config=settings.data, overwrite=overwrite)
     typer.echo(
         f"{made.n_users:,} users, {made.n_items:,} items, {made.n_interactions:,} interactions, split {made.split} "
         f"-> {out}"

@@ -1,6 +1,6 @@
 """Every setting, and how a configuration is read."""
 
-from llm_esr.config.read import describe_errors, dump_config, load_config, model_name, preset_names
+from llm_esr.config.read import describe_errors, dump_config, in_our_words, load_config, model_name, preset_names
 from llm_esr.config.schema import STAGES, Config, choices, preset_of
 from llm_esr.config.sections.data import DataConfig, EmbedConfig, IndexConfig
 from llm_esr.config.sections.evaluate import EvaluateConfig
@@ -24,6 +24,7 @@ __all__ = [
     "config_with",
     "describe_errors",
     "dump_config",
+    "in_our_words",
     "load_config",
     "model_name",
     "preset_names",

@@ -17,12 +17,12 @@ from llm_esr.data.arranging import arrange
 from llm_esr.data.cold_items import hold_out_cold
 from llm_esr.data.dataset import Dataset
 from llm_esr.data.filtering import filter_interactions
-from llm_esr.data.folder import carry_over, dataset_key, refuse_foreign_folder, write_dataset
+from llm_esr.data.folder import carry_over, dataset_key, refuse_foreign_folder, refuse_other_source, write_dataset
 from llm_esr.data.interactions import collect, settle_ids
 from llm_esr.data.items import TextVotes, item_texts, read_items
 from llm_esr.data.splitting import split
 from llm_esr.doors import door
-from llm_esr.files import atomic_folder, given_path
+from llm_esr.files import atomic_folder, given_path, is_there
 from llm_esr.files.given import behind_links
 from llm_esr.files.lock import lock_folder
 from llm_esr.tables.cleaning import Cleaner
@@ -38,6 +38,7 @@ def prepare(
     items: Any = None,
     out: str | Path,
     config: DataConfig | None = None,
+    overwrite: bool = False,
     **settings: Any,
 ) -> Dataset:
     """Clean, order, number and split interactions; write a data set folder.
@@ -46,19 +47,23 @@ def prepare(
         interactions: a path (CSV, TSV, Parquet, JSON lines, the paper's `user item` pairs; .gz too), a list of paths,
             or a pandas, polars or Arrow table.
         items: the items' texts, likewise; None: no texts, or those that `text_columns` names in the interactions.
-        out: the folder to write; a data set that is already there is replaced as a whole.
+        out: the folder to write; a data set of the same source that is already there is replaced as a whole.
         config: settings of this stage; default: `DataConfig()`.
+        overwrite: replace a data set of another source, too.
         settings: single settings by their plain name, such as `split="temporal"`, on top of `config`.
 
     Raises:
         FileNotFoundError: an input that does not exist.
-        ValueError: a setting, a column or a value that does not fit; nothing is left to train on.
+        ValueError: a setting, a column or a value that does not fit; nothing is left to train on; `out` holds a data
+            set of another source, and `overwrite` is not given.
     """
     chosen = resolved(section_with(DataConfig, config, settings, "prepare"))
     target = given_path(out)
     target = behind_links(target if target.name else target.resolve())
     refuse_foreign_folder(target)
     sources, item_sources = _open(interactions, items, chosen)
+    if not overwrite and is_there(target / "dataset.json"):
+        refuse_other_source(target, _provenance(sources, item_sources))
     with lock_folder(target, "prepared"):
         _write(target, sources, item_sources, chosen)
     return Dataset.open(target)

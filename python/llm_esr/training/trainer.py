@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from llm_esr.config import Config
+from llm_esr.doors import Terminated
 from llm_esr.files.checkpoint import (
     drop_checkpoints,
     load_newest,
@@ -122,25 +123,29 @@ class Trainer:
         self._sums = torch.zeros(1 + len(self.terms), dtype=precise, device=model.device)  # the total, then the terms
         self._steps_summed = 0
         self._interrupted = False
+        self._terminated = False
+        self._saved = time.monotonic()
 
-    def fit(self, key: str = "", *, resume: bool = True) -> SequentialEncoder:
+    def fit(self, key: str = "", *, resume: bool = True, same_as: Collection[str] = ()) -> SequentialEncoder:
         """Train until the last epoch or until patience ends; the model comes back with its best weights.
 
         Args:
             key: names what is trained; a checkpoint of another key is not resumed.
             resume: whether to go on from a checkpoint in the folder.
+            same_as: further keys whose checkpoints are resumed.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C, once the running step is done and saved.
+            KeyboardInterrupt: after Ctrl-C, once the running step is done and saved; `Terminated` after SIGTERM.
 
         """
-        if not (resume and self._resume(key)):
+        if not (resume and self._resume({key, *same_as})):
             # Another training's checkpoints would outrank this one's by their step numbers.
             drop_checkpoints(self.folder / "checkpoint")
             self.log.cut(0)
         try:
             self._each("on_train_begin")
             keep = self.config.runtime.keep_memory and self.model.device.type == "cpu"
+            self._saved = time.monotonic()
             with _deterministic(self.model.device), kept_memory(wanted=keep), self._interruptible():
                 while self.epoch < self.config.train.epochs and not self.stop:
                     self._train_epoch(key)
@@ -177,13 +182,19 @@ class Trainer:
                 self._report_step(first)
             if self._interrupted:
                 self._leave(key)
-            if self.step % self.config.checkpoint.every_steps == 0:
+            if self._save_is_due():
                 self.save(key)
         self._rate = (self._steps_summed - first) / max(time.monotonic() - self._started, 1e-9)
 
+    def _save_is_due(self) -> bool:
+        minutes = self.config.runtime.checkpoint_minutes
+        by_time = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
+        return by_time or self.step % self.config.checkpoint.every_steps == 0
+
     def _leave(self, key: str) -> NoReturn:
         self.save(key)
-        raise KeyboardInterrupt(f"stopped after step {self.step}; the same command goes on from there")
+        kind = Terminated if self._terminated else KeyboardInterrupt
+        raise kind(f"stopped after step {self.step} and saved; the same command goes on from there")
 
     def _train_step(self, batch: Batch, terms: list[Term]) -> None:
         for term in terms:
@@ -284,10 +295,11 @@ class Trainer:
             "environment": describe(),
         }
         save_checkpoint(self.folder / "checkpoint", self.step, tensors, state)
+        self._saved = time.monotonic()
 
-    def _resume(self, key: str) -> bool:
+    def _resume(self, keys: Collection[str]) -> bool:
         found = load_newest(self.folder / "checkpoint")
-        if found is None or found[1]["key"] != key:
+        if found is None or found[1]["key"] not in keys:
             return False
         tensors, state = found
         warn_of_difference(state["environment"])
@@ -306,6 +318,11 @@ class Trainer:
         self.epoch, self.step, self._steps_summed = state["epoch"], state["step"], state["steps_summed"]
         self._sums = tensors["sums"].to(self._sums)
         self.log.cut(state["log_length"])
+        # As at the end of the last epoch: a training that was stopped right there trains no epoch more.
+        settings = self.config.train
+        validated = self.epoch > 0 and self._steps_summed == 0 and self.epoch % settings.evaluate_every == 0
+        waited = self.epoch - 1 - self.best_epoch
+        self.stop = self.best is not None and validated and waited >= settings.patience
         return True
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -319,20 +336,26 @@ class Trainer:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C ends the training after the running step, a second one at once."""
+        """The first Ctrl-C or SIGTERM ends the training after the running step, a second one at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def on_signal(signum: int, frame: FrameType | None) -> None:
             self._interrupted = True
-            signal.signal(signal.SIGINT, before)
+            self._terminated = signum == signal.SIGTERM
+            signal.signal(signum, before[signal.Signals(signum)])
 
-        before = signal.signal(signal.SIGINT, on_signal)
+        before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+        # None: set by other than Python, which could not be put back.
+        before = {one: handler for one, handler in before.items() if handler is not None}
+        for one in before:
+            signal.signal(one, on_signal)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
 
 @contextmanager
