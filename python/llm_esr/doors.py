@@ -114,6 +114,7 @@ def in_words_of_python(message: str) -> str:
 
 def _arguments(text: str) -> str:
     text = _SAID_TWICE.sub(lambda found: found[1] if found[2] == _name(found[3] or found[4]) else found[0], text)
+    text = re.sub(r"(=\S+) \(--[a-z-]+(?: [^)]*)?\)", r"\1", text)
     text = re.sub(r"--set (?:[a-z_]+\.)?([a-z_]+)=([\w.-]+)", _setting, text)
     text = re.sub(
         r"\(--([a-z][a-z0-9-]*)\)", lambda found: f"({_SWITCHES.get(found[1]) or _name(found[1]) + '=...'})", text

@@ -138,7 +138,7 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
         prepare(tmp_path / "none.csv", out=tmp_path / "data")
     with pytest.raises(FileNotFoundError, match=r"items: .*none\.csv does not exist"):
         prepare(GOOD, items=tmp_path / "none.csv", out=tmp_path / "data")
-    with pytest.raises(ValueError, match="is a folder; expected a file"):
+    with pytest.raises(ValueError, match="is a folder without a Parquet part"):
         prepare(tmp_path, out=tmp_path / "data")
 
 

@@ -25,7 +25,8 @@ from llm_esr.config.layers import as_overrides
 from llm_esr.files import printable
 
 InteractionFiles = Annotated[
-    list[Path], typer.Argument(metavar="INTERACTIONS...", help="CSV, TSV (also .gz), Parquet, JSON lines, inter.txt.")
+    list[Path],
+    typer.Argument(metavar="INTERACTIONS...", help="CSV, TSV (.gz), Parquet or a folder of it, JSON lines, inter.txt."),
 ]
 ItemFiles = Annotated[list[Path] | None, typer.Option("--items", help="The items table; may be given many times.")]
 
@@ -88,7 +89,9 @@ def embed(
             "--encoder", help="lsa (no LLM), sentence-transformers:NAME_OR_FOLDER, openai:MODEL@URL, or file:PATH."
         ),
     ] = None,
-    item_embeddings: Annotated[Path | None, typer.Option("--item-embeddings", help="Item vectors from a file.")] = None,
+    item_embeddings: Annotated[
+        Path | None, typer.Option("--item-embeddings", help="Item vectors: a file, or a folder of Parquet parts.")
+    ] = None,
     user_embeddings: Annotated[Path | None, typer.Option("--user-embeddings", help="User vectors from a file.")] = None,
     tune: Annotated[
         str | None,
