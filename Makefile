@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-lowest faults bench bench-peers quality sameness lint wheel clean
+.PHONY: help setup demo test test-lowest faults bench bench-peers quality sameness lint wheel dist docs demo-quick clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -45,10 +45,12 @@ $(VENV)/.packages: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); name another with PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || env -u UV_CONSTRAINT $(BIN)/python -m pip install -q uv
+	@echo "installing the packages of .venv (6 GB, most of it torch)"
 	@$(call stage,packages,$(BIN)/uv pip install -q -c $(CONSTRAINTS) -r pyproject.toml --extra dev)
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.packages $(RUST)
+	@echo "building the Rust extension in release mode (a minute or more the first time)"
 	@$(call stage,extension,$(BIN)/maturin develop --uv --release --locked --quiet)
 	@touch $@
 
@@ -96,5 +98,30 @@ wheel: setup ## a wheel in dist/: manylinux2014 through zig where it can be had,
 	else $(BIN)/maturin build --release --locked --quiet --out dist; fi
 	@ls -1sh dist/*.whl
 
+demo-quick: setup ## the demo over a smaller shop and fewer epochs: about a minute (runs/demo-quick)
+	@$(call stage,demo-quick,$(BIN)/llm-esr demo --quick --out $(DEMO)-quick)
+
+# The site's packages are no part of `make setup`: they are half as many as all the others.
+docs: setup ## the site of docs/ into site/: strict, its notebook executed, the Python reference from the docstrings
+	@$(BIN)/uv pip install -q -r pyproject.toml --extra docs
+	@$(call stage,docs,NO_MKDOCS_2_WARNING=1 PYDEVD_DISABLE_FILE_VALIDATION=1 PYTHONPATH=$(abspath python) $(BIN)/python -m mkdocs build --strict --quiet)
+	@echo "site/index.html"
+
+# A shop simulated, prepared and trained on by the package in a folder, not by the working tree.
+TRY_OUT := import llm_esr; print(llm_esr.__file__); i, t = llm_esr.simulate(n_users=60, n_items=130); \
+  llm_esr.prepare(i, items=t, out="shop"); llm_esr.train("shop", config="sasrec", epochs=1, width=8, progress=False)
+
+# What .github/workflows/release.yml does on each platform, done on this one.
+dist: setup ## an sdist in dist/, the wheel that it makes in a clean folder, tried out there, and twine check
+	@mkdir -p dist && rm -f dist/*.tar.gz dist/*.whl
+	@$(BIN)/python -m maturin sdist --out dist 2>&1 | tail -1
+	@clean=$$(mktemp -d); trap 'rm -rf "$$clean"' EXIT; \
+	$(call stage,wheel of the sdist,env -u UV_CONSTRAINT $(BIN)/uv build --quiet --wheel --out-dir "$$clean/wheel" dist/*.tar.gz); \
+	env -u UV_CONSTRAINT $(BIN)/uv pip install -q --no-deps --target "$$clean/site" "$$clean"/wheel/*.whl; \
+	cd "$$clean"; PYTHONPATH="$$clean/site" $(abspath $(BIN))/python -c '$(TRY_OUT)' | grep -q "^$$clean/site/"; \
+	cp "$$clean"/wheel/*.whl $(abspath dist)/
+	@env -u UV_CONSTRAINT $(BIN)/uv tool run -q --from "twine>=6" twine check --strict dist/*
+	@ls -1sh dist
+
 clean: ## remove what was built (not the runs)
-	rm -rf target dist $(VENV) $(LOWEST) python/llm_esr/_native*.so
+	rm -rf target dist site $(VENV) $(LOWEST) python/llm_esr/_native*.so

@@ -261,7 +261,9 @@ def _trainings(folder: Path) -> list[str]:
         record = read_json(path)
         if record.get("finished"):
             best = record.get("validation") or {}
-            at = f", best after {best['epoch'] + 1}" if "epoch" in best else ""
+            # Models of before count `epoch` from 0.
+            epoch = best.get("best_epoch", best["epoch"] + 1 if "epoch" in best else None)
+            at = f", best after {epoch}" if epoch is not None else ""
             minutes = f", {record['seconds'] / 60:.0f} minutes" if "seconds" in record else ""
             version = record.get("environment", {}).get("torch")
             found.append(f"{record['name']}/{record['seed']}: {record['epochs']} epochs{at}{minutes}, torch {version}")

@@ -122,8 +122,8 @@ def test_every_setting_is_described() -> None:
 def test_an_unknown_part_of_a_model_names_the_known_ones() -> None:
     with pytest.raises(ValueError) as error:
         load_config(None, ["model.backbone=lstm"])
-    assert str(error.value) == "model.backbone: Input should be 'sasrec', 'bert4rec' or 'gru4rec' (got 'lstm')"
-    with pytest.raises(ValueError, match=r"model\.views\.1: Input should be 'semantic' or 'collaborative'"):
+    assert str(error.value) == "model.backbone: expected 'sasrec', 'bert4rec' or 'gru4rec' (got 'lstm')"
+    with pytest.raises(ValueError, match=r"model\.views\.1: expected 'semantic' or 'collaborative'"):
         load_config(None, ["model.views=[semantic, visual]"])
 
 

@@ -148,7 +148,7 @@ def test_names_of_elsewhere_find_ours() -> None:
         ("epochs", "train.epochs"),
         ("Num-Heads", "model.heads"),
     ):
-        with pytest.raises(ValueError, match=f"did you mean --set {ours}=3?"):
+        with pytest.raises(ValueError, match=f"did you mean {ours}=3\\?"):
             load_config(None, [f"{name}=3"])
     for override, ours in (("train.lr=1", "train.learning_rate"), ("model.hidden_size=8", "model.width"),
                            ("train.n_layers=1", "model.blocks")):  # fmt: skip

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import sysconfig
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -22,8 +25,31 @@ _LIBRARIES = tuple(
 )
 
 
+_INSIDE = ContextVar("llm_esr_inside_a_door", default=False)
+_AT_THE_COMMAND_LINE = ContextVar("llm_esr_at_the_command_line", default=False)
+_OPTION = re.compile(r"(?<![\w-])--(?P<name>[a-z][a-z0-9-]*)(?: (?P<value>[\w.-]*\w(?!\|)|''))?")
+_SWITCHES = {
+    "overwrite": "overwrite=True",
+    "keep-seen": "keep_seen=True",
+    "skip-unknown": "skip_unknown=True",
+    "no-blend": "blend=False",
+    "exact": "exact=True",
+    "restart": "resume=False",
+}
+# `model.borrow (--borrow)`, `items=..., --items`: both ways to say it.
+_SAID_TWICE = re.compile(
+    r"(\b(?:[a-z]+\.)?([a-z_]+)(?:=[^\s,)]+)?)(?: \(--([a-z-]+)(?: [A-Z]\w*)?\)|, --([a-z-]+)(?=\)))"
+)
+_VALUES = {"temporal", "leave-one-out", "none", "exact", "first", "all", "sasrec", "cpu", "auto", "attributes",
+           "ms", "us", "ns", "s", "onnx", "torch"}  # fmt: skip
+
+
 class UnforeseenError(RuntimeError):
     """An error that should have been a clear message; its cause is the one that was raised."""
+
+
+class Terminated(KeyboardInterrupt):
+    """As Ctrl-C, but by SIGTERM: what a scheduler or `docker stop` sends."""
 
 
 def door(call: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -34,8 +60,15 @@ def door(call: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(call)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        outermost = not _INSIDE.get()
+        token = _INSIDE.set(True)
         try:
             return call(*args, **kwargs)
+        except (ValueError, FileNotFoundError) as error:
+            # What the command line calls is said in its words; whoever calls from Python is told what to write there.
+            if outermost and not _AT_THE_COMMAND_LINE.get() and len(error.args) == 1:
+                error.args = tuple(in_words_of_python(one) if isinstance(one, str) else one for one in error.args)
+            raise
         except (UnforeseenError, *_EXPECTED):
             raise
         except BaseException as error:  # also a panic, which is no `Exception`
@@ -48,8 +81,72 @@ def door(call: Callable[_P, _R]) -> Callable[_P, _R]:
                 f"{name}({given}): {type(error).__name__}: {said}; this should have been a clear message: please "
                 "report it with the traceback"
             ) from error
+        finally:
+            _INSIDE.reset(token)
 
     return guarded
+
+
+@contextmanager
+def at_the_command_line() -> Iterator[None]:
+    """Errors keep the command line's words while the block runs."""
+    token = _AT_THE_COMMAND_LINE.set(True)
+    try:
+        yield
+    finally:
+        _AT_THE_COMMAND_LINE.reset(token)
+
+
+def in_words_of_python(message: str) -> str:
+    """A message that names options and commands of the command line, with the arguments and functions that they are.
+
+    `--overwrite` becomes `overwrite=True`, `--set model.width=64` `width=64`, `--split temporal` `split='temporal'`,
+    `llm-esr index` `llm_esr.index`.
+    """
+    if message.startswith("--set "):
+        return message.replace("--set ", "overrides: ", 1).replace("--set ", "")
+    # A whole line of the shell, `llm-esr prepare FILE --out FOLDER`, stays what it is.
+    parts = message.split("`")
+    parts[::2] = map(_arguments, parts[::2])
+    parts[1::2] = [re.sub(r"^llm-esr (\w+)$", r"llm_esr.\1", part) for part in parts[1::2]]
+    return "`".join(parts)
+
+
+def _arguments(text: str) -> str:
+    text = _SAID_TWICE.sub(lambda found: found[1] if found[2] == _name(found[3] or found[4]) else found[0], text)
+    text = re.sub(r"(=\S+) \(--[a-z-]+(?: [^)]*)?\)", r"\1", text)
+    text = re.sub(r"--set (?:[a-z_]+\.)?([a-z_]+)=([\w.-]+)", _setting, text)
+    text = re.sub(
+        r"\(--([a-z][a-z0-9-]*)\)", lambda found: f"({_SWITCHES.get(found[1]) or _name(found[1]) + '=...'})", text
+    )
+    return _OPTION.sub(_argument, text)
+
+
+def _name(option: str) -> str:
+    return option.replace("-", "_")
+
+
+def _setting(found: re.Match[str]) -> str:
+    return f"{found[1]}={_as_value(found[2])}"
+
+
+def _argument(found: re.Match[str]) -> str:
+    name, value = found["name"], found["value"]
+    if name in _SWITCHES:
+        return _SWITCHES[name] + (f" {value}" if value else "")
+    argument = {"history": "histories", "user": "users"}.get(name, _name(name))
+    if value is None:
+        return argument
+    # A word behind an option is its value where it is one that settings have, or stands for one.
+    if value == "''":
+        return f"{argument}=''"
+    if value.isupper() or value in _VALUES or value.replace(".", "").isdigit():
+        return f"{argument}={_as_value(value)}"
+    return f"{argument} {value}"
+
+
+def _as_value(text: str) -> str:
+    return text if text.isupper() or re.fullmatch(r"[\d.]+|True|False|None", text) else repr(text)
 
 
 def warn(message: Warning | str) -> None:

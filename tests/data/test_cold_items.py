@@ -53,7 +53,7 @@ def test_cold_items_are_in_no_part_before_the_test(
             expected[f"u{user}"] = parts
     folder = tmp_path_factory.mktemp("c") / "d"
     if not 0 < len(cold) < len(met) or not any(train for train, _, _ in expected.values()):
-        with pytest.raises(ValueError, match=r"--cold-items"):
+        with pytest.raises(ValueError, match=r"cold_items="):
             prepare(frame_of(histories), out=folder, cold_items=share, cold_items_seed=seed)
         return
     data = prepare(frame_of(histories), out=folder, cold_items=share, cold_items_seed=seed)
@@ -94,7 +94,7 @@ def test_the_order_of_the_rows_draws_no_other_items(tmp_path: Path, tiny_tables:
 
 
 def test_a_split_without_a_test_holds_nothing_out(tmp_path: Path, tiny_tables: Tables) -> None:
-    with pytest.raises(ValueError, match="--split none has no test"):
+    with pytest.raises(ValueError, match="split='none' has no test"):
         prepare(tiny_tables[0], out=tmp_path / "d", split="none", cold_items=0.1)
     assert not (tmp_path / "d").exists()
 

@@ -77,7 +77,7 @@ def test_vectors_of_another_data_set_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_folder_and_no_data_set_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"does not exist; make it with `llm-esr prepare`"):
+    with pytest.raises(FileNotFoundError, match=r"does not exist; make it with `llm_esr.prepare`"):
         Dataset.open(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"has no dataset\.json"):
         Dataset.open(tmp_path)
@@ -91,7 +91,7 @@ def truncate(path: Path) -> None:
 def test_a_cut_or_missing_array_is_noticed(tmp_path: Path, name: str) -> None:
     folder = make(tmp_path / "d").folder
     truncate(folder / name)
-    with pytest.raises(ValueError, match=f"{name}.*run `llm-esr prepare` again"):
+    with pytest.raises(ValueError, match=f"{name}.*run `llm_esr.prepare` again"):
         Dataset.open(folder)
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=name):

@@ -82,6 +82,11 @@ def _no_times(folder: Path) -> None:
     pl.read_csv(folder / "events.csv").drop("timestamp").write_csv(folder / "events.csv")
 
 
+def _other_shop(folder: Path) -> None:
+    text = (folder / "events.csv").read_text()
+    (folder / "other.csv").write_text(text.replace("u0", "v0"))
+
+
 def _empty(folder: Path) -> None:
     (folder / "events.csv").write_text("")
 
@@ -287,8 +292,12 @@ CASES = [
     ),
     Case("No similar user at all", "index run --k 0", ("index.similar_users", "(got 0)")),
     Case("A method of searching that is not known", "index run --method faiss", ("index.method", "hnswlib", "faiss")),
+    Case("A recall that is no share", "index run --method lists --recall 99", ("index.recall", "1 or less")),
     Case(
-        "A recall that is no share", "index run --method lists --recall 99", ("index.recall", "less than or equal to 1")
+        "Another shop's table into a data folder",
+        "prepare other.csv --out run/data",
+        ("another source", "events.csv", "other.csv", "--overwrite"),
+        _other_shop,
     ),
     Case("hnswlib without its package", "index run --method hnswlib", ("pip install", "llm-esr[hnswlib]")),
     Case("A way to compare items that is not known", "similar run ITEM --by taste", ("co-occurrence", "taste", "--by")),

@@ -81,7 +81,7 @@ def test_typed_texts_stay_and_typed_numbers_are_whole(tmp_path: Path) -> None:
         (pl.Series([1, 2], dtype=pl.UInt64), ["1", "2"]),
     ):
         frame = pl.DataFrame({"user_id": column, "item_id": ["x", "y"]})
-        data = llm_esr.prepare(pl.concat([frame, frame]), out=tmp_path / "d", split="none")
+        data = llm_esr.prepare(pl.concat([frame, frame]), out=tmp_path / "d", split="none", overwrite=True)
         assert data.user_ids == expected
         assert [external_id(value) for value in column] == expected
 

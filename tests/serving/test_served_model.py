@@ -106,7 +106,7 @@ def test_what_cannot_be_answered_is_refused_in_words(
         (b"{}", 422, "the body: give users (known ones) or histories (lists of item ids), got neither"),
         (b'{"users": ["u1"], "histories": []}', 422, "got both"),
         (b'{"histories": [["i1", true]]}', 422, "histories.0.1: "),
-        (b'{"users": ["u1"], "k": 0}', 422, "k: Input should be greater than or equal to 1 (got 0)"),
+        (b'{"users": ["u1"], "k": 0}', 422, "k: expected 1 or more (got 0)"),
         (b'{"users": ["u1"], "k": 2.5}', 422, "k: "),
         (b'{"userz": ["u1"]}', 422, "userz: Extra inputs are not permitted"),
         (b"[" * 5000, 400, "the body is no JSON"),

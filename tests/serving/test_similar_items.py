@@ -106,7 +106,7 @@ def test_without_a_word_the_best_there_is_is_taken(
     scorer = Recommender(None, bare, "transitions", None, counted.config)
     assert scorer.similar_items(name).equals(scorer.similar_items(name, by="co-occurrence"))
     with pytest.raises(
-        FileNotFoundError, match=r"item_embeddings\.npy, which does not exist; .* by co-occurrence \(--by\)$"
+        FileNotFoundError, match=r"item_embeddings\.npy, which does not exist; .* by co-occurrence \(by=\.\.\.\)$"
     ):
         scorer.similar_items(name, by="text")
     with pytest.raises(FileNotFoundError, match=r"ask by trained or co-occurrence"):
@@ -140,7 +140,7 @@ def test_unknown_items_and_wrong_options_are_refused(trained: Recommender) -> No
     with pytest.warns(UserWarning, match="'i999' in the data"):
         found = trained.similar_items(["i1", "i999"], k=2, skip_unknown=True)
     assert found["similar_to"].unique().to_list() == ["i1"]
-    with pytest.raises(ValueError, match=r"by \(--by\): expected text, trained, co-occurrence, got 'taste'"):
+    with pytest.raises(ValueError, match=r"by: expected text, trained, co-occurrence, got 'taste'"):
         trained.similar_items("i1", by="taste")
     for wrong in (0, -1, 2.5, True):
         with pytest.raises(ValueError, match="k: expected a whole number"):

@@ -12,7 +12,8 @@ import torch
 import llm_esr
 from llm_esr.config import IndexConfig
 from llm_esr.files import read_json, write_json
-from llm_esr.serving import Recommender, recommender
+from llm_esr.scoring import network as network_module
+from llm_esr.serving import Recommender
 from llm_esr.serving.similar_users import similar_users_in_words
 from llm_esr.serving.untrained import make_untrained
 from llm_esr.serving.user_vectors import collaborative_vectors
@@ -42,7 +43,7 @@ def test_user_vectors_times_items_are_the_networks_scores(
     scores = torch.from_numpy(vectors) @ network.item_vectors().T
     torch.testing.assert_close(scores[some], network.scores(*histories)[some], rtol=1e-4, atol=1e-4)
     assert not vectors[~some].any()
-    monkeypatch.setattr(recommender, "_USERS_AT_ONCE", 7)
+    monkeypatch.setattr(network_module, "_USERS_AT_ONCE", 7)
     np.testing.assert_allclose(trained.user_vectors(), vectors, atol=1e-5)
 
 
@@ -88,7 +89,7 @@ def test_a_run_compares_users_by_the_model_that_its_settings_name(
     said.clear()
     llm_esr.run(**ask, progress=False)
     assert {"index      fresh", "train      dual-view/42 fresh"} <= set(said)
-    with pytest.raises(ValueError, match="name the model with --model FOLDER"):
+    with pytest.raises(ValueError, match="--model FOLDER"):
         llm_esr.run(**{**ask, "overrides": ["index.users_by=both", "train.epochs=1"]}, progress=False)
 
 

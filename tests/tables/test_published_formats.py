@@ -284,10 +284,10 @@ def test_the_key_of_a_publishers_data_set_is_that_of_its_inputs_and_settings(tmp
 
 def test_a_file_of_another_publisher_is_named_with_its_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "review.json", YELP_REVIEWS)
-    with pytest.raises(ValueError, match=r"no column 'reviewerID' \(it has: review_id, .*--user-column"):
+    with pytest.raises(ValueError, match=r"no column 'reviewerID' \(it has: review_id, .*user_column"):
         prepare(path, out=tmp_path / "data", source="amazon")
     reviews = write(tmp_path / "reviews.json", AMAZON_REVIEWS)
-    with pytest.raises(ValueError, match=r"no column 'asin' .*--items-id-column"):
+    with pytest.raises(ValueError, match=r"no column 'asin' .*items_id_column"):
         prepare(reviews, items=write(tmp_path / "b.json", YELP_BUSINESSES), out=tmp_path / "data", source="amazon")
 
 

@@ -20,7 +20,7 @@ USERS, ITEMS = ["u"] * 4, ["a", "b", "c", "d"]
 
 
 def order(frame: Any, tmp_path: Path, **settings: Any) -> tuple[list[str], dict[str, int]]:
-    data = llm_esr.prepare(frame, out=tmp_path / "d", split="none", **settings)
+    data = llm_esr.prepare(frame, out=tmp_path / "d", split="none", overwrite=True, **settings)
     return [data.item_ids[item - 1] for item in data.items], data.metadata["rows"]["interactions"]["kinds"]
 
 

@@ -85,7 +85,7 @@ def test_where_reads_the_same_types_wherever_a_value_stands(tmp_path: Path) -> N
     assert kinds(tmp_path, ["1", "2", "many", "0"], "x > 0") == {"bad_where_value": 1, "where": 1}
     # Codes of which the first are numbers are text, as the condition says.
     assert kinds(tmp_path, ["7", "8", "A7", "7"], "x = '7'") == {"where": 2}
-    with pytest.raises(ValueError, match=r"--where .*read as: x is Int64"):
+    with pytest.raises(ValueError, match=r"where .*read as: x is Int64"):
         kinds(tmp_path, ["7", "8", "9", "7"], "x = 'many'")
 
 

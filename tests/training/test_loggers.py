@@ -51,7 +51,7 @@ def test_weights_and_biases_learns_settings_figures_and_the_best_epoch(
     assert len(logged) == 3 and logged[0][1]["step"] < logged[1][1]["step"]
     validated = [arguments[0]["validation/ndcg@10"] for arguments, _ in logged]
     best = read_json(tmp_path / "model.json")["validation"]
-    assert package.of("summary")[0][0][0] == {"best_epoch": best["epoch"], "best_ndcg@10": max(validated)}
+    assert package.of("summary")[0][0][0] == {"best_epoch": best["best_epoch"], "best_ndcg@10": max(validated)}
     assert package.calls[-1][0] == "finish" and {"train/loss", "train/ranking"} <= set(logged[0][0][0])
 
 

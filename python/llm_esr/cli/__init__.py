@@ -19,12 +19,13 @@ from llm_esr import __version__
 from llm_esr.cli import models, new_items, runs, search, serving, settings, stages
 from llm_esr.cli.terminal import mend_width
 from llm_esr.config import describe_errors
-from llm_esr.doors import UnforeseenError
+from llm_esr.doors import Terminated, UnforeseenError, at_the_command_line
 from llm_esr.files import printable
 from llm_esr.files.refusals import FULL
 
 MISTAKE = 2
 INTERRUPTED = 130
+TERMINATED = 143
 UNFORESEEN = 70
 
 # Typer carries its own copy of click in new releases and uses click's in old ones; the class is found, not imported.
@@ -71,7 +72,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         # `app()` would turn Ctrl-C into a bare exit code; its two steps leave the exceptions to us.
         command = typer.main.get_command(app)
-        with command.make_context("llm-esr", [a for a in given if a != "--debug"]) as context:
+        with (
+            at_the_command_line(),
+            command.make_context("llm-esr", [a for a in given if a != "--debug"]) as context,
+        ):
             command.invoke(context)
     except typer.Exit as left:
         code = left.exit_code
@@ -91,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise
     except (KeyboardInterrupt, typer.Abort) as error:
         _complain(str(error) or "the same command goes on with what is missing", "interrupted")
-        code = INTERRUPTED
+        code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     except BaseException as error:  # also a panic, which is no `Exception`
         code = _unforeseen(error, given, debug)
     sys.exit(code)

@@ -134,6 +134,14 @@ def recommend(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say of each item which items of the history speak for it, and how.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="N/COUNT",
+            help="One share of --users, such as 3/8; --out is the folder of the parts.",
+        ),
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Score every item, where a large catalogue would be searched approximately.")
     ] = False,
@@ -146,6 +154,8 @@ def recommend(
         )
     if users is not None and out is None:
         raise ValueError("--users needs --out FILE.parquet to write to")
+    if shard is not None and users is None:
+        raise ValueError("--shard goes with --users FILE (or all): it shares many users out")
     from llm_esr.serving import Recommender, read_user_ids  # noqa: PLC0415 (brings torch)
 
     recommender = Recommender.load(model_folder(folder, model, seed), blend=not no_blend, exact=exact)
@@ -161,8 +171,8 @@ def recommend(
             raise ValueError("--explain goes with --user or --history, not with --users: it reads each list by itself")
         columns = ["user_id", recommender.data.metadata["config"]["user_column"]]
         wanted = "all" if users == "all" else read_user_ids(users, columns)
-        rows = recommender.recommend_to(out, wanted, k, **options)
-        typer.echo(f"{rows:,} rows -> {out}")
+        rows = recommender.recommend_to(out, wanted, k, shard=shard, **options)
+        typer.echo(f"{rows:,} rows -> {out}{'' if shard is None else f' (shard {shard})'}")
         _say_how(recommender)
         return
     histories = None if not history else [ids(items, "--history") for items in history]

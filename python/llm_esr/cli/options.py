@@ -25,7 +25,7 @@ SetOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Replace a trained model that was made with other settings.")
+    bool, typer.Option("--overwrite", help="Replace a model, finished or not, that was made with other settings.")
 ]
 DataFolder = Annotated[
     Path, typer.Argument(help="A data folder (or the run folder that holds one).", show_default=False)

@@ -109,6 +109,10 @@ def run(
 def demo(
     out: OutOption = Path("runs/demo"),
     seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated.")] = "42",
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A smaller shop, fewer epochs: about a minute, and figures that say less."),
+    ] = False,
     set_: SetOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -118,7 +122,7 @@ def demo(
     _check_settings(None, {}, None, set_)
     from llm_esr.pipeline.demo import demo as whole_demo  # noqa: PLC0415
 
-    done = whole_demo(out, seeds=chosen, overrides=set_ or [], overwrite=overwrite, progress=not quiet)
+    done = whole_demo(out, seeds=chosen, quick=quick, overrides=set_ or [], overwrite=overwrite, progress=not quiet)
     done.print_table("simulated data; item vectors by lsa, no LLM")
     from llm_esr.pipeline.demo import in_words  # noqa: PLC0415
 

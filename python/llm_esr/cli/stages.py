@@ -25,7 +25,8 @@ from llm_esr.config.layers import as_overrides
 from llm_esr.files import printable
 
 InteractionFiles = Annotated[
-    list[Path], typer.Argument(metavar="INTERACTIONS...", help="CSV, TSV (also .gz), Parquet, JSON lines, inter.txt.")
+    list[Path],
+    typer.Argument(metavar="INTERACTIONS...", help="CSV, TSV (.gz), Parquet or a folder of it, JSON lines, inter.txt."),
 ]
 ItemFiles = Annotated[list[Path] | None, typer.Option("--items", help="The items table; may be given many times.")]
 
@@ -43,6 +44,7 @@ def prepare(
     items: ItemFiles = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set of another source.")] = False,
     **data: Any,
 ) -> None:
     """Clean, filter, order, number and split a table of interactions."""
@@ -50,7 +52,7 @@ def prepare(
     from llm_esr.data import prepare as make  # noqa: PLC0415 (brings polars)
     from llm_esr.data.row_summary import row_summary  # noqa: PLC0415
 
-    made = make(one_or_many(interactions), items=one_or_many(items), out=out, config=settings.data)
+    made = make(one_or_many(interactions), items=one_or_many(items), out=out, config=settings.data, overwrite=overwrite)
     typer.echo(
         f"{made.n_users:,} users, {made.n_items:,} items, {made.n_interactions:,} interactions, split {made.split} "
         f"-> {out}"
@@ -87,7 +89,9 @@ def embed(
             "--encoder", help="lsa (no LLM), sentence-transformers:NAME_OR_FOLDER, openai:MODEL@URL, or file:PATH."
         ),
     ] = None,
-    item_embeddings: Annotated[Path | None, typer.Option("--item-embeddings", help="Item vectors from a file.")] = None,
+    item_embeddings: Annotated[
+        Path | None, typer.Option("--item-embeddings", help="Item vectors: a file, or a folder of Parquet parts.")
+    ] = None,
     user_embeddings: Annotated[Path | None, typer.Option("--user-embeddings", help="User vectors from a file.")] = None,
     tune: Annotated[
         str | None,

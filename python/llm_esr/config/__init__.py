@@ -1,6 +1,14 @@
 """Every setting, and how a configuration is read."""
 
-from llm_esr.config.read import describe_errors, dump_config, load_config, load_other, model_name, preset_names
+from llm_esr.config.read import (
+    describe_errors,
+    dump_config,
+    in_our_words,
+    load_config,
+    load_other,
+    model_name,
+    preset_names,
+)
 from llm_esr.config.schema import STAGES, Config, choices, preset_of
 from llm_esr.config.sections.data import DataConfig, EmbedConfig, IndexConfig
 from llm_esr.config.sections.evaluate import EvaluateConfig
@@ -24,6 +32,7 @@ __all__ = [
     "config_with",
     "describe_errors",
     "dump_config",
+    "in_our_words",
     "load_config",
     "load_other",
     "model_name",

@@ -112,7 +112,7 @@ class KnownNames:
         """
         if name not in self.names:
             *first, last = (repr(known) for known in self.names)
-            raise ValueError(f"Input should be {', '.join(first)} or {last}" if first else f"Input should be {last}")
+            raise ValueError(f"expected {', '.join(first)} or {last}" if first else f"expected {last}")
         return name
 
 

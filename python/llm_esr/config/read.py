@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Sequence
 from importlib import resources
@@ -21,6 +22,23 @@ from llm_esr.files import given_path
 # Another name of a preset -> the preset.
 ALIASES = {"default": "llm-esr"}
 DEFAULT = "llm-esr"
+
+_WORDS = [
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"^Input should be greater than or equal to (.+)$", r"expected \1 or more"),
+        (r"^Input should be greater than (.+)$", r"expected more than \1"),
+        (r"^Input should be less than or equal to (.+)$", r"expected \1 or less"),
+        (r"^Input should be less than (.+)$", r"expected less than \1"),
+        (r"^Input should be a valid integer.*$", "expected a whole number"),
+        (r"^Input should be a (?:valid|finite) number.*$", "expected a number"),
+        (r"^Input should be a valid boolean.*$", "expected true or false"),
+        (r"^Input should be a valid string.*$", "expected a text"),
+        (r"^Input should be a valid list.*$", "expected a list"),
+        (r"^Input should be a valid dictionary or instance of .*$", "expected a section of settings"),
+        (r"^Input should be (.+)$", r"expected \1"),
+    )
+]
 
 # What a message shows of a value: YAML's references can make one that would fill the memory as text.
 _SHORT = reprlib.Repr()
@@ -156,10 +174,20 @@ def describe_errors(error: ValidationError) -> str:
     return "; ".join(_describe(e) for e in error.errors())
 
 
+def in_our_words(message: str) -> str:
+    """What pydantic says of a value, as this package says it: `expected 1 or more`."""
+    message = message.removeprefix("Value error, ")
+    for pattern, words in _WORDS:
+        message, found = pattern.subn(words, message)
+        if found:
+            break
+    return message
+
+
 def _describe(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        message = str(error["msg"]).removeprefix("Value error, ")
+        message = in_our_words(str(error["msg"]))
         came = "" if isinstance(error.get("input"), dict) else f" (got {_SHORT.repr(error.get('input'))})"
         return f"{name}: {message}{came}" if name and not message.startswith(name) else message
     *path, key = [str(part) for part in error["loc"]]

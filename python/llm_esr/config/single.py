@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from llm_esr.config.read import describe_errors
+from llm_esr.config.read import describe_errors, in_our_words
 from llm_esr.config.schema import Config
 from llm_esr.config.sections.section import Section
 from llm_esr.config.synonyms import meant_by
@@ -44,8 +44,8 @@ def section_with(kind: type[_S], config: _S | None, settings: Mapping[str, Any],
     try:
         return kind.model_validate({**values, **settings})
     except ValidationError as error:
-        parts = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e.get('input')!r})" for e in error.errors()]
-        raise ValueError("; ".join(parts)) from None
+        parts = ((".".join(map(str, e["loc"])), in_our_words(e["msg"]), e.get("input")) for e in error.errors())
+        raise ValueError("; ".join(f"{name}: {words} (got {came!r})" for name, words, came in parts)) from None
 
 
 def config_with(config: Config, settings: Mapping[str, Any], sections: tuple[str, ...]) -> Config:

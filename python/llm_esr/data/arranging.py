@@ -56,7 +56,7 @@ def arrange(
     seen = np.flatnonzero(np.bincount(items, minlength=len(interactions.item_numbers)))
     numbered = _number_items(interactions.item_numbers, seen, texts, config)
     # Sorting by raw numbers sorts by final ones, too: both follow the first appearance.
-    by_time = sort_order(users, times, order)
+    by_time = sort_order(users, times, order, items if interactions.canonical else None)
     made_items = numbered.numbers[items[by_time]]
     made_times = times[by_time] if times is not None else None
     raw_ids = pl.Series("user_id", interactions.user_numbers.ids, dtype=pl.String)
@@ -74,7 +74,7 @@ def arrange(
     rows = {"interactions": cleaner.report.as_dict(), "items": texts.report.as_dict() if texts.report else None}
     return Arranged(
         offsets, made_items, made_times, user_frame, numbered.frame, texts, len(interactions.user_numbers), rows,
-        [*(f"column {name}" for name in names), "order of the input"],
+        [*(f"column {name}" for name in names), "item id" if interactions.canonical else "order of the input"],
         numbered.unmatched, numbered.notes,
         [kind for kind, numbering in kinds.items() if numbering.forms.numeric],
         cleaner.id_types(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,11 @@ class Dataset:
             FileNotFoundError: no such folder, or a file of it is missing.
             ValueError: a file is damaged, or of another format version.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise ValueError(
+                f"expected a path, that of a data set's folder, or a Dataset, got {type(folder).__name__}; make a data "
+                "set of a table with llm_esr.prepare(table, out=FOLDER)"
+            )
         folder = given_path(folder)
         if not (folder / "dataset.json").exists() and (folder / "data" / "dataset.json").exists():
             folder = folder / "data"

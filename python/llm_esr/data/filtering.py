@@ -20,7 +20,12 @@ def filter_interactions(interactions: Interactions, report: RowReport, config: D
     """
     keep = np.ones(len(interactions.users), dtype=np.bool_)
     if config.duplicates != "all":
-        by_time = sort_order(interactions.users, interactions.timestamps, interactions.order)
+        by_time = sort_order(
+            interactions.users,
+            interactions.timestamps,
+            interactions.order,
+            interactions.items if interactions.canonical else None,
+        )
         moments = interactions.timestamps if interactions.timestamps is not None else interactions.order
         repeats = duplicates_of(
             config.duplicates,
@@ -62,9 +67,10 @@ def sort_order(
     users: NDArray[np.int32],
     timestamps: NDArray[np.int64] | None,
     order: NDArray[np.int64] | NDArray[np.float64] | None,
+    items: NDArray[np.int32] | None = None,
 ) -> NDArray[np.int64]:
-    """Positions [n] in the order: user, time, order column, input."""
-    keys = [key for key in (order, timestamps, users) if key is not None]
+    """Positions [n] in the order: user, time, order column, item (where items are given), input."""
+    keys = [key for key in (items, order, timestamps, users) if key is not None]
     # lexsort is stable and takes the most important key last, so ties keep the order of the input.
     return np.lexsort(keys).astype(np.int64, copy=False)
 

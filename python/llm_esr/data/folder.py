@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from llm_esr.config import DataConfig
 from llm_esr.data.arranging import Arranged
 from llm_esr.data.splitting import Splits, training_counts
-from llm_esr.files import FORMAT, checksum, key_of, write_array, write_json
+from llm_esr.files import FORMAT, checksum, key_of, read_record, write_array, write_json
 from llm_esr.files.lock import LOCK
 from llm_esr.files.parquet import write_parquet
 
@@ -131,6 +131,30 @@ def refuse_foreign_folder(target: Path) -> None:
             f"out: {target} is a folder with other files and no data set; prepare replaces its folder as a whole: "
             "name a new or empty one"
         )
+
+
+def refuse_other_source(target: Path, provenance: dict[str, Any]) -> None:
+    """Raise a `ValueError` where `target` holds a data set of other interactions: neither their paths nor their bytes.
+
+    The same table with other settings, or a grown one under its old name, replaces what was made from it.
+    """
+    try:
+        before = read_record(target / "dataset.json", "provenance")["provenance"]["interactions"]
+        of_before = {str(part[name]) for part in before for name in ("path", "checksum") if name in part}
+    except (ValueError, KeyError, TypeError):
+        return  # damaged: making it again is the remedy
+    now = provenance["interactions"]
+    if of_before.intersection(str(part[name]) for part in now for name in ("path", "checksum") if name in part):
+        return
+    raise ValueError(
+        f"out: {target} holds a data set of another source ({_source_names(before)}; this one is "
+        f"{_source_names(now)}). Give --overwrite to replace it, or another --out to keep both"
+    )
+
+
+def _source_names(parts: list[dict[str, Any]]) -> str:
+    names = [str(part.get("path", "a frame of " + " x ".join(map(str, part.get("shape", []))))) for part in parts]
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def carry_over(old: Path, new: Path) -> None:

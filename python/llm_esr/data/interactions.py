@@ -27,6 +27,23 @@ class Interactions:
     user_numbers: Numbering
     item_numbers: Numbering
     source_lines: SourceLines
+    canonical: bool = False  # numbered by id, and ties in time are ordered by item: see `make_canonical`
+
+
+def make_canonical(interactions: Interactions, votes: TextVotes | None) -> None:
+    """Number users and items by their ids, in place, so that the data set does not depend on how parts are cut.
+
+    The parts of a folder have no order of their own. Where there is a time or an order column, interactions that agree
+    in both are ordered by item, too; else a user's interactions stay in the order of the parts.
+    """
+    moved = interactions.user_numbers.sort_by_id()
+    interactions.users = moved[interactions.users]
+    moved = interactions.item_numbers.sort_by_id()
+    interactions.items = moved[interactions.items]
+    if votes is not None:
+        votes.move(moved)
+        votes.ties_by_text = True
+    interactions.canonical = interactions.timestamps is not None or interactions.order is not None
 
 
 def collect(cleaner: Cleaner, votes: TextVotes | None) -> Interactions:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from llm_esr.config import DataConfig
 from llm_esr.tables.cleaning import require
+from llm_esr.tables.parquet_parts import ParquetPart
 from llm_esr.tables.row_report import RowReport
 from llm_esr.tables.source import Source, chunks_of
 from llm_esr.tables.values import IdForms, id_text, numbers, without_fraction
@@ -106,6 +107,8 @@ def item_texts(rows: ItemRows, config: DataConfig) -> ItemTexts:
     if rows.forms.drops_fractions:
         whole = without_fraction(table["item_id"])
         table = table.with_columns(whole.zip_with(table["_float"], table["item_id"]).alias("item_id"))
+    if any(isinstance(source, ParquetPart) for source in sources):
+        table = _by_content(table)
     repeated = table.filter(~pl.col("item_id").is_first_distinct())
     line_kind = sources[0].line_kind
     examples = repeated.head(5).select("_file", "_line", "item_id").rows()
@@ -117,6 +120,18 @@ def item_texts(rows: ItemRows, config: DataConfig) -> ItemTexts:
     kept = texts if title is None or title in texts else [title, *texts]
     frame = table.select("item_id", "source_row", *(as_text(table[name]) for name in kept))
     return ItemTexts(frame, texts, title, report.read, report)
+
+
+def _by_content(table: pl.DataFrame) -> pl.DataFrame:
+    """Rows of parts by id, equal ids by what they hold: how the parts are cut decides nothing."""
+    repeated = table.filter(pl.col("item_id").is_duplicated())
+    single = table.filter(~pl.col("item_id").is_duplicated())
+    own = {"item_id", "source_row", "_file", "_line", "_float"}
+    texts = [as_text(repeated[name]).alias(f"_{number}")
+             for number, name in enumerate(repeated.columns) if name not in own]  # fmt: skip
+    keys = [series.name for series in texts]
+    repeated = repeated.with_columns(texts).sort("item_id", *keys, nulls_last=True).drop(keys)
+    return pl.concat([single, repeated]).sort("item_id", maintain_order=True)
 
 
 def _refuse_own_names(names: list[str]) -> None:
@@ -178,6 +193,7 @@ class TextVotes:
         _refuse_own_names(self.columns)
         self._votes: dict[str, pl.DataFrame] = {}
         self._seen = 0
+        self.ties_by_text = False  # in place of the first
 
     def add(self, items: NDArray[np.int32], texts: pl.DataFrame) -> None:
         """Count the texts of some rows; `items` are numbers of `Numbering`."""
@@ -215,7 +231,7 @@ class TextVotes:
                 continue
             best = (
                 self._votes[name]
-                .sort(["item", "count", "first"], descending=[False, True, False])
+                .sort(["item", "count", "text" if self.ties_by_text else "first"], descending=[False, True, False])
                 .unique("item", keep="first", maintain_order=True)
                 .select("item", pl.col("text").alias(name))
             )

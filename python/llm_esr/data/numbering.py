@@ -53,3 +53,13 @@ class Numbering:
             moved[number] = made.setdefault(short if number in self._floats else id_, len(made))
         self._numbers, self._floats = made, set()
         return moved
+
+    def sort_by_id(self) -> NDArray[np.int32]:
+        """Number by the order of the ids, after the last chunk: the new number of each old one."""
+        ids = self.ids
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        moved = np.empty(len(ids), np.int32)
+        moved[order] = np.arange(len(ids), dtype=np.int32)
+        self._floats = {int(moved[number]) for number in self._floats}
+        self._numbers = {ids[number]: place for place, number in enumerate(order)}
+        return moved

@@ -9,6 +9,7 @@ while sorting; the table itself is never in memory as a whole.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ from llm_esr.data.arranging import arrange
 from llm_esr.data.cold_items import hold_out_cold
 from llm_esr.data.dataset import Dataset
 from llm_esr.data.filtering import filter_interactions
-from llm_esr.data.folder import carry_over, dataset_key, refuse_foreign_folder, write_dataset
-from llm_esr.data.interactions import collect, settle_ids
+from llm_esr.data.folder import carry_over, dataset_key, refuse_foreign_folder, refuse_other_source, write_dataset
+from llm_esr.data.interactions import collect, make_canonical, settle_ids
 from llm_esr.data.items import TextVotes, item_texts, read_items
 from llm_esr.data.splitting import split
 from llm_esr.doors import door
-from llm_esr.files import atomic_folder, given_path
+from llm_esr.files import atomic_folder, given_path, is_there
 from llm_esr.files.given import behind_links
 from llm_esr.files.lock import lock_folder
 from llm_esr.tables.cleaning import Cleaner
 from llm_esr.tables.formats import open_sources
+from llm_esr.tables.parquet_parts import ParquetPart, folder_provenance
 from llm_esr.tables.published_formats import resolved
 from llm_esr.tables.source import LateColumns, Source
 
@@ -38,27 +40,32 @@ def prepare(
     items: Any = None,
     out: str | Path,
     config: DataConfig | None = None,
+    overwrite: bool = False,
     **settings: Any,
 ) -> Dataset:
     """Clean, order, number and split interactions; write a data set folder.
 
     Args:
-        interactions: a path (CSV, TSV, Parquet, JSON lines, the paper's `user item` pairs; .gz too), a list of paths,
-            or a pandas, polars or Arrow table.
+        interactions: a path (CSV, TSV, Parquet, JSON lines, the paper's `user item` pairs; .gz too), a folder of
+            Parquet parts, a list of paths, or a pandas, polars or Arrow table.
         items: the items' texts, likewise; None: no texts, or those that `text_columns` names in the interactions.
-        out: the folder to write; a data set that is already there is replaced as a whole.
+        out: the folder to write; a data set of the same source that is already there is replaced as a whole.
         config: settings of this stage; default: `DataConfig()`.
+        overwrite: replace a data set of another source, too.
         settings: single settings by their plain name, such as `split="temporal"`, on top of `config`.
 
     Raises:
         FileNotFoundError: an input that does not exist.
-        ValueError: a setting, a column or a value that does not fit; nothing is left to train on.
+        ValueError: a setting, a column or a value that does not fit; nothing is left to train on; `out` holds a data
+            set of another source, and `overwrite` is not given.
     """
     chosen = resolved(section_with(DataConfig, config, settings, "prepare"))
     target = given_path(out)
     target = behind_links(target if target.name else target.resolve())
     refuse_foreign_folder(target)
     sources, item_sources = _open(interactions, items, chosen)
+    if not overwrite and is_there(target / "dataset.json"):
+        refuse_other_source(target, _provenance(sources, item_sources))
     with lock_folder(target, "prepared"):
         _write(target, sources, item_sources, chosen)
     return Dataset.open(target)
@@ -75,6 +82,14 @@ def _write(target: Path, sources: list[Source], item_sources: list[Source], chos
             continue  # JSON lines: a key that the first lines do not show; the sources know it now
         break
     notes = settle_ids(events, rows, votes)
+    parts = [source for source in sources if isinstance(source, ParquetPart)]
+    if parts:
+        make_canonical(events, votes)
+        if not events.canonical:
+            notes.append(
+                f"{parts[0].folder} has neither a timestamp nor an order column: a user's interactions are in the "
+                "order of the parts, sorted by path, and parts that are cut otherwise make another data set"
+            )
     texts = None if rows is None else item_texts(rows, chosen)
     if chosen.duplicates == "exact" and events.timestamps is None and events.order is None:
         raise ValueError(
@@ -113,6 +128,17 @@ def _open(interactions: Any, items: Any, config: DataConfig) -> tuple[list[Sourc
 
 def _provenance(sources: list[Source], item_sources: list[Source]) -> dict[str, list[dict[str, Any]]]:
     return {
-        "interactions": [source.provenance() for source in sources],
-        "items": [source.provenance() for source in item_sources],
+        "interactions": _provenance_of(sources),
+        "items": _provenance_of(item_sources),
     }
+
+
+def _provenance_of(sources: list[Source]) -> list[dict[str, Any]]:
+    """A record for each file or frame, and one for all parts of a folder."""
+    made = []
+    for folder, group in itertools.groupby(sources, lambda source: getattr(source, "folder", None)):
+        if folder is None:
+            made += [source.provenance() for source in group]
+        else:
+            made.append(folder_provenance(folder, [part for part in group if isinstance(part, ParquetPart)]))
+    return made

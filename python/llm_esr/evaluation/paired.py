@@ -99,12 +99,16 @@ def paired_rows(
         count = int(members.sum())
         if not count:
             continue
-        values_CM, counts_C = np.unique(mean_UM[members], axis=0, return_counts=True)
-        means = values_CM.T @ counts_C / count
-        lows = highs = [None] * len(names)
-        if resamples:
+        means = mean_UM[members].mean(axis=0)
+        lows: list[Any] = [None] * len(names)
+        highs = list(lows)
+        # A cut-off at a time: which others were asked for changes no interval.
+        for k in ks if resamples else ():
+            places = [place for place, (_, of) in enumerate(names) if of == k]
+            values_CM, counts_C = np.unique(mean_UM[members][:, places], axis=0, return_counts=True)
             low, high = bootstrap_interval(values_CM, counts_C, resamples, group.stream)
-            lows, highs = low.tolist(), high.tolist()
+            for place, one, other in zip(places, low.tolist(), high.tolist(), strict=True):
+                lows[place], highs[place] = one, other
         rows += [
             common
             | {"group": group.name, "metric": metric, "k": k}

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,6 +20,7 @@ from rich.table import Table
 from llm_esr.config.parts import NEIGHBOURS
 from llm_esr.evaluation.list_metrics import LIST_METRICS
 from llm_esr.evaluation.paired import is_difference
+from llm_esr.files import folded
 from llm_esr.files.html import html_table
 
 Row = dict[str, Any]
@@ -26,7 +28,16 @@ Row = dict[str, Any]
 MAIN_GROUPS = ("all", "tail_item", "head_item", "tail_user", "head_user")
 OTHER_GROUPS = ("known_target", "cold_target", "repeat_target", "new_target")
 _TITLES = {"all": "overall"}
+# What a group counts: users, by themselves or by the item that they are asked for.
+_FOOT = {
+    "all": "{} users",
+    "tail_item": "{} with a tail item as target",
+    "head_item": "{} with a head item",
+    "tail_user": "{} tail users",
+    "head_user": "{} head users",
+}
 _PREFERRED_K = 10
+_LEAST_NAME = 8  # cells of a model's name, on a terminal however narrow
 _WIDTH = 118  # of tables that go into text files
 
 
@@ -47,6 +58,7 @@ def render(
     k: int | None = None,
     metrics: tuple[str, ...] = ("hr", "ndcg"),
     details: bool = False,
+    notes: Sequence[str] = (),
 ) -> str:
     """Tables as text, as Markdown or as HTML.
 
@@ -57,11 +69,12 @@ def render(
         metrics: the metrics of the main table.
         details: also every cut-off, what the lists hold, the groups of known, cold, repeated and new targets, and the
             ranges of sequence length and of the target's popularity.
+        notes: further lines for the foot of each main table.
 
     Raises:
         ValueError: no rows.
     """
-    made = sheets(list(rows), k, metrics, details)
+    made = sheets(list(rows), k, metrics, details, notes)
     if form == "markdown":
         return "\n".join(_markdown(sheet) for sheet in made)
     if form == "html":
@@ -80,17 +93,22 @@ def print_tables(
     k: int | None = None,
     metrics: tuple[str, ...] = ("hr", "ndcg"),
     details: bool = False,
+    notes: Sequence[str] = (),
 ) -> None:
     """Print what `render` gives, in colour where the terminal has it."""
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH)  # a file or a pipe has no edge to fit into
-    for sheet in sheets(list(rows), k, metrics, details):
+    for sheet in sheets(list(rows), k, metrics, details, notes):
         _draw(sheet, console)
 
 
 def sheets(
-    rows: list[Row], k: int | None = None, metrics: tuple[str, ...] = ("hr", "ndcg"), details: bool = False
+    rows: list[Row],
+    k: int | None = None,
+    metrics: tuple[str, ...] = ("hr", "ndcg"),
+    details: bool = False,
+    notes: Sequence[str] = (),
 ) -> list[Sheet]:
     """The tables of `render` before they are drawn."""
     if not rows:
@@ -101,6 +119,7 @@ def sheets(
         shown = k if k is not None else part.usual_k()
         title = f"{split}, {_in_words(protocol)}"
         made.append(part.main_sheet(title, shown, metrics))
+        made[-1].notes += notes
         if details:
             made.append(part.group_sheet(f"{split}, {protocol}: by kind of target, @{shown}", shown, metrics))
             for kind, words in part.rule.ranges.items():
@@ -218,8 +237,8 @@ class _Part:
         counts = []
         for group in MAIN_GROUPS:
             if text := self._users(group):
-                counts.append(f"{text} users" if group == "all" else f"{text} {group.replace('_', ' ')}")
-        note = ", ".join(counts)
+                counts.append(_FOOT[group].format(text))
+        note = "; ".join(counts)
         left_out = self._span("all", "not_ranked")
         return note + (
             f"; {left_out} not ranked, having no items before the target" if left_out not in ("", "0") else ""
@@ -318,27 +337,48 @@ def _in_words(protocol: str) -> str:
 
 
 def _draw(sheet: Sheet, console: Console) -> None:
-    table = Table(title=escape(sheet.title), title_justify="left", title_style="bold", caption_justify="left")
-    table.caption = "\n".join(escape(note) for note in sheet.notes) or None
-    for number, column in enumerate(sheet.columns):
-        table.add_column(
-            column,
-            justify="left" if number < 2 else "right",
-            no_wrap=number == 1,
-            overflow="fold",
-            min_width=len("popularity") if number == 0 else None,
-        )
+    # What follows a figure goes under it, and breaks at its comma if it must: five groups fit 80 columns.
+    lines = [[line[0], *(c.replace(" [", "\n[").replace(" ± ", "\n± ") for c in line[1:])] for line in sheet.lines]
+    widths, padding = _column_widths([sheet.columns, *lines], console.width)
+    table = Table(
+        title=escape(sheet.title),
+        title_justify="left",
+        title_style="bold",
+        padding=(0, padding),
+    )
+    for number, (column, width) in enumerate(zip(sheet.columns, widths, strict=True)):
+        justify: Literal["left", "right"] = "left" if number < 2 else "right"
+        table.add_column(escape(column), justify=justify, overflow="fold", width=width)
     previous = ""
-    for line in sheet.lines:
-        first, *rest = line
+    for first, *rest in lines:
         new = first != previous
         if new and previous:
             table.add_section()
-        # What follows a figure goes under it, and breaks at its comma if it must: five groups fit 80 columns.
-        cells = [cell.replace(" [", "\n[").replace(" ± ", "\n± ") for cell in rest]
-        table.add_row(escape(first) if new else "", *(escape(cell) for cell in cells))
+        table.add_row(escape(first) if new else "", *(escape(cell) for cell in rest))
         previous = first
     console.print(table)
+    for note in sheet.notes:
+        console.print(folded(note, console.width, indent=2), style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _column_widths(lines: list[list[str]], width: int) -> tuple[list[int], int]:
+    """Widths of a table's columns within a terminal's, and the blanks beside a cell.
+
+    Lines of words are broken between them; where not even their words fit, the names in the first column are folded.
+    """
+    columns = list(zip(*lines, strict=True))
+    widths = [max(cell_len(part) for cell in column for part in cell.split("\n")) for column in columns]
+    least = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in columns]
+    borders = len(columns) + 1
+    padding = 1 if sum(least) + borders + 2 * len(columns) <= width else 0
+    room = width - borders - 2 * padding * len(columns)
+    while sum(widths) > room:
+        widest = max(range(len(widths)), key=lambda place: widths[place] - least[place])
+        if widths[widest] == least[widest]:
+            break
+        widths[widest] -= 1
+    widths[0] = max(min(widths[0], room - sum(widths[1:])), min(widths[0], _LEAST_NAME))
+    return widths, padding
 
 
 def _markdown(sheet: Sheet) -> str:

@@ -5,7 +5,7 @@ from llm_esr.files.checksums import checksum, verify, verify_beside
 from llm_esr.files.format import FORMAT
 from llm_esr.files.given import given_path, is_there
 from llm_esr.files.records import key_of, read_json, read_record, write_array, write_json
-from llm_esr.files.text import printable, read_text_file
+from llm_esr.files.text import folded, printable, read_text_file
 
 __all__ = [
     "FORMAT",
@@ -13,6 +13,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "checksum",
+    "folded",
     "given_path",
     "is_there",
     "key_of",

@@ -56,6 +56,18 @@ def load_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
     return None
 
 
+def newest_state(folder: Path) -> dict[str, Any] | None:
+    """The state of the newest checkpoint that can be opened, without its tensors; None where there is none."""
+    for path in _newest_first(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                state: dict[str, Any] = json.loads((file.metadata() or {})["state"])
+        except (*UNREADABLE, KeyError):
+            continue  # `load_newest` says so, or refuses
+        return state
+    return None
+
+
 def drop_checkpoints(folder: Path) -> None:
     """Remove every checkpoint of a folder, and what a killed process left of one."""
     for path in _newest_first(folder):

@@ -16,12 +16,18 @@ def given_path(value: str | os.PathLike[str]) -> Path:
     try:
         path = Path(value)
     except TypeError:
-        raise ValueError(f"expected a path (a text or a Path), got {type(value).__name__}: {value!r:.80}") from None
+        raise ValueError(f"expected a path (a text or a Path), got {_short(value)}") from None
     # By what was written: `./~` is a folder of that name, whatever `Path` makes of it.
     if os.fsdecode(value).startswith("~") and not Path(path.parts[0]).exists():
         with suppress(RuntimeError):  # nobody of that name has a home here
             return path.expanduser()
     return path
+
+
+def _short(value: object) -> str:
+    """A value by its type, and its text where that is a short line."""
+    name, text = type(value).__name__, repr(value)
+    return name if "\n" in text or len(text) > 80 else f"{name}: {text}"
 
 
 def behind_links(path: Path) -> Path:

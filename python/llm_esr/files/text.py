@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import textwrap
 import unicodedata
 from pathlib import Path
 
@@ -56,6 +57,13 @@ def printable(value: object) -> str:
         return text
     return "".join(_escaped(char) if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char
                    for char in text)  # fmt: skip
+
+
+def folded(text: str, width: int, indent: int = 4) -> str:
+    """A line as lines of a terminal: broken between words alone, those after the first indented."""
+    return textwrap.fill(
+        text, max(width, 2 * indent), subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _escaped(char: str) -> str:

@@ -13,7 +13,7 @@ from llm_esr.config.layers import as_overrides
 from llm_esr.config.parts import POPULARITY
 from llm_esr.doors import door, warn
 from llm_esr.evaluation import Report, evaluate_popularity, merge_rows, read_rows, render
-from llm_esr.files import atomic_file, atomic_path, given_path, read_record
+from llm_esr.files import atomic_file, atomic_path, given_path, printable, read_record
 from llm_esr.files.parquet import write_parquet
 from llm_esr.pipeline.differences import keep_ranks
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
@@ -25,8 +25,15 @@ def write_tables(folder: RunFolder) -> list[dict[str, Any]]:
     """Make `tables.md` from `metrics.json`, whose rows are returned."""
     rows = read_rows(folder.metrics)
     with atomic_file(folder.tables, "w") as file:
-        file.write(render(rows, "markdown").rstrip() + "\n")
+        file.write(render(rows, "markdown", notes=vector_notes(folder)).rstrip() + "\n")
     return rows
+
+
+def vector_notes(folder: RunFolder) -> list[str]:
+    """Which encoder made the item vectors of a run's data, a line for the foot of its tables; or none."""
+    record = folder.data / "item_embeddings.json"
+    encoder = read_record(record).get("encoder") if record.exists() else None
+    return [] if encoder is None else [f"item vectors by {printable(encoder)}"]
 
 
 @door

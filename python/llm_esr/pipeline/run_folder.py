@@ -74,6 +74,15 @@ class RunFolder:
                 found[ModelId(path.parent.parent.name, int(path.parent.name))] = record
         return found
 
+    def unfinished(self) -> list[ModelId]:
+        """The models whose training has come to a checkpoint and not to its end."""
+        found = []
+        for path in sorted(self.path.glob("models/*/*/model.json")):
+            record = read_record(path)
+            if not record.get("finished") and path.parent.name.isdigit() and any(path.parent.glob("checkpoint/*.*")):
+                found.append(ModelId(path.parent.parent.name, int(path.parent.name)))
+        return found
+
     def read(self) -> dict[str, Any]:
         """`run.json`, or what an empty run would hold.
 

@@ -19,10 +19,10 @@ from llm_esr.config import Config
 from llm_esr.config.layers import Settings, all_overrides, says_epochs, shared_config, wanted_models
 from llm_esr.doors import door
 from llm_esr.evaluation import print_tables, render
-from llm_esr.files import given_path, printable
+from llm_esr.files import folded, given_path, printable
 from llm_esr.files.temporaries import tidy
 from llm_esr.pipeline.grid import model_grid, primary_model, what_is_missing
-from llm_esr.pipeline.reports import write_tables
+from llm_esr.pipeline.reports import vector_notes, write_tables
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.pipeline.stages import Say, Stages
 from llm_esr.serving import Recommender
@@ -45,14 +45,14 @@ class Run:
 
     def table(self) -> str:
         """The figures as text; empty without a test part."""
-        return render(self.rows) if self.rows else ""
+        return render(self.rows, notes=vector_notes(RunFolder(self.folder))) if self.rows else ""
 
     def print_table(self, label: str | None = None) -> None:
         """Print the figures, under a label where one is given."""
         console = Console()
         if label is not None:
             console.print(label, markup=False, highlight=False)
-        print_tables(self.rows, console)
+        print_tables(self.rows, console, notes=vector_notes(RunFolder(self.folder)))
 
     def recommender(self, name: str | None = None, seed: int | None = None) -> Recommender:
         """A model, ready to evaluate and recommend; default: the primary one."""
@@ -171,4 +171,10 @@ def _teller(progress: bool) -> Say:
     if not progress:
         return lambda line: None
     console = Console(stderr=True)
-    return lambda line: console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+    def say(line: str) -> None:
+        text = printable(line)
+        text = folded(text, console.width, indent=11) if console.is_terminal else text
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    return say

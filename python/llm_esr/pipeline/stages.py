@@ -61,9 +61,9 @@ class Stages:
                 self.say("prepare    fresh")
                 folder.remember("data", config.data)
                 return data
-            self._refuse_to_outdate("data", config.data, list(folder.finished()))
+            self._refuse_to_outdate("data", config.data, [*folder.finished(), *folder.unfinished()])
         began = time.monotonic()
-        data = prepare(interactions, items=items, out=folder.data, config=config.data)
+        data = prepare(interactions, items=items, out=folder.data, config=config.data, overwrite=self.overwrite)
         folder.remember("data", config.data)
         # Figures of other data would stand beside the new ones as if they could be compared.
         folder.metrics.unlink(missing_ok=True)
@@ -223,8 +223,9 @@ class Stages:
 
     def _readers_of_vectors(self) -> list[ModelId]:
         reading = ("item_embeddings", "similar_users", "similar_items")
-        models = self.folder.finished().items()
-        return [model for model, record in models if any(name in record["made_from"] for name in reading)]
+        models = [*self.folder.finished(), *self.folder.unfinished()]
+        records = {model: read_record(self.folder.model(model) / "model.json") for model in models}
+        return [model for model, record in records.items() if any(name in record["made_from"] for name in reading)]
 
     def _refuse_to_outdate(self, section: str, settings: Section, models: Sequence[ModelId]) -> None:
         """Models that were trained on a stage's files lose their ground when the stage is made anew."""

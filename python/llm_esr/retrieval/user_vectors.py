@@ -54,7 +54,7 @@ def given_user_vectors(
     if given is None:
         raise ValueError(
             f"index.users_by is {config.users_by}, which compares the user vectors of a trained model, and none were "
-            "given: name the model with --model FOLDER, in Python pass "
+            "given: name the model with `llm-esr index --model FOLDER`, in Python pass "
             "collaborative=Recommender.load(FOLDER).user_vectors()"
         )
     if isinstance(given, UserVectors):

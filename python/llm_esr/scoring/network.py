@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,11 @@ from torch import Tensor
 
 from llm_esr.scoring.scorer import Scorer, reads_at_most, take_histories
 
+if TYPE_CHECKING:
+    from llm_esr.data import Dataset
+    from llm_esr.data.dataset import Part
+
+_USERS_AT_ONCE = 4096  # users whose vectors are made at once
 _ENCODE_CHUNK = 512  # histories encoded at once: a few tens of thousands of tokens
 
 
@@ -113,6 +118,14 @@ class NetworkScorer:
                 matrix_IC = self.model.item_matrix().float()
                 self._items_CI = matrix_IC.to(self.device or matrix_IC.device).T
         return self._items_CI.T
+
+    def all_user_vectors(self, data: Dataset, part: Part) -> NDArray[np.float32]:
+        """`user_vectors` of every user's inputs for a part, [U, C], in memory."""
+        vectors_UC = np.zeros((data.n_users, self.item_vectors().shape[1]), np.float32)
+        for start in range(0, data.n_users, _USERS_AT_ONCE):
+            users = np.arange(start, min(start + _USERS_AT_ONCE, data.n_users))
+            vectors_UC[users] = self.user_vectors(*data.histories(users, part)).cpu().numpy()
+        return vectors_UC
 
     def user_vectors(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """The vectors of histories, [S, C], that the item vectors are multiplied with; zeros where a history is empty.

@@ -7,6 +7,7 @@ mapped by `source_row`; Parquet and safetensors are mapped by external ids.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from llm_esr.data.dataset import Dataset
 from llm_esr.doors import warn
 from llm_esr.files import given_path
 from llm_esr.files.arrays import open_array
-from llm_esr.files.parquet import read_parquet
+from llm_esr.files.parquet import collect, read_parquet, scan_parquet
 from llm_esr.files.tensors import UNREADABLE
+from llm_esr.tables.parquet_parts import ParquetPart, open_parts
 from llm_esr.tables.values import id_text
 
 Vectors = NDArray[Any]
+_ROWS_AT_ONCE = 1 << 15  # of a part
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ def align_items(source: Any, data: Dataset) -> Vectors:
     """Item vectors in the order of `data`, [I, E], row = item - 1.
 
     Args:
-        source: a `.npy` file or array with a row for each row of the items table; a Parquet file with an id column and
-            a column of lists; or a safetensors file: one vector an id, or a matrix named with its ids (see
-            `read_safetensors`).
+        source: a `.npy` file or array with a row for each row of the items table; a Parquet file, or a folder of
+            Parquet parts, with an id column and a column of lists; or a safetensors file: one vector an id, or a matrix
+            named with its ids (see `read_safetensors`).
         data: the data set.
 
     Returns:
@@ -140,6 +143,8 @@ def _align(source: Any, target: _Target) -> Vectors:
     path = given_path(source)
     if not path.exists():
         raise FileNotFoundError(f"{target.what} vectors: {path} does not exist; check the path")
+    if path.is_dir():
+        return _of_parts(path, target)
     match path.suffix.lower():
         case ".npy":
             return _by_row(open_array(path, remedy="write it again"), str(path), target)
@@ -150,7 +155,7 @@ def _align(source: Any, target: _Target) -> Vectors:
         case suffix:
             raise ValueError(
                 f"{target.what} vectors: {path} ends in '{suffix}'; expected .npy (a row for each row of the raw "
-                "table), .parquet or .safetensors (by id)"
+                "table), .parquet or .safetensors (by id), or a folder of Parquet parts"
             )
 
 
@@ -195,7 +200,11 @@ def _taken(array: Vectors, rows: NDArray[np.int64], name: str, target: _Target) 
     """Rows of `array`; -1: zeros, with a warning that counts them."""
     made = np.asarray(array[np.maximum(rows, 0)])
     made = made.astype(np.float32) if made.dtype == np.float64 else np.array(made)
-    missing = rows < 0
+    return _whole(made, rows < 0, name, target)
+
+
+def _whole(made: Vectors, missing: NDArray[np.bool_], name: str, target: _Target) -> Vectors:
+    """What was taken, zeros where nothing was; see `_taken`."""
     made[missing] = 0
     finite = np.isfinite(made).all(axis=1)
     if not finite.all():
@@ -207,7 +216,7 @@ def _taken(array: Vectors, rows: NDArray[np.int64], name: str, target: _Target) 
     if missing.any():
         examples = ", ".join(target.ids.filter(pl.Series(missing)).head(3).to_list())
         warn(
-            f"{name}: {int(missing.sum()):,} of {len(rows):,} {target.what}s have no vector (such as {examples}); "
+            f"{name}: {int(missing.sum()):,} of {len(missing):,} {target.what}s have no vector (such as {examples}); "
             "they get zeros"
         )
     return made
@@ -222,8 +231,59 @@ def _first_null(ids: pl.Series) -> int:
     return int(ids.is_null().to_numpy().argmax()) + 1
 
 
+def _of_parts(folder: Path, target: _Target) -> Vectors:
+    """Vectors of a folder of Parquet parts: beside the result a stretch of one part is in memory, and every id."""
+    made: Vectors | None = None
+    missing = np.ones(len(target.ids), np.bool_)
+    places = pl.DataFrame({"id": target.ids, "place": np.arange(len(target.ids), dtype=np.int64)})
+    seen: set[str] = set()
+    shown: list[str] = []
+    for path, start, frame in _stretches(folder, target):
+        name = f"{path} (rows from {start + 1:,})"
+        ids, array = _ids_and_vectors(frame, path, start, target)
+        if ids.null_count():
+            raise ValueError(f"{path}: row {start + _first_null(ids)} has no id")
+        if made is None:
+            made = np.zeros((len(target.ids), array.shape[1]), array.dtype)
+        if array.shape[1] != made.shape[1] or array.dtype != made.dtype:
+            raise ValueError(
+                f"{name}: vectors of {array.shape[1]} {array.dtype.name}, those before of {made.shape[1]} "
+                f"{made.dtype.name}; expected vectors of one width and type"
+            )
+        new = ids.to_list()
+        for row, one in enumerate(new):
+            if one in seen:
+                raise ValueError(f"{path}: row {start + row + 1} names the id {one!r} again; expected one vector an id")
+            seen.add(one)
+        shown = shown or new[:3]
+        found = ids.alias("id").to_frame().with_row_index("row").join(places, on="id", how="inner")
+        into = found["place"].to_numpy()
+        made[into] = array[found["row"].to_numpy()]
+        missing[into] = False
+    if made is None or missing.all():
+        raise ValueError(
+            f"{folder} has no vector for any {target.what} of the data set: its ids are such as {shown}, the data "
+            f"set's such as {target.ids.head(3).to_list()}"
+        )
+    return _whole(made, missing, str(folder), target)
+
+
+def _stretches(folder: Path, target: _Target) -> Iterator[tuple[Path, int, pl.DataFrame]]:
+    """Every part in turn, some rows at a time: its path, the rows before these, and the rows."""
+    role = f"{target.what} vectors"
+    for part in open_parts(folder, role, ("user_id", "item_id")):
+        assert isinstance(part, ParquetPart)
+        for start in range(0, part.height, _ROWS_AT_ONCE):
+            frame = collect(scan_parquet(part.path).slice(start, _ROWS_AT_ONCE), part.path)
+            yield part.path, start, frame
+
+
 def _read_parquet(path: Path, target: _Target) -> tuple[pl.Series, Vectors]:
-    frame = read_parquet(path)
+    return _ids_and_vectors(read_parquet(path), path, 0, target)
+
+
+def _ids_and_vectors(frame: pl.DataFrame, path: Path, start: int, target: _Target) -> tuple[pl.Series, Vectors]:
+    """Rows of a file from `start` on as ids and a matrix."""
     shown = ", ".join(f"{name} ({kind})" for name, kind in frame.schema.items())
     vectors = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List | pl.Array)]
     if len(vectors) != 1:
@@ -243,7 +303,8 @@ def _read_parquet(path: Path, target: _Target) -> tuple[pl.Series, Vectors]:
     if column.null_count() or widths.n_unique() != 1:
         at = next((row for row, width in enumerate(widths.to_list()) if width != widths[0] or width is None), 0)
         raise ValueError(
-            f"{path}: row {at + 1} of column '{vectors[0]}' has {widths[at]} numbers and row 1 {widths[0]}; "
+            f"{path}: row {start + at + 1} of column '{vectors[0]}' has {widths[at]} numbers and row {start + 1} "
+            f"{widths[0]}; "
             "expected vectors of one width"
         )
     inner = column.explode()

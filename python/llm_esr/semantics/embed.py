@@ -30,8 +30,8 @@ from llm_esr.semantics.encoders import (
     Encoder,
     EndpointEncoder,
     encoder_identity,
-    existing_file,
     make_encoder,
+    vectors_checksum,
 )
 from llm_esr.semantics.encoders.kept_vectors import KeptVectors
 from llm_esr.semantics.prompts import user_prompts
@@ -200,9 +200,7 @@ def _sources(data: Dataset, config: EmbedConfig, name: str, user_embeddings: str
         "data": data.fingerprint,
         "items": checksum(data.folder / "items.parquet"),
         "encoder": encoder_identity(name),
-        "user_embeddings": None
-        if user_embeddings is None
-        else checksum(existing_file(user_embeddings, "user_embeddings")),
+        "user_embeddings": None if user_embeddings is None else vectors_checksum(user_embeddings, "user_embeddings"),
         "settings": {
             **config.model_dump(mode="json", exclude=left_out),
             # The words themselves: a ready template may read better in a later release.

@@ -42,13 +42,12 @@ from llm_esr.serving.recommend import (
     write_frames,
 )
 from llm_esr.serving.searching import searching
+from llm_esr.serving.shards import part_of
 from llm_esr.serving.similar_items import SimilarItems, Similarity
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
     from llm_esr.data.dataset import Part
-
-_USERS_AT_ONCE = 4096  # users whose vectors are made at once
 
 
 class Recommender:
@@ -400,11 +399,7 @@ class Recommender:
             raise ValueError(
                 f"{self.name} is a scorer without a network, so it has no user vectors; take a trained model"
             )
-        vectors_UC = np.zeros((self.data.n_users, self._network.item_vectors().shape[1]), np.float32)
-        for start in range(0, self.data.n_users, _USERS_AT_ONCE):
-            users = np.arange(start, min(start + _USERS_AT_ONCE, self.data.n_users))
-            vectors_UC[users] = self._network.user_vectors(*self.data.histories(users, part)).cpu().numpy()
-        return vectors_UC
+        return self._network.all_user_vectors(self.data, part)
 
     @door
     def recommend_to(
@@ -417,17 +412,19 @@ class Recommender:
         exclude: Any = None,
         keep_seen: bool = False,
         skip_unknown: bool = False,
+        shard: str | None = None,
     ) -> int:
         """Write the lists of many users to a Parquet file, in chunks; the file is whole or not there.
 
         Args:
-            path: ends in `.parquet`; columns as of `recommend`.
+            path: ends in `.parquet`; columns as of `recommend`. With `shard` the folder of the parts.
             users: `"all"`, or a list of external ids (see `llm_esr.serving.read_user_ids` for files).
             k: as of `recommend`, like the rest.
             include: only these items.
             exclude: none of these.
             keep_seen: let items of the history come back.
             skip_unknown: pass over what is unknown, with a warning.
+            shard: `3/8`: the third of eight shares, `PATH/part-00003-of-00008.parquet`; each user is in one.
 
         Returns:
             The number of rows.
@@ -435,7 +432,7 @@ class Recommender:
         Raises:
             ValueError: another file ending, or as of `recommend`.
         """
-        path = given_path(path)
+        path, share = part_of(given_path(path), shard)
         if path.suffix.lower() != ".parquet":
             raise ValueError(f"{path}: recommendations are written as Parquet; name a file that ends in .parquet")
         wanted = make_filter(self.data, k, include, exclude, keep_seen, skip_unknown)
@@ -443,7 +440,7 @@ class Recommender:
             numbers = np.arange(self.data.n_users)
         else:
             numbers = known_users(self.data, users, skip_unknown)
-        frames = user_frames(self.scorer, self.data, numbers, wanted)
+        frames = user_frames(self.scorer, self.data, share.of_users(numbers), wanted)
         rows = write_frames(path, frames, empty_frame(self.data, "user_id"))
         wanted.tell()
         return rows

@@ -12,6 +12,7 @@ from llm_esr.tables.delimited import DelimitedSource
 from llm_esr.tables.frames import FrameSource, is_frame
 from llm_esr.tables.json_lines import JsonLinesSource
 from llm_esr.tables.parquet import ParquetSource
+from llm_esr.tables.parquet_parts import open_parts
 from llm_esr.tables.source import Source, TableFile
 
 
@@ -39,7 +40,7 @@ def open_sources(
     """Open an input: a path, a list of paths (read one after another), or a data frame.
 
     Args:
-        table: path(s), or a pandas, polars or Arrow table.
+        table: path(s), of files or of folders of Parquet parts, or a pandas, polars or Arrow table.
         file_format: a format of `DataConfig.format`; `auto` goes by the file's name.
         role: 'interactions' or 'items', for messages.
         names: what the two columns of a headerless `user item` file are called; the second is the items' id.
@@ -54,10 +55,10 @@ def open_sources(
     paths = list(table) if isinstance(table, list | tuple) else [table]
     if not paths:
         raise ValueError(f"{role}: got an empty list; expected a path, some paths, or a data frame")
-    return [_open_path(path, file_format, role, names, publisher) for path in paths]
+    return [one for path in paths for one in _open_path(path, file_format, role, names, publisher)]
 
 
-def _open_path(value: Any, file_format: str, role: str, names: tuple[str, str], publisher: str) -> Source:
+def _open_path(value: Any, file_format: str, role: str, names: tuple[str, str], publisher: str) -> list[Source]:
     if not hasattr(value, "__fspath__") and not isinstance(value, str):
         raise ValueError(
             f"{role}: got {type(value).__name__}; expected a path, a list of paths, or a pandas, polars or Arrow table"
@@ -66,7 +67,9 @@ def _open_path(value: Any, file_format: str, role: str, names: tuple[str, str], 
     if not path.exists():
         raise FileNotFoundError(f"{role}: {path} does not exist; check the path (from {Path.cwd()})")
     if path.is_dir():
-        raise ValueError(f"{role}: {path} is a folder; expected a file, or a list of files")
+        if role == "interactions" and file_format not in {"auto", "parquet"}:
+            raise ValueError(f"{role}: {path} is a folder; expected a {file_format} file, or a list of files")
+        return open_parts(path, role, names, publisher)
     chosen = format_of(path) if file_format == "auto" else file_format
     if role == "items" and file_format != "auto":
         # --format is said of the interactions; it speaks for the items only where their name says nothing.
@@ -77,7 +80,7 @@ def _open_path(value: Any, file_format: str, role: str, names: tuple[str, str], 
             f"{role}: the format of {path.name} is not known from its name (known: {suffixes}, "
             f"each also with .gz); name it with --format {'|'.join(FORMATS)}"
         )
-    return FORMATS[chosen].open(TableFile(path, chosen, role, names, publisher))
+    return [FORMATS[chosen].open(TableFile(path, chosen, role, names, publisher))]
 
 
 def format_of(path: Path) -> str | None:

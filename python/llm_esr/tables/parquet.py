@@ -25,9 +25,10 @@ class ParquetSource:
             ValueError: not a readable Parquet file.
         """
         self.name = str(file.path)
-        self._path = file.path
-        self._columns = collect(scan_parquet(file.path).head(0), file.path).columns
-        self._height = int(collect(scan_parquet(file.path).select(pl.len()), file.path).item())
+        self.path = file.path
+        self.schema = collect(scan_parquet(file.path).head(0), file.path).schema
+        self._columns = list(self.schema)
+        self.height = int(collect(scan_parquet(file.path).select(pl.len()), file.path).item())
 
     @property
     def columns(self) -> list[str]:
@@ -36,10 +37,10 @@ class ParquetSource:
 
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         """Read `columns`; only row groups that a range touches are decoded."""
-        for start in range(0, self._height, TYPED_ROWS):
-            part = collect(scan_parquet(self._path).select(list(columns)).slice(start, TYPED_ROWS), self._path)
+        for start in range(0, self.height, TYPED_ROWS):
+            part = collect(scan_parquet(self.path).select(list(columns)).slice(start, TYPED_ROWS), self.path)
             yield numbered(part, start)
 
     def provenance(self) -> dict[str, Any]:
         """Path, size, checksum."""
-        return file_provenance(self._path, self.format)
+        return file_provenance(self.path, self.format)

@@ -13,6 +13,7 @@ from llm_esr.training.loss_choice import settle_loss
 from llm_esr.training.other_models import refuse_own_folder, trained_folder, waits_for
 from llm_esr.training.plan import check_plan
 from llm_esr.training.teachers import teacher_cosines
+from llm_esr.training.unfinished import ends_earlier, has_unfinished, trained_so_far, without_limits
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -68,22 +69,40 @@ def is_finished(data: Dataset, config: Config, folder: Path, *, overwrite: bool 
     return fresh
 
 
-def is_fresh(folder: Path, made_from: dict[str, Any], overwrite: bool) -> bool:
+def is_fresh(folder: Path, made_from: dict[str, Any], overwrite: bool, *, resume: bool = True) -> bool:
     """Whether `folder` holds the finished model that is made from this; see `is_finished`."""
     if not (folder / "model.json").exists():
         return False
     record = read_record(folder / "model.json")
-    if not record.get("finished"):
-        return False
     before = _with_defaults(record.get("made_from"))
-    if key_of(made_from) in (record.get("key"), key_of(before)):
+    same = key_of(made_from) in (record.get("key"), key_of(before))
+    if record.get("finished") and same:
         return True
     if overwrite:
         return False
+    if record.get("finished"):
+        raise ValueError(
+            f"{folder} holds a finished model made with other settings: "
+            f"{_first_difference(before, made_from)}. Give --overwrite to replace it, "
+            "or another name or output folder to keep both"
+        )
+    if resume and not same and has_unfinished(folder):
+        _refuse_other_training(folder, before, made_from)
+    return False
+
+
+def _refuse_other_training(folder: Path, before: Any, now: dict[str, Any]) -> None:
+    """Raise where an unfinished training cannot go on as what is asked for now; its epochs would be lost."""
+    steps = without_limits(before) if isinstance(before, dict) else before
+    if steps == without_limits(now):
+        refused = ends_earlier(folder, now["train"])
+        if refused is not None:
+            raise ValueError(refused)
+        return
     raise ValueError(
-        f"{folder} holds a finished model made with other settings: "
-        f"{_first_difference(before, made_from)}. Give --overwrite to replace it, "
-        "or another name or output folder to keep both"
+        f"{folder} holds an unfinished training ({trained_so_far(folder)}) made with other settings: "
+        f"{_first_difference(steps, without_limits(now))}. Give --overwrite to train anew, the setting as it was to go "
+        "on, or another name or output folder to keep both"
     )
 
 
@@ -93,6 +112,18 @@ def key_in(folder: Path, made_from: dict[str, Any]) -> str:
     before = read_record(path) if path.exists() else {}
     same = key_of(_with_defaults(before.get("made_from"))) == key_of(made_from)
     return str(before["key"]) if same and "key" in before else key_of(made_from)
+
+
+def continued_keys(folder: Path, made_from: dict[str, Any]) -> list[str]:
+    """The keys under which the unfinished training in `folder` was begun, where only its limits differ from these."""
+    path = folder / "model.json"
+    before = read_record(path) if path.exists() else {}
+    if before.get("finished", True) or not isinstance(before.get("made_from"), dict):
+        return []
+    same = without_limits(_with_defaults(before["made_from"])) == without_limits(made_from)
+    if not same or ends_earlier(folder, made_from["train"]):
+        return []
+    return list(dict.fromkeys([str(before.get("key")), *map(str, before.get("continued_keys") or [])]))
 
 
 def _with_defaults(made_from: Any) -> Any:

@@ -74,9 +74,9 @@ class WeightsAndBiases(Callback):
         self.run.log(scalars_of(report), step=trainer.step)
 
     def on_train_end(self, trainer: Trainer) -> None:
-        """Note the best epoch."""
+        """Note the best epoch, counted from 1 as on the terminal and in `model.json`."""
         if trainer.best is not None:
-            self.run.summary.update({"best_epoch": trainer.best_epoch, "best_ndcg@10": trainer.best_value})
+            self.run.summary.update({"best_epoch": trainer.best_epoch + 1, "best_ndcg@10": trainer.best_value})
 
     def close(self, trainer: Trainer) -> None:
         """Close the run."""

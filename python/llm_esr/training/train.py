@@ -20,7 +20,7 @@ from llm_esr.models.storage import load_model, save_weights
 from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TerminalProgress
 from llm_esr.training.environment import describe
-from llm_esr.training.freshness import is_fresh, key_in, made_from_of
+from llm_esr.training.freshness import continued_keys, is_fresh, key_in, made_from_of
 from llm_esr.training.loggers import TensorBoard
 from llm_esr.training.loss_choice import say_choice, settle_loss
 from llm_esr.training.other_models import open_start, refuse_own_folder, take_weights, train_first
@@ -61,8 +61,9 @@ def train(
         out: the model folder; default: `models/<name>/<seed>` beside the data folder (inside it, if the data
             folder is not called `data`).
         callbacks: see `llm_esr.training.Callback`.
-        overwrite: replace a finished model that was made with other settings.
-        resume: go on from a checkpoint.
+        overwrite: replace a model, finished or not, that was made with other settings. An unfinished one goes on where
+            only `epochs`, `patience` or the section `runtime` differ.
+        resume: go on from a checkpoint; False: begin anew.
         progress: show a bar and a line an epoch.
         settings: single settings by their plain name, such as `epochs=20`, `backbone="sasrec"`, `width=128`, on top of
             `config`.
@@ -71,7 +72,7 @@ def train(
         The trained model, ready for `evaluate` and `recommend`.
 
     Raises:
-        ValueError: settings that do not fit each other or the data, or a finished model with other settings.
+        ValueError: settings that do not fit each other or the data, or a model with other settings.
         FileNotFoundError: vectors or neighbours that the settings need.
 
     """
@@ -95,7 +96,7 @@ def train(
         ),
     )
     made_from = made_from_of(data, config, folder)
-    if is_fresh(folder, made_from, overwrite):
+    if is_fresh(folder, made_from, overwrite, resume=resume):
         # What a process that was killed after its last record could not take away.
         drop_checkpoints(folder / "checkpoint")
         tidy(folder)
@@ -104,7 +105,7 @@ def train(
         listening = _callbacks(config, folder, callbacks, f"{name} {choice}" if choice else None, progress)
         with lock_folder(folder, "trained"):
             # Another process may have finished it in between.
-            if not is_fresh(folder, made_from, overwrite):
+            if not is_fresh(folder, made_from, overwrite, resume=resume):
                 _train(data, config, name, folder, made_from, choice, listening, resume)
     model = load_model(folder, data.folder, _device(config))
     recommender = Recommender(model, data, name=name, seed=config.train.seed, config=config, folder=folder)
@@ -148,6 +149,7 @@ def _train(
         "name": name,
         "seed": config.train.seed,
         "key": key_in(folder, made_from),
+        "continued_keys": continued_keys(folder, made_from),
         "made_from": made_from,
         "n_items": data.n_items,
         "data": os.path.relpath(data.folder.resolve(), folder.resolve()),
@@ -171,9 +173,10 @@ def _train(
         callbacks=callbacks,
         terms=terms,
     )
-    model = trainer.fit(record["key"], resume=resume)
+    model = trainer.fit(record["key"], resume=resume, same_as=record.pop("continued_keys"))
     save_weights(model, folder)
-    best = {"epoch": trainer.best_epoch, "ndcg@10": trainer.best_value} if trainer.best is not None else None
+    # `epoch`, counted from 0, is what earlier versions wrote.
+    best = {"best_epoch": trainer.best_epoch + 1, "ndcg@10": trainer.best_value} if trainer.best is not None else None
     files = {name: checksum(folder / name) for name in ("model.safetensors", "config.yaml")}
     done = {"finished": True, "epochs": trainer.epoch, "validation": best, "files": files}
     write_json(folder / "model.json", record | done)

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from llm_esr.attention.choice import takes_right_padded
 from llm_esr.config import Config
+from llm_esr.doors import Terminated
 from llm_esr.files.checkpoint import (
     drop_checkpoints,
     load_newest,
@@ -136,25 +137,29 @@ class Trainer:
         self._nothing = torch.zeros((), device=model.device)  # of a term that has no value in a step
         self._steps_summed = 0
         self._interrupted = False
+        self._terminated = False
+        self._saved = time.monotonic()
 
-    def fit(self, key: str = "", *, resume: bool = True) -> SequentialEncoder:
+    def fit(self, key: str = "", *, resume: bool = True, same_as: Collection[str] = ()) -> SequentialEncoder:
         """Train until the last epoch or until patience ends; the model comes back with its best weights.
 
         Args:
             key: names what is trained; a checkpoint of another key is not resumed.
             resume: whether to go on from a checkpoint in the folder.
+            same_as: further keys whose checkpoints are resumed.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C, once the running step is done and saved.
+            KeyboardInterrupt: after Ctrl-C, once the running step is done and saved; `Terminated` after SIGTERM.
 
         """
-        if not (resume and self._resume(key)):
+        if not (resume and self._resume({key, *same_as})):
             # Another training's checkpoints would outrank this one's by their step numbers.
             drop_checkpoints(self.folder / "checkpoint")
             self.log.cut(0)
         try:
             self._each("on_train_begin")
             keep = self.config.runtime.keep_memory and self.model.device.type == "cpu"
+            self._saved = time.monotonic()
             with _deterministic(self.model.device), kept_memory(wanted=keep), self._interruptible():
                 while self.epoch < self.config.train.epochs and not self.stop:
                     self._train_epoch(key)
@@ -192,9 +197,14 @@ class Trainer:
                     self._report_step(first)
                 if self._interrupted:
                     self._leave(key)
-                if self.step % self.config.checkpoint.every_steps == 0:
+                if self._save_is_due():
                     self.save(key)
         self._rate = (self._steps_summed - first) / max(time.monotonic() - self._started, 1e-9)
+
+    def _save_is_due(self) -> bool:
+        minutes = self.config.runtime.checkpoint_minutes
+        by_time = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
+        return by_time or self.step % self.config.checkpoint.every_steps == 0
 
     def batches(self, terms: list[Term]) -> Generator[tuple[Batch, Packed[RowInputs] | None]]:
         """The epoch's batches from where the loader stands; over rows with all that a step reads, packed ahead."""
@@ -205,7 +215,8 @@ class Trainer:
 
     def _leave(self, key: str) -> NoReturn:
         self.save(key)
-        raise KeyboardInterrupt(f"stopped after step {self.step}; the same command goes on from there")
+        kind = Terminated if self._terminated else KeyboardInterrupt
+        raise kind(f"stopped after step {self.step} and saved; the same command goes on from there")
 
     def _train_step(self, batch: Batch, terms: list[Term], packed: Packed[RowInputs] | None = None) -> None:
         for term in terms:
@@ -306,10 +317,11 @@ class Trainer:
             "environment": describe(),
         }
         save_checkpoint(self.folder / "checkpoint", self.step, tensors, state)
+        self._saved = time.monotonic()
 
-    def _resume(self, key: str) -> bool:
+    def _resume(self, keys: Collection[str]) -> bool:
         found = load_newest(self.folder / "checkpoint")
-        if found is None or found[1]["key"] != key:
+        if found is None or found[1]["key"] not in keys:
             return False
         tensors, state = found
         warn_of_difference(state["environment"])
@@ -328,6 +340,11 @@ class Trainer:
         self.epoch, self.step, self._steps_summed = state["epoch"], state["step"], state["steps_summed"]
         self._sums = tensors["sums"].to(self._sums)
         self.log.cut(state["log_length"])
+        # As at the end of the last epoch: a training that was stopped right there trains no epoch more.
+        settings = self.config.train
+        validated = self.epoch > 0 and self._steps_summed == 0 and self.epoch % settings.evaluate_every == 0
+        waited = self.epoch - 1 - self.best_epoch
+        self.stop = self.best is not None and validated and waited >= settings.patience
         return True
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -341,20 +358,26 @@ class Trainer:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C ends the training after the running step, a second one at once."""
+        """The first Ctrl-C or SIGTERM ends the training after the running step, a second one at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def on_signal(signum: int, frame: FrameType | None) -> None:
             self._interrupted = True
-            signal.signal(signal.SIGINT, before)
+            self._terminated = signum == signal.SIGTERM
+            signal.signal(signum, before[signal.Signals(signum)])
 
-        before = signal.signal(signal.SIGINT, on_signal)
+        before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+        # None: set by other than Python, which could not be put back.
+        before = {one: handler for one, handler in before.items() if handler is not None}
+        for one in before:
+            signal.signal(one, on_signal)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
 
 def goes_by_rows(model: SequentialEncoder, config: Config) -> bool:

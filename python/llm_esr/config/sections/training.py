@@ -167,4 +167,9 @@ class RuntimeConfig(Section):
     keep_memory: bool = Field(
         True, description="On the CPU: what a step frees stays with the process until the training ends."
     )
+    checkpoint_minutes: float | None = Field(
+        5.0,
+        gt=0,
+        description="Minutes between two checkpoints at most, whatever checkpoint.every_steps; null: any.",
+    )
     tensorboard: bool = Field(False, description="Write TensorBoard events (extra tensorboard).")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from llm_esr.config import EmbedConfig
 from llm_esr.semantics.encoders.encoder import Encoder, EncoderKind
 from llm_esr.semantics.encoders.endpoint import ENDPOINT, EndpointEncoder
-from llm_esr.semantics.encoders.files import FILE, FILE_PREFIX, existing_file
+from llm_esr.semantics.encoders.files import FILE, FILE_PREFIX, vectors_checksum
 from llm_esr.semantics.encoders.lsa import LSA, LsaEncoder
 from llm_esr.semantics.encoders.sentence_transformers import SENTENCE_TRANSFORMERS, SentenceEncoder
 
@@ -18,8 +18,8 @@ __all__ = [
     "LsaEncoder",
     "SentenceEncoder",
     "encoder_identity",
-    "existing_file",
     "make_encoder",
+    "vectors_checksum",
 ]
 
 ENCODERS: tuple[EncoderKind, ...] = (LSA, SENTENCE_TRANSFORMERS, ENDPOINT, FILE)

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from llm_esr.config import in_our_words
+
 _MOST_WORDS = 300
 
 
@@ -47,7 +49,7 @@ def of_validation(error: ValidationError) -> RequestError:
     if first["type"] == "json_invalid":
         return RequestError(400, "no_json", f"the body is no JSON: {first['ctx']['error']}; send an object in UTF-8")
     place = ".".join(str(part) for part in first["loc"] if part not in {"str", "int", "float"})
-    said = first["msg"].removeprefix("Value error, ")
+    said = in_our_words(first["msg"])
     got = "" if first["type"] in {"missing", "value_error"} else f" (got {_short(first['input'])})"
     return RequestError(422, "bad_request", f"{place or 'the body'}: {said[:_MOST_WORDS]}{got}")
 
