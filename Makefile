@@ -104,7 +104,7 @@ demo-quick: setup ## the demo over a smaller shop and fewer epochs: about a minu
 # The site's packages are no part of `make setup`: they are half as many as all the others.
 docs: setup ## the site of docs/ into site/: strict, its notebook executed, the Python reference from the docstrings
 	@$(BIN)/uv pip install -q -r pyproject.toml --extra docs
-	@$(call stage,docs,NO_MKDOCS_2_WARNING=1 PYDEVD_DISABLE_FILE_VALIDATION=1 PYTHONPATH=$(abspath python) $(BIN)/python -m mkdocs build --strict --quiet)
+	@$(call stage,docs,NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(abspath python) $(BIN)/python -m mkdocs build --strict --quiet 2> >(grep -v 'Kernel is running over TCP' >&2))
 	@echo "site/index.html"
 
 # A shop simulated, prepared and trained on by the package in a folder, not by the working tree.

@@ -22,6 +22,7 @@ EVENTS = pl.DataFrame({"user_id": ["u"] * 3, "item_id": list("abc"), "timestamp"
         ("name their column with --timestamp-column, or", "name their column with timestamp_column, or"),
         ("use --set embed.device=cpu or auto", "use device='cpu' or auto"),
         ("say how long with --epochs N (the", "say how long with epochs=N (the"),
+        ("give --encoder lsa:x, --epochs 3: a", "give encoder='lsa:x', epochs=3: a"),
         ("run `llm-esr index` again", "run `llm_esr.index` again"),
         ("`llm-esr prepare a/inter.txt --out x`", "`llm-esr prepare a/inter.txt --out x`"),
         ("skip_unknown (--skip-unknown) passes over", "skip_unknown passes over"),

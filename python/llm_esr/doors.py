@@ -27,7 +27,7 @@ _LIBRARIES = tuple(
 
 _INSIDE = ContextVar("llm_esr_inside_a_door", default=False)
 _AT_THE_COMMAND_LINE = ContextVar("llm_esr_at_the_command_line", default=False)
-_OPTION = re.compile(r"(?<![\w-])--(?P<name>[a-z][a-z0-9-]*)(?: (?P<value>[\w.-]*\w(?!\|)|''))?")
+_OPTION = re.compile(r"(?<![\w-])--(?P<name>[a-z][a-z0-9-]*)(?: (?P<value>[\w.:-]*\w(?!\|)|''))?")
 _SWITCHES = {
     "overwrite": "overwrite=True",
     "keep-seen": "keep_seen=True",
@@ -140,7 +140,7 @@ def _argument(found: re.Match[str]) -> str:
     # A word behind an option is its value where it is one that settings have, or stands for one.
     if value == "''":
         return f"{argument}=''"
-    if value.isupper() or value in _VALUES or value.replace(".", "").isdigit():
+    if value.isupper() or value in _VALUES or ":" in value or value.replace(".", "").isdigit():
         return f"{argument}={_as_value(value)}"
     return f"{argument} {value}"
 

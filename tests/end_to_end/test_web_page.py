@@ -97,7 +97,7 @@ def test_a_run_without_figures_has_a_page_of_its_data(run: Path, tmp_path: Path)
 
 
 def test_what_is_missing_is_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FileNotFoundError, match=r"is no run folder .*llm-esr run"):
+    with pytest.raises(FileNotFoundError, match=r"is no run folder .*llm_esr\.run"):
         write_page(tmp_path)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'llm-esr\[report\]'"):

@@ -128,7 +128,7 @@ def test_a_reader_beside_prepare_sees_one_data_set_or_the_other(
     reader = threading.Thread(target=read)
     reader.start()
     for n in range(24):
-        prepare(halves[n % 2], items=items, out=out)
+        prepare(halves[n % 2], items=items, out=out, overwrite=True)
     done.set()
     reader.join()
     assert not faults, faults[:1]
@@ -140,7 +140,7 @@ def test_what_is_read_late_says_that_the_folder_was_replaced(
 ) -> None:
     events, items = tiny_tables
     before = prepare(events, items=items, out=tmp_path / "data")
-    prepare(events.head(150), items=items, out=tmp_path / "data")
+    prepare(events.head(150), items=items, out=tmp_path / "data", overwrite=True)
     with pytest.raises(ValueError, match="was replaced by another data set while it was open; open it again"):
         before.user_table()
 

@@ -160,9 +160,9 @@ def test_damaged_files_are_named(make_folder: Any, name: str, array: np.ndarray,
 
 def test_missing_neighbours_name_the_stage_that_makes_them(make_folder: Any) -> None:
     data = make_folder([[1, 2, 3], [1, 2]], 4)
-    with pytest.raises(FileNotFoundError, match=r"similar_users\.npy.*llm-esr index"):
+    with pytest.raises(FileNotFoundError, match=r"similar_users\.npy.*llm_esr\.index"):
         BatchLoader(data, similar_users=1)
-    with pytest.raises(FileNotFoundError, match=r"similar_items\.npy.*llm-esr index"):
+    with pytest.raises(FileNotFoundError, match=r"similar_items\.npy.*llm_esr\.index"):
         BatchLoader(data, smoothing=0.5)
     nowhere = SimpleNamespace(folder=data.folder / "nowhere", n_items=4, fingerprint="")
     with pytest.raises(FileNotFoundError, match=r"offsets\.npy"):

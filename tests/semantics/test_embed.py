@@ -120,7 +120,7 @@ def test_damaged_or_missing_files_are_made_again(shop, damaged, content):
 
 
 def test_no_texts_and_no_vectors_is_an_error_that_says_what_to_give(make_shop):
-    with pytest.raises(ValueError, match=r"has no item texts .*item_embeddings="):
+    with pytest.raises(ValueError, match=r"has no item texts .*encoder='file:"):
         embed(make_shop(items=None))
 
 

@@ -281,7 +281,9 @@ def test_a_fall_of_the_figures_is_said(make_shop, small_encoder, monkeypatch):
 def test_what_cannot_be_tuned_is_refused(make_shop, small_encoder, monkeypatch):
     shop = make_shop(EVENTS, ITEMS)
     for name in ("lsa", "file:vectors.npy", None):
-        with pytest.raises(ValueError, match=r"tunes a sentence encoder, and the encoder is '.*'; give --encoder"):
+        with pytest.raises(
+            ValueError, match=r"tunes a sentence encoder, and the encoder is '.*'; give encoder='sentence-"
+        ):
             embed(shop, name, tune="attributes", progress=False)
     with pytest.raises(ValueError, match="is what tuning makes, and would be replaced by itself"):
         embed(shop, f"sentence-transformers:{shop.folder / 'encoder'}", tune="attributes", progress=False)

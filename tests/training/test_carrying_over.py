@@ -83,7 +83,7 @@ def test_data_that_were_replaced_leave_rows_without_names(tiny_tables: Tables, g
     config = load_config("sasrec", SMALL)
     first = llm_esr.prepare(interactions[:200], items=items, out=tmp_path / "data")
     train(first, config=config, out=tmp_path / "start", progress=False)
-    llm_esr.prepare(interactions[:300], items=items, out=tmp_path / "data")
+    llm_esr.prepare(interactions[:300], items=items, out=tmp_path / "data", overwrite=True)
     onward = load_config("sasrec", [*SMALL, f"train.start_from={tmp_path / 'start'}"])
     with pytest.raises(ValueError, match=r"its rows are known by no id; prepare the grown data into a folder"):
         train(grown, config=onward, out=tmp_path / "m", progress=False)
