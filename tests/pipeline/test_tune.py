@@ -150,7 +150,7 @@ def test_another_search_and_other_files_are_not_written_over(found: Tuning, tiny
         ({"seed": 43}, "train.seed was 42, is 43"),
         ({"maximize": "hr@10"}, "maximize was ndcg@10, is hr@10"),
     ):
-        with pytest.raises(ValueError, match=rf"holds another search: {words}.*--overwrite"):
+        with pytest.raises(ValueError, match=rf"holds another search: {words}.*overwrite"):
             search(tiny_folder, found.folder, **changes)
     assert (found.folder / "study.jsonl").read_bytes() == before
     (tmp_path / "letter.txt").write_text("dear")
@@ -166,7 +166,7 @@ def test_a_damaged_journal_is_one_error_and_can_be_begun_anew(
         (tmp_path / name).write_bytes((found.folder / name).read_bytes())
     lines = (tmp_path / "study.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "study.jsonl").write_bytes(b"".join([*lines[:5], damage, *lines[5:]]))
-    with pytest.raises(ValueError, match=r"study\.jsonl is damaged: .*--overwrite"):
+    with pytest.raises(ValueError, match=r"study\.jsonl is damaged: .*overwrite"):
         search(tiny_folder, tmp_path)
     if damage == b"nonsense\n":
         assert search(tiny_folder, tmp_path, 1, overwrite=True).trials == found.trials[:1]

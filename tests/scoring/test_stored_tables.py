@@ -159,7 +159,7 @@ def test_prepare_takes_no_table_into_a_data_set_that_it_writes(
     data: Dataset, tiny_tables: tuple[pl.DataFrame, pl.DataFrame]
 ) -> None:
     built("transitions", data)
-    prepare(tiny_tables[0].head(150), items=tiny_tables[1], out=data.folder)
+    prepare(tiny_tables[0].head(150), items=tiny_tables[1], out=data.folder, overwrite=True)
     assert not (data.folder / "tables").exists()
 
 

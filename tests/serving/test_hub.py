@@ -91,7 +91,7 @@ def test_known_users_come_along_only_when_asked(data: llm_esr.Dataset, exported:
         lambda: without.similar_items("i3", by="co-occurrence"),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match=r"came without its users' histories.*--with-histories"):
+        with pytest.raises(ValueError, match=r"came without its users' histories.*with_histories"):
             call()
     assert without.recommend(histories=[]).height == 0
     assert "**this folder holds the histories of" in (exported / "README.md").read_text()
@@ -296,7 +296,7 @@ def test_what_cannot_be_published_is_refused(data: llm_esr.Dataset, tmp_path: Pa
     with pytest.raises(ValueError, match="popularity is a scorer without a network"):
         llm_esr.export_model(Recommender(None, data, "popularity", None, config), tmp_path / "hub", to="hub")
     prefixes = model_on(data, {"prefixes": 1.0, "similar-users": 2.0})
-    with pytest.raises(ValueError, match=r"prefixes reads the sequences of all users.*--with-histories"):
+    with pytest.raises(ValueError, match=r"prefixes reads the sequences of all users.*with_histories"):
         llm_esr.export_model(prefixes, tmp_path / "hub", to="hub")
     assert list(tmp_path.iterdir()) == []
     folder = llm_esr.export_model(prefixes, tmp_path / "hub", to="hub", with_histories=True)
@@ -305,7 +305,7 @@ def test_what_cannot_be_published_is_refused(data: llm_esr.Dataset, tmp_path: Pa
 
 def test_only_an_export_is_replaced(data: llm_esr.Dataset, exported: Path) -> None:
     model = model_on(data)
-    with pytest.raises(ValueError, match=r"holds an export; .*--overwrite"):
+    with pytest.raises(ValueError, match=r"holds an export; .*overwrite"):
         llm_esr.export_model(model, exported, to="hub")
     llm_esr.export_model(model, exported, to="hub", overwrite=True)
     assert not (exported / layout.HISTORIES).exists()

@@ -15,7 +15,7 @@ from typing import Any
 
 from llm_esr.files import checksum, read_record
 
-FORMAT = 1  # of the folder
+LAYOUT = 1  # of the folder
 LIBRARY = "llm-esr"
 CONFIG, CARD = "config.json", "README.md"
 WEIGHTS, ITEMS, BLEND, HISTORIES = "model.safetensors", "items.parquet", "blend.safetensors", "histories.parquet"
@@ -69,8 +69,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if record.get("library_name") != LIBRARY:
         other = record.get("library_name") or record.get("model_type") or "another library"
         raise ValueError(f"{path} describes a model of {other!r:.60}, not of {LIBRARY}; open it with that library")
-    if record.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {record.get('format')!r:.60}, this version reads {FORMAT}; {REMEDY}")
+    if record.get("format") != LAYOUT:
+        raise ValueError(f"{path} has format {record.get('format')!r:.60}, this version reads {LAYOUT}; {REMEDY}")
     wrong = [name for name, kind in _ENTRIES.items() if name not in record or not isinstance(record[name], kind)]
     if wrong or not 1 <= record["n_prepared_items"] <= record["n_items"]:
         raise ValueError(

@@ -72,7 +72,7 @@ def _about(model: Recommender) -> dict[str, Any]:
     return {
         "library_name": layout.LIBRARY,
         "model_type": layout.LIBRARY,
-        "format": layout.FORMAT,
+        "format": layout.LAYOUT,
         "made_by": f"{layout.LIBRARY} {__version__}",
         "name": model.name,
         "seed": model.seed,
