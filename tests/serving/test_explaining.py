@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from llm_esr.config import load_config
+from llm_esr.data import Dataset
 from llm_esr.scoring import build_untrained
 from llm_esr.serving import Recommender
 from llm_esr.serving.explaining import Explainer
@@ -67,3 +68,14 @@ def test_histories_are_explained_and_an_empty_one_says_so(model: Recommender) ->
 def test_a_network_without_a_blend_is_explained_by_the_same_scorers(model: Recommender) -> None:
     assert set(Explainer(model.without_blend()).parts) > set(Explainer(model).parts)
     assert "why" in model.without_blend().recommend(users=model.data.user_ids[:1], k=1, explain=True).columns
+
+
+def test_popularity_that_is_subtracted_and_lent_scores_are_said_so(cold_folder: Path) -> None:
+    data = Dataset.open(cold_folder)
+    config = load_config("sasrec", SMALL)
+    weights = {"co-occurrence": 1.0, "log-popularity": -0.1}
+    explainer = Explainer(Recommender(None, data, "neighbours", None, config, blend=weights))
+    unmet = np.flatnonzero(data.training_counts[1:] == 0).astype(np.int32) + 1
+    said = [words for user in range(20) for words in explainer.why(data.history(user, "test"), unmet)]
+    assert all("met by few (log-popularity)" in words and "met by many" not in words for words in said)
+    assert any("met by nobody yet, but of its nearest items: met by the users of “" in words for words in said)

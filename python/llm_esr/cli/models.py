@@ -121,7 +121,7 @@ def recommend(
         str | None, typer.Option("--users", metavar="FILE|all", help="A file with a user a line, or all; with --out.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write a Parquet file in place of a table.")] = None,
-    k: Annotated[int, typer.Option("--k", help="Recommendations for each.")] = 10,
+    k: Annotated[int, typer.Option("--k", "-k", help="Recommendations for each.")] = 10,
     include: Annotated[str | None, typer.Option("--include", help="Only these items, comma-separated.")] = None,
     exclude: Annotated[str | None, typer.Option("--exclude", help="None of these items, comma-separated.")] = None,
     keep_seen: KeepSeenOption = False,

@@ -27,7 +27,7 @@ def tune(
     out: Annotated[Path, typer.Option("--out", "-o", help="The search's folder.")],
     trials: Annotated[int, typer.Option("--trials", help="Trainings in all, those of earlier calls included.")] = 20,
     model: Annotated[
-        str, typer.Option("--model", metavar="PRESET|FILE", help="What the settings are laid over.")
+        str, typer.Option("--model", "--config", metavar="PRESET|FILE", help="What the settings are laid over.")
     ] = "llm-esr",
     maximize: Annotated[
         str,

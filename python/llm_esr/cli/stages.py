@@ -137,7 +137,7 @@ def embed(
 
 def index(
     data: DataFolder,
-    k: Annotated[int | None, typer.Option("--k", help="Similar users of each user.", show_default=False)] = None,
+    k: Annotated[int | None, typer.Option("--k", "-k", help="Similar users of each user.", show_default=False)] = None,
     users_by: Annotated[
         str | None,
         typer.Option(

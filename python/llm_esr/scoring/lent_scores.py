@@ -60,6 +60,10 @@ class Lenders:
         finds_U = shares_UJ.sum(dim=1) > 0
         return Lenders(torch.from_numpy(unmet)[finds_U], rows_UJ[finds_U] - 1, shares_UJ[finds_U])
 
+    def lends_to(self, item: int) -> bool:
+        """Whether an item's scores are lent."""
+        return bool((self.unmet == item - 1).any())
+
     def lend(self, scores_SI: Tensor) -> Tensor:
         """The scores, in which an unmet item has those of its lenders; the others' are as they were."""
         lent_SU = torch.zeros(len(scores_SI), len(self.unmet), dtype=scores_SI.dtype)

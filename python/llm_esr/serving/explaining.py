@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from llm_esr.config.parts import BLENDED_BY_DEFAULT
 from llm_esr.scoring.blend import BLENDED, blendable, blended_scorers
+from llm_esr.scoring.lent_scores import LentScores
 from llm_esr.serving.ids import external_id
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _WORDS = {
     "prefixes": "met next after histories like that of {items}",
     "similar-users": "met by users with histories like that of {items}",
 }
+_OPPOSITE = {"log-popularity": "met by few"}  # of a scorer that a blend subtracts
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,17 @@ class Explainer:
         added = weight * float(scores_I[item - 1] - scores_I.mean())
         if added <= 0:
             return None
-        by_item = getattr(self.parts[name], "by_item", None)
+        part = self.parts[name]
+        by_item = getattr(part, "by_item", None)
         if by_item is None:
-            return _Reason(name, added, _WORDS[name])
+            return _Reason(name, added, _WORDS[name] if weight > 0 else _OPPOSITE[name])
         found = by_item(history, item)
         if not found:
             return None
         named = " and ".join(f"“{self.titles[number - 1]}”" for number, _ in found[:2])
-        return _Reason(name, added, _WORDS[name].format(items=named))
+        words = _WORDS[name].format(items=named)
+        lent = isinstance(part, LentScores) and part.lenders.lends_to(item)
+        return _Reason(name, added, f"met by nobody yet, but of its nearest items: {words}" if lent else words)
 
 
 def explained(

@@ -104,7 +104,9 @@ class Tuning:
         columns, lines = rows_of(self.figure, self.trials)
         table = Table(title=f"{len(self.trials)} trials by {self.figure} on validation", title_justify="left")
         for place, name in enumerate(columns):
-            table.add_column(escape(name), justify="left" if place == 1 else "right", overflow="fold")
+            table.add_column(
+                escape(name.replace(".", ".\n")), justify="left" if place == 1 else "right", overflow="fold"
+            )
         for line in lines:
             table.add_row(*(escape(printable(cell)) for cell in line))
         console = console or Console()
