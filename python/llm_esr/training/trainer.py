@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,10 +23,8 @@ from llm_esr.files.checkpoint import (
     drop_checkpoints,
     load_newest,
     load_optimizer,
-    load_random,
     module_tensors,
     optimizer_tensors,
-    random_tensors,
     save_checkpoint,
     with_prefix,
 )
@@ -39,10 +38,12 @@ from llm_esr.training.memory import kept_memory
 from llm_esr.training.metrics_log import MetricsLog
 from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_table
 from llm_esr.training.row_forward import RowInputs, row_inputs
-from llm_esr.training.step import compute_losses, total_loss
-from llm_esr.training.terms import Term, checked
+from llm_esr.training.shared_step import add_gradients, by_share, draw_apart, load_random_of, random_of_all
+from llm_esr.training.step import forward_of, losses_of, total_loss
+from llm_esr.training.terms import Term, check_shared, checked
 from llm_esr.training.validation import Validate
 from llm_esr.training.weights import Weights
+from llm_esr.world import World
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,11 @@ class Trainer:
         folder: where `checkpoint/` and `metrics.jsonl` go.
         validate: gives the validation NDCG@10 of a model; None: train all epochs.
         name: for progress lines.
-        callbacks: see `Callback`.
+        callbacks: see `Callback`; only rank 0 has them.
+        world: the processes that share each step. Rank 0 writes.
+
+    Raises:
+        ValueError: several ranks, and a term that needs the whole step.
 
     """
 
@@ -104,16 +109,22 @@ class Trainer:
         validate: Validate | None = None,
         name: str = "model",
         callbacks: Sequence[Callback] = (),
+        world: World | None = None,
     ) -> None:
+        self.world = world or World()
         self.model, self.loader, self.config, self.folder, self.name = model, loader, config, folder, name
         self.terms = checked(terms)
         self.validate = validate
-        self.callbacks = list(callbacks)
+        self.callbacks = list(callbacks) if self.world.is_first else []
+        if self.world.several:
+            check_shared(self.terms, self.world.world_size)
+            self.world.spread([weight.detach() for weight in model.parameters()])
         table, decay = lazy_table(model, config), config.train.averaging
+        self.table = table
         self.optimizer = build_optimizer(model, config, table)
         self.averaged = AveragedModel(model, decay, table) if decay else None
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=config.train.precision == "float16")
-        self.log = MetricsLog(folder / "metrics.jsonl")
+        self.log = MetricsLog(folder / "metrics.jsonl", writes=self.world.is_first)
         self.best: dict[str, Tensor] | None = None
         self.best_value = -math.inf
         self.best_epoch = -1
@@ -126,7 +137,7 @@ class Trainer:
         self._sums = torch.zeros(1 + len(self.terms), dtype=precise, device=model.device)  # the total, then the terms
         self._nothing = torch.zeros((), device=model.device)  # of a term that has no value in a step
         self._steps_summed = 0
-        self._interrupted = False
+        self._signalled = self._interrupted = False  # this rank, any rank
 
     def fit(self, key: str = "", *, resume: bool = True) -> SequentialEncoder:
         """Train until the last epoch or until patience ends; the model comes back with its best weights.
@@ -140,8 +151,10 @@ class Trainer:
 
         """
         if not (resume and self._resume(key)):
-            # Another training's checkpoints would outrank this one's by their step numbers.
-            drop_checkpoints(self.folder / "checkpoint")
+            draw_apart(self.config.train.seed, self.world)
+            if self.world.is_first:
+                # Another training's checkpoints would outrank this one's by their step numbers.
+                drop_checkpoints(self.folder / "checkpoint")
             self.log.cut(0)
         try:
             self._each("on_train_begin")
@@ -150,9 +163,10 @@ class Trainer:
                 while self.epoch < self.config.train.epochs and not self.stop:
                     self._train_epoch(key)
                     self._end_epoch()
+                    self._agree()
                     self.epoch += 1
                     self.loader.set_epoch(self.epoch)
-                    if self._interrupted:
+                    if self._leaves:
                         self._leave(key)
             self.model.load_state_dict(self.best if self.best is not None else self._evaluated.state_dict())
             self._each("on_train_end")
@@ -172,6 +186,8 @@ class Trainer:
         weights = Weights(self.model, lambda: self._evaluated, self.optimizer)
         for term in terms:
             term.before_epoch(self.epoch, weights)
+        if self.world.several:
+            self._spread_weights()
         most_steps = min((term.most_steps for term in terms if term.most_steps is not None), default=math.inf)
         self._started, first = time.monotonic(), self._steps_summed
         with closing(self.batches(terms)) as batches:
@@ -181,7 +197,7 @@ class Trainer:
                 self._train_step(batch, terms, packed)
                 if self.callbacks:
                     self._report_step(first)
-                if self._interrupted:
+                if self._leaves:
                     self._leave(key)
                 if self.step % self.config.checkpoint.every_steps == 0:
                     self.save(key)
@@ -194,8 +210,28 @@ class Trainer:
         pinned = self.model.device.type == "cuda"
         return self.loader.prepared(lambda batch: Packed(row_inputs(batch, self.model, terms), pinned=pinned))
 
+    def _spread_weights(self) -> None:
+        """Rank 0's weights for all: what a term rewrites on a GPU may differ in the last bits from rank to rank."""
+        averaged = {} if self.averaged is None else self.averaged.tensors()
+        self.world.spread(
+            [weight.detach() for weight in self.model.parameters()]
+            + [weight for name, weight in averaged.items() if name.startswith("averaged/")]
+        )
+
+    def _agree(self) -> None:
+        """Whether to go on after an epoch, the same on all ranks: a signal to any, a callback of rank 0."""
+        stop = self.stop and self.world.is_first
+        signals, stops = self.world.sums(np.array([self._signalled, stop], np.int64)).tolist()
+        self._interrupted, self.stop = bool(signals), bool(stops)
+
+    @property
+    def _leaves(self) -> bool:
+        """Whether the training stops here for a signal, to this process or, as all have agreed, to any."""
+        return self._interrupted if self.world.several else self._signalled
+
     def _leave(self, key: str) -> NoReturn:
         self.save(key)
+        self.world.wait()  # torchrun ends all where it sees one leave: not before the file is whole
         raise KeyboardInterrupt(f"stopped after step {self.step}; the same command goes on from there")
 
     def _train_step(self, batch: Batch, terms: list[Term], packed: Packed[RowInputs] | None = None) -> None:
@@ -203,10 +239,23 @@ class Trainer:
             term.before_step(batch, lambda: self._evaluated)
         inputs = None if packed is None else packed.on(self.model.device)
         with self._autocast():
-            losses = compute_losses(self.model, batch, terms, inputs)
-            total = total_loss(losses, terms)
+            forward = forward_of(self.model, batch, terms, inputs)
+            losses = losses_of(forward, terms)
+            somebody_learns = False
+            if self.world.several:
+                losses, somebody_learns, self._interrupted = by_share(
+                    losses, forward, terms, self.world, stop=self._signalled
+                )
+            total = None if somebody_learns and not losses else total_loss(losses, terms)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        scaled = self.scaler.scale(self._nothing if total is None else total)
+        if total is not None:
+            scaled.backward()  # type: ignore[no-untyped-call]
+        values = self._values(self._nothing if total is None else total, losses)
+        if self.world.several:
+            values = values.float()
+            trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+            add_gradients(trained, self.table, values, self.world)
         if self.config.train.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             clip_gradients(self.model.parameters(), self.config.train.clip_norm)
@@ -217,11 +266,13 @@ class Trainer:
         if self.averaged is not None:
             self.averaged.update()
         self.step += 1
-        self._add(total.detach(), {name: loss.detach() for name, loss in losses.items()})
+        self._add(values)
 
-    def _add(self, total: Tensor, losses: dict[str, Tensor]) -> None:
-        missing = self._nothing
-        values = torch.stack([total, *(losses.get(term.name, missing) for term in self.terms)])
+    def _values(self, total: Tensor, losses: dict[str, Tensor]) -> Tensor:
+        """The total and each term's loss, 0 where it has none, [1 + terms]."""
+        return torch.stack([total, *(losses.get(term.name, self._nothing) for term in self.terms)]).detach()
+
+    def _add(self, values: Tensor) -> None:
         # Reading a value waits for an accelerator; there the epoch's mean is looked at instead.
         if self.model.device.type == "cpu" and not torch.isfinite(values[0]):
             self._diverged(values.tolist())
@@ -274,13 +325,16 @@ class Trainer:
         self._each("on_step_end", StepReport(self.epoch, done, len(self.loader), mean, rate))
 
     def save(self, key: str) -> None:
-        """Write a checkpoint of this very step."""
+        """Write a checkpoint of this very step; all ranks call it, and rank 0 writes."""
+        random = random_of_all(self.model.device, self.world)
+        if not self.world.is_first:
+            return
         tensors = module_tensors("model", self.model)
         if self.averaged is not None:
             tensors |= self.averaged.tensors()
         if self.best is not None:
             tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
-        tensors |= optimizer_tensors(self.optimizer) | random_tensors(self.model.device) | {"sums": self._sums}
+        tensors |= optimizer_tensors(self.optimizer) | random | {"sums": self._sums}
         for term in self.terms:
             tensors |= {f"terms/{term.name}/{name}": tensor for name, tensor in term.state().items()}
         state = {
@@ -299,11 +353,12 @@ class Trainer:
         save_checkpoint(self.folder / "checkpoint", self.step, tensors, state)
 
     def _resume(self, key: str) -> bool:
-        found = load_newest(self.folder / "checkpoint")
+        found = self.world.checkpoint_of_first(lambda: load_newest(self.folder / "checkpoint"))
         if found is None or found[1]["key"] != key:
             return False
         tensors, state = found
-        warn_of_difference(state["environment"])
+        if self.world.is_first:
+            warn_of_difference(state["environment"])
         self.model.load_state_dict(with_prefix("model", tensors))
         if self.averaged is not None:
             self.averaged.load(tensors, state["averaging_updates"])
@@ -313,7 +368,7 @@ class Trainer:
         for term in self.terms:
             term.load_state(with_prefix(f"terms/{term.name}", tensors), self.model.device)
         load_optimizer(self.optimizer, tensors)
-        load_random(self.model.device, tensors)
+        load_random_of(self.model.device, tensors, self.config.train.seed, state["step"], self.world)
         self.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
         self.epoch, self.step, self._steps_summed = state["epoch"], state["step"], state["steps_summed"]
@@ -332,20 +387,27 @@ class Trainer:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C ends the training after the running step, a second one at once."""
+        """The first Ctrl-C ends the training after the running step, a second one at once.
+
+        Of several ranks none leaves alone, so there is no "at once": torchrun passes its own Ctrl-C or SIGTERM on to
+        ranks that a terminal has told already, and kills them after 30 seconds.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def on_signal(signum: int, frame: FrameType | None) -> None:
-            self._interrupted = True
-            signal.signal(signal.SIGINT, before)
+            self._signalled = True
+            if not self.world.several:
+                signal.signal(signum, before[signum])
 
-        before = signal.signal(signal.SIGINT, on_signal)
+        kinds = (signal.SIGINT, signal.SIGTERM) if self.world.several else (signal.SIGINT,)
+        before: dict[int, Any] = {kind: signal.signal(kind, on_signal) for kind in kinds}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
 
 
 def goes_by_rows(model: SequentialEncoder, config: Config) -> bool:
