@@ -201,7 +201,7 @@ class _Several(World):
         said = json.dumps(decide()).encode() if self.is_first else b""
         length = torch.tensor([len(said)])
         self.spread([length])
-        text = torch.frombuffer(bytearray(said), dtype=torch.uint8) if said else torch.empty(int(length)).byte()
+        text = torch.frombuffer(bytearray(said.ljust(int(length))), dtype=torch.uint8)
         self.spread([text])
         decided: _T = json.loads(bytes(text.tolist()))
         return decided

@@ -19,8 +19,8 @@ KILLED = textwrap.dedent("""
     import os, signal, sys
     from llm_esr.training.trainer import Trainer
     step = Trainer._train_step
-    def train_step(self, batch, terms):
-        step(self, batch, terms)
+    def train_step(self, batch, *given):
+        step(self, batch, *given)
         if self.name == "melt" and self.epoch == 1 and batch.step == 3:
             os.kill(os.getpid(), signal.SIGKILL)
     Trainer._train_step = train_step

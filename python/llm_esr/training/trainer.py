@@ -137,7 +137,7 @@ class Trainer:
         self._sums = torch.zeros(1 + len(self.terms), dtype=precise, device=model.device)  # the total, then the terms
         self._nothing = torch.zeros((), device=model.device)  # of a term that has no value in a step
         self._steps_summed = 0
-        self._signalled = self._interrupted = False  # this rank, any rank
+        self._interrupted = self._leaving = False  # this rank, any rank
 
     def fit(self, key: str = "", *, resume: bool = True) -> SequentialEncoder:
         """Train until the last epoch or until patience ends; the model comes back with its best weights.
@@ -221,13 +221,13 @@ class Trainer:
     def _agree(self) -> None:
         """Whether to go on after an epoch, the same on all ranks: a signal to any, a callback of rank 0."""
         stop = self.stop and self.world.is_first
-        signals, stops = self.world.sums(np.array([self._signalled, stop], np.int64)).tolist()
-        self._interrupted, self.stop = bool(signals), bool(stops)
+        signals, stops = self.world.sums(np.array([self._interrupted, stop], np.int64)).tolist()
+        self._leaving, self.stop = bool(signals), bool(stops)
 
     @property
     def _leaves(self) -> bool:
         """Whether the training stops here for a signal, to this process or, as all have agreed, to any."""
-        return self._interrupted if self.world.several else self._signalled
+        return self._leaving if self.world.several else self._interrupted
 
     def _leave(self, key: str) -> NoReturn:
         self.save(key)
@@ -243,8 +243,8 @@ class Trainer:
             losses = losses_of(forward, terms)
             somebody_learns = False
             if self.world.several:
-                losses, somebody_learns, self._interrupted = by_share(
-                    losses, forward, terms, self.world, stop=self._signalled
+                losses, somebody_learns, self._leaving = by_share(
+                    losses, forward, terms, self.world, stop=self._interrupted
                 )
             total = None if somebody_learns and not losses else total_loss(losses, terms)
         self.optimizer.zero_grad(set_to_none=True)
@@ -397,7 +397,7 @@ class Trainer:
             return
 
         def on_signal(signum: int, frame: FrameType | None) -> None:
-            self._signalled = True
+            self._interrupted = True
             if not self.world.several:
                 signal.signal(signum, before[signum])
 
