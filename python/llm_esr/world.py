@@ -347,7 +347,7 @@ class _Several(World):
         if first["rank"] == self.rank or first["said"] != said:
             raise error
         if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(f"rank {self.rank} stopped with rank {first['rank']}") from None
+            raise type(error)(f"rank {self.rank} stopped with rank {first['rank']}") from None
         raise self._named(first) from error
 
 
