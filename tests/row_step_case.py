@@ -7,13 +7,17 @@ import torch
 import llm_esr
 from llm_esr.training import build_loader
 from llm_esr.training.terms import TERMS, Term, TermData, alignment
+from llm_esr.world import World
 
 SETTINGS = ["train.batch_size=16", "model.width=8", "model.dropout=0", "negatives.count=16", "model.max_len=12"]
 
 
-def terms_of(data: llm_esr.Dataset, config: llm_esr.Config, device: str = "cpu") -> list[Term]:
+def terms_of(
+    data: llm_esr.Dataset, config: llm_esr.Config, device: str = "cpu", world: World | None = None
+) -> list[Term]:
     """The terms of a configuration; its alignment is to vectors that are drawn, not to those of a trained model."""
-    given = TermData(torch.device(device), build_loader(data, config), data)
+    world = world or World()
+    given = TermData(torch.device(device), build_loader(data, config, world), data, world=world)
     built = (build(config, given) for build in TERMS if build is not alignment.build)
     terms = [term for term in built if term is not None]
     if config.align.anchor is not None:

@@ -57,7 +57,7 @@ def test_a_training_that_an_earlier_version_left_unfinished_goes_on(tiny_folder:
 
     class Stop(Callback):
         def on_epoch_end(self, trainer: Trainer, report: EpochReport) -> None:
-            trainer._interrupted = report.epoch == 0
+            trainer.signals.interrupted = report.epoch == 0
 
     with pytest.raises(KeyboardInterrupt):
         train(tiny_folder, config=config, out=tmp_path / "m", callbacks=[Stop()], progress=False)

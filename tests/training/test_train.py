@@ -257,9 +257,10 @@ def test_an_unknown_setting_suggests_the_nearest(tiny_folder: Path) -> None:
         train(tiny_folder, epoch=3, progress=False)
 
 
-def test_several_ranks_are_refused_for_now(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_world_without_a_rank_is_refused(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="several ranks"):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ValueError, match=r"RANK is '', expected a number.*start with torchrun"):
         train(tiny_folder, config=small(), out=tmp_path, progress=False)
 
 

@@ -27,6 +27,7 @@ MISTAKE = 2
 INTERRUPTED = 130
 TERMINATED = 143
 UNFORESEEN = 70
+_ONE_PROCESS = {"prepare", "convert", "embed", "index", "run", "demo", "add-items", "export", "tune"}  # they write
 
 # Typer carries its own copy of click in new releases and uses click's in old ones; the class is found, not imported.
 _UsageError: Any = typer.BadParameter.__base__
@@ -60,6 +61,13 @@ def _root(
         typer.echo(f"llm-esr {__version__}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
+    elif context.invoked_subcommand in _ONE_PROCESS and os.environ.get("WORLD_SIZE", "1") != "1":
+        if os.environ.get("RANK", "0") != "0":
+            raise typer.Exit(MISTAKE)  # rank 0 says it
+        raise ValueError(
+            f"{context.invoked_subcommand} takes one process, and WORLD_SIZE is {os.environ['WORLD_SIZE']}; train and "
+            "evaluate under torchrun, and do the rest without it"
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:

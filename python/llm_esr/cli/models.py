@@ -84,6 +84,7 @@ def evaluate(
     # A wrong setting is refused at once, before the seconds that torch takes to import.
     load_config(None, [*as_overrides({"evaluate": changes}), *(set_ or [])])
     from llm_esr.pipeline.reports import evaluate_folder  # noqa: PLC0415 (brings torch)
+    from llm_esr.world import is_first_process  # noqa: PLC0415
 
     report = evaluate_folder(
         folder,
@@ -95,6 +96,8 @@ def evaluate(
         blend=not no_blend,
         ranks=ranks,
     )
+    if not is_first_process():
+        return
     report.table()
     if ranks is not None:
         typer.echo(f"ranks by user -> {ranks}")

@@ -242,6 +242,7 @@ def train(
     settings = stage_config(config, overrides)
     from llm_esr.config import model_name  # noqa: PLC0415
     from llm_esr.training import train as make  # noqa: PLC0415 (brings torch)
+    from llm_esr.world import is_first_process  # noqa: PLC0415
 
     model = make(
         data_folder(data),
@@ -252,4 +253,5 @@ def train(
         resume=not restart,
         progress=not quiet,
     )
-    typer.echo(f"-> {model.folder}")
+    if is_first_process():
+        typer.echo(f"-> {model.folder}")

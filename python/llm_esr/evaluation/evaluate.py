@@ -22,6 +22,7 @@ from llm_esr.files.memory import refuse_beyond_memory
 from llm_esr.loading import sample_candidates
 from llm_esr.scoring import Scorer, build_untrained
 from llm_esr.scoring.scorer import reads_at_most, refresh
+from llm_esr.world import World
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -39,6 +40,7 @@ def evaluate(
     seed: int | None = None,
     model_name: str | None = None,
     users: NDArray[np.int64] | None = None,
+    shared_by: World | None = None,
 ) -> Report:
     """HR, NDCG and MRR by group with bootstrap intervals, and what the lists hold (docs/metrics.md).
 
@@ -50,6 +52,7 @@ def evaluate(
         seed: the training seed that the rows carry; None where there is none, as for popularity.
         model_name: the name that the rows carry; default: the scorer's.
         users: only these users (numbers 0..U-1); default: all.
+        shared_by: the processes that share the users; each gets the whole report.
 
     Raises:
         ValueError: no user has a target, ranges that do not rise, settings that exclude each other,
@@ -84,6 +87,7 @@ def evaluate(
         candidates=candidates,
         list_length=0 if config.candidates else min(ks[-1], data.n_items),
         see=lists.add,
+        shared_by=shared_by,
     )
     common: dict[str, Any] = {
         "model": model_name or scorer.name,
@@ -114,10 +118,11 @@ def evaluate_popularity(
     *,
     part: HeldOut = "test",
     users: NDArray[np.int64] | None = None,
+    shared_by: World | None = None,
 ) -> Report:
     """The figures of the popularity baseline that belong to an evaluation; see `popularity_baseline`."""
     baseline, settings = popularity_baseline(data, part, config or EvaluateConfig())
-    return evaluate(baseline, data, part=part, config=settings, users=users)
+    return evaluate(baseline, data, part=part, config=settings, users=users, shared_by=shared_by)
 
 
 def popularity_baseline(data: Dataset, part: HeldOut, config: EvaluateConfig) -> tuple[Scorer, EvaluateConfig]:
@@ -140,6 +145,7 @@ def quick_ndcg(
     *,
     candidates: NDArray[np.int32] | None = None,
     ties: Literal["expected", "strict"] = "expected",
+    shared_by: World | None = None,
 ) -> float:
     """NDCG@k and nothing else: for early stopping. Earlier items are left out, unless there are candidates.
 
@@ -152,6 +158,7 @@ def quick_ndcg(
         candidates: int32 [U, N], the only items that compete, as `early_stopping_candidates` draws them once for a
             whole training. None: the whole catalogue.
         ties: as `evaluate.ties`.
+        shared_by: the processes that share the users; each gets the figure.
 
     Raises:
         ValueError: no user can be ranked, another number of candidate rows than of users, or NaN scores.
@@ -163,9 +170,9 @@ def quick_ndcg(
         if len(candidates) != len(ranked):
             raise ValueError(f"candidates: expected a row for each of {len(ranked)} users, got {len(candidates)}")
     refresh(scorer)
-    ranks = rank_targets(scorer, data, part, ranked, candidates=candidates)
-    tied = np.zeros_like(ranks.tied) if ties == "strict" else ranks.tied
-    return float(expected_metrics(ranks.above, tied, [k])["ndcg", k].mean())
+    found = rank_targets(scorer, data, part, ranked, candidates=candidates, shared_by=shared_by)
+    tied = np.zeros_like(found.tied) if ties == "strict" else found.tied
+    return float(expected_metrics(found.above, tied, [k])["ndcg", k].mean())
 
 
 def early_stopping_users(data: Dataset, part: HeldOut = "validation", limit: int = 20_000) -> NDArray[np.int64]:

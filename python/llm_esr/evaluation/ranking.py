@@ -22,6 +22,7 @@ from llm_esr import _native
 from llm_esr.data.counts import distinct_pairs
 from llm_esr.scoring.lists import count_above, counts_natively, top_k
 from llm_esr.scoring.scorer import Scorer, chunks, refuse_nan, scores_of
+from llm_esr.world import World
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -63,6 +64,7 @@ def rank_targets(
     candidates: NDArray[np.int32] | None = None,
     list_length: int = 0,
     see: Callable[[NDArray[np.int32]], None] | None = None,
+    shared_by: World | None = None,
 ) -> Ranks:
     """Rank the target of each of `users`.
 
@@ -76,10 +78,23 @@ def rank_targets(
         list_length: length of the lists behind `Ranks.best_place` (earlier items left out unless `keep_seen`);
             0: none.
         see: is given the lists of each chunk, ids [B, K], 0 where there is no further item.
+        shared_by: the processes that share the users; each gets the ranks of all, and sees all lists.
 
     Raises:
         ValueError: scores that are NaN or of another shape.
     """
+    if shared_by is not None and shared_by.several:
+        return _ranks_of_all(
+            shared_by,
+            scorer,
+            data,
+            part,
+            users,
+            keep_seen=keep_seen,
+            candidates=candidates,
+            length=list_length,
+            see=see,
+        )
     targets_U = np.asarray(data.targets(part))[users]
     above_U = np.zeros(len(users), np.int64)
     tied_U = np.zeros(len(users), np.int64)
@@ -111,6 +126,44 @@ def rank_targets(
             if see is not None:
                 see(ids_BK)
     return Ranks(users, targets_U, above_U, tied_U, repeat_U, best_I)
+
+
+def _ranks_of_all(
+    world: World,
+    scorer: Scorer,
+    data: Dataset,
+    part: HeldOut,
+    users: NDArray[np.int64],
+    *,
+    keep_seen: bool,
+    candidates: NDArray[np.int32] | None,
+    length: int,
+    see: Callable[[NDArray[np.int32]], None] | None,
+) -> Ranks:
+    """As `rank_targets`: each user by one process, the others' zeros added to what it counts."""
+    own = world.share(len(users))
+    lists: list[NDArray[np.int32]] = []
+    found = rank_targets(
+        scorer,
+        data,
+        part,
+        users[own],
+        keep_seen=keep_seen,
+        candidates=None if candidates is None else candidates[own],
+        list_length=length,
+        see=lists.append,
+    )
+    counted_3U = np.zeros((3, len(users)), np.int64)
+    counted_3U[:, own] = found.above, found.tied, found.repeat
+    above_U, tied_U, repeat_U = world.sums(counted_3U)
+    best_I = None if found.best_place is None else world.least(found.best_place.astype(np.int64)).astype(np.int32)
+    if length and see is not None:
+        ids_UK = np.zeros((len(users), length), np.int64)
+        ids_UK[own] = np.concatenate([*lists, np.zeros((0, length), np.int32)])
+        ids_UK = world.sums(ids_UK)
+        for chunk in chunks(users, data.n_items):
+            see(ids_UK[chunk].astype(np.int32))
+    return Ranks(users, np.asarray(data.targets(part))[users], above_U, tied_U, repeat_U.astype(np.bool_), best_I)
 
 
 def _native_ranks(

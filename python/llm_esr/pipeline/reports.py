@@ -15,10 +15,12 @@ from llm_esr.doors import door, warn
 from llm_esr.evaluation import Report, evaluate_popularity, merge_rows, read_rows, render
 from llm_esr.files import atomic_file, atomic_path, given_path, printable, read_record
 from llm_esr.files.parquet import write_parquet
+from llm_esr.loading.staging import best_device
 from llm_esr.pipeline.differences import keep_ranks
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.serving import Recommender
 from llm_esr.serving.judging import judge
+from llm_esr.world import World, open_world
 
 
 def write_tables(folder: RunFolder) -> list[dict[str, Any]]:
@@ -50,6 +52,8 @@ def evaluate_folder(
 ) -> Report:
     """Evaluate a model folder, or the models of a run, beside popularity; a run keeps the figures.
 
+    Processes that `torchrun` started, all of which call this, share the users; rank 0 writes.
+
     Args:
         path: a run folder or a model folder.
         part: `test` or `validation`.
@@ -63,7 +67,34 @@ def evaluate_folder(
     Raises:
         FileNotFoundError: neither a run nor a model, or none that is finished.
         ValueError: settings that do not fit, or a data set without that part.
+        RankFailedError: another of several processes failed.
     """
+    with open_world() as world:
+        return _evaluated(
+            world,
+            path,
+            part=part,
+            name=name,
+            seed=seed,
+            changes=changes,
+            overrides=overrides,
+            blend=blend,
+            ranks=ranks,
+        )
+
+
+def _evaluated(
+    world: World,
+    path: str | Path,
+    *,
+    part: Literal["validation", "test"],
+    name: str | None,
+    seed: int | None,
+    changes: Mapping[str, Any] | None,
+    overrides: Sequence[str],
+    blend: bool,
+    ranks: str | Path | None,
+) -> Report:
     if ranks is not None and Path(ranks).suffix != ".parquet":
         raise ValueError(f"--ranks {ranks}: ranks are written as Parquet; give a name that ends in .parquet")
     path = given_path(path)
@@ -82,28 +113,32 @@ def evaluate_folder(
         has_network = "scorer" not in read_record(folder / "model.json")
         if not blend and not has_network and len(folders) > 1:
             continue  # networks alone were asked for
-        model = Recommender.load(folder, blend=blend or not has_network, extensions=False)
+        device = world.device(best_device()) if world.several else "auto"
+        model = Recommender.load(folder, blend=blend or not has_network, extensions=False, device=device)
         config = load_config(folder / "config.yaml", changed).evaluate
         data = model.data
+        world.agree(
+            {"data set": data.fingerprint, "settings": config.model_dump_json(), "model": str(folder.resolve())}
+        )
         setting = (data.fingerprint, config.model_dump_json())
         if setting not in judged:
             judged.add(setting)
-            baseline = evaluate_popularity(data, config, part=part)
+            baseline = evaluate_popularity(data, config, part=part, shared_by=world)
             rows += baseline.rows
             frames += [] if ranks is None else [baseline.ranks(data)]
         if model.name == POPULARITY:
             continue  # it is in the table already
-        report = judge(model, data, config, part=part)
+        report = judge(model, data, config, part=part, shared_by=world)
         rows += report.rows
         frames += [] if ranks is None else [report.ranks(data)]
         reports[ModelId(model.name, model.seed)] = report
-    if run is not None:
+    if run is not None and world.is_first:
         try:
             _keep(run, rows, reports)
         except OSError as error:
             # The figures are there, and may have taken an hour.
             warn(f"the figures are shown and not kept: {error}; keep them with a run folder that can be written")
-    if ranks is not None:
+    if ranks is not None and world.is_first:
         with atomic_path(given_path(ranks)) as target:
             write_parquet(pl.concat(frames), target)
     return Report(rows)

@@ -27,6 +27,7 @@ from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.pipeline.stages import Say, Stages
 from llm_esr.serving import Recommender
 from llm_esr.training import is_finished
+from llm_esr.world import refuse_several
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -113,6 +114,7 @@ def run(
             with other settings.
         FileNotFoundError: an input that does not exist.
     """
+    refuse_several("run", "prepare, embed and index in one, then train each model with torchrun")
     folder = RunFolder(given_path(out))
     scorers, models = wanted_models(models)
     overrides = all_overrides(config, settings, epochs, item_embeddings, overrides)

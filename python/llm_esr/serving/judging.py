@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from llm_esr.config import EvaluateConfig
 from llm_esr.evaluation import Report, evaluate
 from llm_esr.evaluation.ranking import HeldOut
+from llm_esr.world import World
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -32,9 +33,10 @@ def judge(
     *,
     part: HeldOut = "test",
     users: NDArray[np.int64] | None = None,
+    shared_by: World | None = None,
 ) -> Report:
     """What `evaluate` says of a model; of a blend also its weights, and what it says of the network alone."""
-    report = evaluate(model, data, part=part, config=config, seed=model.seed, users=users)
+    report = evaluate(model, data, part=part, config=config, seed=model.seed, users=users, shared_by=shared_by)
     if not model.blend:
         return report
     report += _weights(report, model.blend, part)
@@ -42,7 +44,14 @@ def judge(
         return report
     alone = model.without_blend()
     return report + evaluate(
-        alone, data, part=part, config=config, seed=model.seed, users=users, model_name=name_alone(model.name)
+        alone,
+        data,
+        part=part,
+        config=config,
+        seed=model.seed,
+        users=users,
+        model_name=name_alone(model.name),
+        shared_by=shared_by,
     )
 
 

@@ -18,6 +18,7 @@ from llm_esr.models.storage import item_vectors
 from llm_esr.models.views.borrowing import BorrowedRows
 from llm_esr.semantics.projection import Projection, fit_projection
 from llm_esr.training.loss_choice import settle_loss
+from llm_esr.world import World
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -46,8 +47,9 @@ def build_model(data: Dataset, config: Config) -> tuple[SequentialEncoder, Proje
     return SequentialEncoder(config.model, model_data), projection
 
 
-def build_loader(data: Dataset, config: Config) -> BatchLoader:
-    """The batches that the configuration asks for."""
+def build_loader(data: Dataset, config: Config, world: World | None = None) -> BatchLoader:
+    """The batches that the configuration asks for, or one rank's share of each."""
+    world = world or World()
     config = settle_loss(config, data.n_items)
     negatives = config.negatives
     if config.train.loss == "bce" and negatives.kind == "shared" and negatives.count == 1:
@@ -56,7 +58,9 @@ def build_loader(data: Dataset, config: Config) -> BatchLoader:
     options = LoaderOptions.from_config(config)
     # `index` keeps no more similar users than there are other users.
     options = replace(options, similar_users=min(options.similar_users, max(1, data.n_users - 1)))
-    return BatchLoader(data, options, threads=config.runtime.loader_threads)
+    return BatchLoader(
+        data, options, threads=config.runtime.loader_threads, rank=world.rank, world_size=world.world_size
+    )
 
 
 def _borrowed_rows(data: Dataset, config: Config) -> BorrowedRows | None:

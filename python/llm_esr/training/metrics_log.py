@@ -12,11 +12,18 @@ from llm_esr.files.refusals import writing
 
 
 class MetricsLog:
-    """An append-only log that a resumed training cuts back to its checkpoint."""
+    """An append-only log that a resumed training cuts back to its checkpoint.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+    Args:
+        path: the file; its folder is made.
+        writes: whether it is this process that writes; if not, nothing is touched.
+
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
+        if writes:
+            path.parent.mkdir(parents=True, exist_ok=True)
 
     @property
     def length(self) -> int:
@@ -25,6 +32,8 @@ class MetricsLog:
 
     def append(self, **values: Any) -> None:
         """Write one line, and wait until the disk has it: the next checkpoint counts on it."""
+        if not self.writes:
+            return
         new = not self.path.exists()
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
@@ -35,6 +44,6 @@ class MetricsLog:
 
     def cut(self, length: int) -> None:
         """Drop what was written after the checkpoint; nothing where the file is shorter."""
-        if self.length > length:
+        if self.writes and self.length > length:
             with self.path.open("r+b") as file:
                 file.truncate(length)

@@ -28,16 +28,25 @@ def compute_losses(
         inputs: what `row_inputs` found for them, on the model's device; None: the step goes over flat tokens.
 
     """
-    forward = (
-        RowForward(model, inputs)
-        if inputs is not None
-        else Forward(
-            model,
-            batch,
-            teachers=any(term.encodes_teachers for term in terms),
-            whole_catalogue=any(term.reads_catalogue for term in terms),
-        )
+    return losses_of(forward_of(model, batch, terms, inputs), terms)
+
+
+def forward_of(
+    model: SequentialEncoder, batch: Batch, terms: Sequence[Term], inputs: RowInputs | None = None
+) -> Forward:
+    """The forward pass that the terms read; see `compute_losses`."""
+    if inputs is not None:
+        return RowForward(model, inputs)
+    return Forward(
+        model,
+        batch,
+        teachers=any(term.encodes_teachers for term in terms),
+        whole_catalogue=any(term.reads_catalogue for term in terms),
     )
+
+
+def losses_of(forward: Forward, terms: Sequence[Term]) -> dict[str, Tensor]:
+    """The loss of each term that has one; see `compute_losses`."""
     losses = ((term.name, term(forward)) for term in terms)
     return {name: loss for name, loss in losses if loss is not None}
 

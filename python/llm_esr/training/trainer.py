@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,10 +21,8 @@ from llm_esr.files.checkpoint import (
     drop_checkpoints,
     load_newest,
     load_optimizer,
-    load_random,
     module_tensors,
     optimizer_tensors,
-    random_tensors,
     save_checkpoint,
     with_prefix,
 )
@@ -40,10 +36,13 @@ from llm_esr.training.memory import kept_memory
 from llm_esr.training.metrics_log import MetricsLog
 from llm_esr.training.optimizer import build_optimizer, clip_gradients, lazy_table
 from llm_esr.training.row_forward import RowInputs, row_inputs
-from llm_esr.training.step import compute_losses, total_loss
-from llm_esr.training.terms import Term, checked
+from llm_esr.training.shared_step import add_gradients, by_share, draw_apart, load_random_of, random_of_all
+from llm_esr.training.signals import Signals
+from llm_esr.training.step import forward_of, losses_of, total_loss
+from llm_esr.training.terms import Term, check_shared, checked
 from llm_esr.training.validation import Validate
 from llm_esr.training.weights import Weights
+from llm_esr.world import World
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,11 @@ class Trainer:
         folder: where `checkpoint/` and `metrics.jsonl` go.
         validate: gives the validation NDCG@10 of a model; None: train all epochs.
         name: for progress lines.
-        callbacks: see `Callback`.
+        callbacks: see `Callback`; only rank 0 has them.
+        world: the processes that share each step. Rank 0 writes.
+
+    Raises:
+        ValueError: several ranks, and a term that needs the whole step.
 
     """
 
@@ -114,16 +117,22 @@ class Trainer:
         validate: Validate | None = None,
         name: str = "model",
         callbacks: Sequence[Callback] = (),
+        world: World | None = None,
     ) -> None:
+        self.world = world or World()
         self.model, self.loader, self.config, self.folder, self.name = model, loader, config, folder, name
         self.terms = checked(terms)
         self.validate = validate
-        self.callbacks = list(callbacks)
+        self.callbacks = list(callbacks) if self.world.is_first else []
+        if self.world.several:
+            check_shared(self.terms, self.world.world_size)
+            self.world.spread([weight.detach() for weight in model.parameters()])
         table, decay = lazy_table(model, config), config.train.averaging
+        self.table = table
         self.optimizer = build_optimizer(model, config, table)
         self.averaged = AveragedModel(model, decay, table) if decay else None
         self.scaler = torch.amp.GradScaler(model.device.type, enabled=config.train.precision == "float16")
-        self.log = MetricsLog(folder / "metrics.jsonl")
+        self.log = MetricsLog(folder / "metrics.jsonl", writes=self.world.is_first)
         self.best: dict[str, Tensor] | None = None
         self.best_value = -math.inf
         self.best_epoch = -1
@@ -136,9 +145,10 @@ class Trainer:
         self._sums = torch.zeros(1 + len(self.terms), dtype=precise, device=model.device)  # the total, then the terms
         self._nothing = torch.zeros((), device=model.device)  # of a term that has no value in a step
         self._steps_summed = 0
-        self._interrupted = False
-        self._terminated = False
+        self.signals = Signals()  # to this rank
+        self._leaving = False  # for a signal to any rank
         self._saved = time.monotonic()
+        self._time_to_save = False  # as rank 0 says
 
     def fit(self, key: str = "", *, resume: bool = True, same_as: Collection[str] = ()) -> SequentialEncoder:
         """Train until the last epoch or until patience ends; the model comes back with its best weights.
@@ -153,20 +163,27 @@ class Trainer:
 
         """
         if not (resume and self._resume({key, *same_as})):
-            # Another training's checkpoints would outrank this one's by their step numbers.
-            drop_checkpoints(self.folder / "checkpoint")
+            draw_apart(self.config.train.seed, self.world)
+            if self.world.is_first:
+                # Another training's checkpoints would outrank this one's by their step numbers.
+                drop_checkpoints(self.folder / "checkpoint")
             self.log.cut(0)
         try:
             self._each("on_train_begin")
             keep = self.config.runtime.keep_memory and self.model.device.type == "cpu"
             self._saved = time.monotonic()
-            with _deterministic(self.model.device), kept_memory(wanted=keep), self._interruptible():
+            with (
+                _deterministic(self.model.device),
+                kept_memory(wanted=keep),
+                self.signals.heard(at_once=not self.world.several),
+            ):
                 while self.epoch < self.config.train.epochs and not self.stop:
                     self._train_epoch(key)
                     self._end_epoch()
+                    self._agree()
                     self.epoch += 1
                     self.loader.set_epoch(self.epoch)
-                    if self._interrupted:
+                    if self._leaves:
                         self._leave(key)
             self.model.load_state_dict(self.best if self.best is not None else self._evaluated.state_dict())
             self._each("on_train_end")
@@ -186,6 +203,8 @@ class Trainer:
         weights = Weights(self.model, lambda: self._evaluated, self.optimizer)
         for term in terms:
             term.before_epoch(self.epoch, weights)
+        if self.world.several:
+            self._spread_weights()
         most_steps = min((term.most_steps for term in terms if term.most_steps is not None), default=math.inf)
         self._started, first = time.monotonic(), self._steps_summed
         with closing(self.batches(terms)) as batches:
@@ -195,16 +214,20 @@ class Trainer:
                 self._train_step(batch, terms, packed)
                 if self.callbacks:
                     self._report_step(first)
-                if self._interrupted:
+                if self._leaves:
                     self._leave(key)
                 if self._save_is_due():
                     self.save(key)
         self._rate = (self._steps_summed - first) / max(time.monotonic() - self._started, 1e-9)
 
     def _save_is_due(self) -> bool:
-        minutes = self.config.runtime.checkpoint_minutes
-        by_time = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
+        # Clocks differ, and a checkpoint is a meeting of all ranks: rank 0 has said whether it is time.
+        by_time = self._time_to_save if self.world.several else self._save_is_due_by_time()
         return by_time or self.step % self.config.checkpoint.every_steps == 0
+
+    def _save_is_due_by_time(self) -> bool:
+        minutes = self.config.runtime.checkpoint_minutes
+        return minutes is not None and time.monotonic() - self._saved >= 60 * minutes
 
     def batches(self, terms: list[Term]) -> Generator[tuple[Batch, Packed[RowInputs] | None]]:
         """The epoch's batches from where the loader stands; over rows with all that a step reads, packed ahead."""
@@ -213,9 +236,30 @@ class Trainer:
         device = self.model.device
         return self.loader.prepared(lambda batch: Packed(row_inputs(batch, self.model, terms), device))
 
+    def _spread_weights(self) -> None:
+        """Rank 0's weights for all: what a term rewrites on a GPU may differ in the last bits from rank to rank."""
+        averaged = {} if self.averaged is None else self.averaged.tensors()
+        self.world.spread(
+            [weight.detach() for weight in self.model.parameters()]
+            + [weight for name, weight in averaged.items() if name.startswith("averaged/")]
+        )
+
+    def _agree(self) -> None:
+        """Whether to go on after an epoch, the same on all ranks: a signal to any, a callback of rank 0."""
+        stop = self.stop and self.world.is_first
+        told = [self.signals.interrupted, self.signals.terminated, stop]
+        self._leaving, terminated, self.stop = map(bool, self.world.sums(np.array(told, np.int64)).tolist())
+        self.signals.terminated |= terminated
+
+    @property
+    def _leaves(self) -> bool:
+        """Whether the training stops here for a signal, to this process or, as all have agreed, to any."""
+        return self._leaving if self.world.several else self.signals.interrupted
+
     def _leave(self, key: str) -> NoReturn:
         self.save(key)
-        kind = Terminated if self._terminated else KeyboardInterrupt
+        self.world.wait()  # torchrun ends all where it sees one leave: not before the file is whole
+        kind = Terminated if self.signals.terminated else KeyboardInterrupt
         raise kind(f"stopped after step {self.step} and saved; the same command goes on from there")
 
     def _train_step(self, batch: Batch, terms: list[Term], packed: Packed[RowInputs] | None = None) -> None:
@@ -223,10 +267,25 @@ class Trainer:
             term.before_step(batch, lambda: self._evaluated)
         inputs = None if packed is None else packed.sent()
         with self._autocast():
-            losses = compute_losses(self.model, batch, terms, inputs)
-            total = total_loss(losses, terms)
+            forward = forward_of(self.model, batch, terms, inputs)
+            losses = losses_of(forward, terms)
+            somebody_learns = False
+            if self.world.several:
+                by_time = self.world.is_first and self._save_is_due_by_time()
+                told = [self.signals.interrupted, self.signals.terminated, by_time]
+                losses, somebody_learns, told = by_share(losses, forward, terms, self.world, told)
+                self._leaving, terminated, self._time_to_save = told
+                self.signals.terminated |= terminated  # what came to this process meanwhile stays
+            total = None if somebody_learns and not losses else total_loss(losses, terms)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        scaled = self.scaler.scale(self._nothing if total is None else total)
+        if total is not None:
+            scaled.backward()  # type: ignore[no-untyped-call]
+        values = self._values(self._nothing if total is None else total, losses)
+        if self.world.several:
+            values = values.float()
+            trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+            add_gradients(trained, self.table, values, self.world)
         if self.config.train.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             clip_gradients(self.model.parameters(), self.config.train.clip_norm)
@@ -237,11 +296,13 @@ class Trainer:
         if self.averaged is not None:
             self.averaged.update()
         self.step += 1
-        self._add(total.detach(), {name: loss.detach() for name, loss in losses.items()})
+        self._add(values)
 
-    def _add(self, total: Tensor, losses: dict[str, Tensor]) -> None:
-        missing = self._nothing
-        values = torch.stack([total, *(losses.get(term.name, missing) for term in self.terms)])
+    def _values(self, total: Tensor, losses: dict[str, Tensor]) -> Tensor:
+        """The total and each term's loss, 0 where it has none, [1 + terms]."""
+        return torch.stack([total, *(losses.get(term.name, self._nothing) for term in self.terms)]).detach()
+
+    def _add(self, values: Tensor) -> None:
         # Reading a value waits for an accelerator; there the epoch's mean is looked at instead.
         if self.model.device.type == "cpu" and not torch.isfinite(values[0]):
             self._diverged(values.tolist())
@@ -294,13 +355,16 @@ class Trainer:
         self._each("on_step_end", StepReport(self.epoch, done, len(self.loader), mean, rate))
 
     def save(self, key: str) -> None:
-        """Write a checkpoint of this very step."""
+        """Write a checkpoint of this very step; all ranks call it, and rank 0 writes."""
+        random = random_of_all(self.model.device, self.world)
+        if not self.world.is_first:
+            return
         tensors = module_tensors("model", self.model)
         if self.averaged is not None:
             tensors |= self.averaged.tensors()
         if self.best is not None:
             tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
-        tensors |= optimizer_tensors(self.optimizer) | random_tensors(self.model.device) | {"sums": self._sums}
+        tensors |= optimizer_tensors(self.optimizer) | random | {"sums": self._sums}
         for term in self.terms:
             tensors |= {f"terms/{term.name}/{name}": tensor for name, tensor in term.state().items()}
         state = {
@@ -320,11 +384,12 @@ class Trainer:
         self._saved = time.monotonic()
 
     def _resume(self, keys: Collection[str]) -> bool:
-        found = load_newest(self.folder / "checkpoint")
+        found = self.world.checkpoint_of_first(lambda: load_newest(self.folder / "checkpoint"))
         if found is None or found[1]["key"] not in keys:
             return False
         tensors, state = found
-        warn_of_difference(state["environment"])
+        if self.world.is_first:
+            warn_of_difference(state["environment"])
         self.model.load_state_dict(with_prefix("model", tensors))
         if self.averaged is not None:
             self.averaged.load(tensors, state["averaging_updates"])
@@ -334,7 +399,7 @@ class Trainer:
         for term in self.terms:
             term.load_state(with_prefix(f"terms/{term.name}", tensors), self.model.device)
         load_optimizer(self.optimizer, tensors)
-        load_random(self.model.device, tensors)
+        load_random_of(self.model.device, tensors, self.config.train.seed, state["step"], self.world)
         self.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
         self.epoch, self.step, self._steps_summed = state["epoch"], state["step"], state["steps_summed"]
@@ -355,29 +420,6 @@ class Trainer:
     def _each(self, event: str, *arguments: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self, *arguments)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the training after the running step, a second one at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def on_signal(signum: int, frame: FrameType | None) -> None:
-            self._interrupted = True
-            self._terminated = signum == signal.SIGTERM
-            signal.signal(signum, before[signal.Signals(signum)])
-
-        before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
-        # None: set by other than Python, which could not be put back.
-        before = {one: handler for one, handler in before.items() if handler is not None}
-        for one in before:
-            signal.signal(one, on_signal)
-        try:
-            yield
-        finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
 
 
 def goes_by_rows(model: SequentialEncoder, config: Config) -> bool:

@@ -164,6 +164,12 @@ class RuntimeConfig(Section):
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads of torch and our kernels; 0: what torch finds.")
     loader_threads: int = Field(1, ge=1, le=256, description="Threads that prepare batches.")
+    rank_timeout: float = Field(
+        1800.0,
+        gt=0,
+        le=86_400,
+        description="Seconds that a process which torchrun started waits for the others before it gives up.",
+    )
     keep_memory: bool = Field(
         True, description="On the CPU: what a step frees stays with the process until the training ends."
     )

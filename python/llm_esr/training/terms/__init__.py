@@ -46,7 +46,27 @@ def checked(terms: Sequence[Term]) -> list[Term]:
     return list(terms)
 
 
+def check_shared(terms: Sequence[Term], ranks: int) -> None:
+    """See that several ranks can share a step of these terms.
+
+    Raises:
+        ValueError: a term that needs the whole step, or does not say what it is a mean of.
+
+    """
+    for term in terms:
+        if term.whole_step is not None:
+            raise ValueError(
+                f"{term.whole_step} compares all students of a step with each other, and {ranks} ranks share the step; "
+                "train it in one process (without torchrun), or set it otherwise"
+            )
+        if type(term).count is Term.count:
+            raise ValueError(
+                f"the loss term {term.name} does not say what it is a mean of, and {ranks} ranks share a step; give it "
+                "Term.count, or train in one process (without torchrun)"
+            )
+
+
 # Other entries of a line of metrics.jsonl.
 _TAKEN = {"epoch", "step", "loss", "learning_rate", "steps_per_second", "validation_ndcg_10"}
 
-__all__ = ["TERMS", "Term", "TermData", "build_terms", "checked"]
+__all__ = ["TERMS", "Term", "TermData", "build_terms", "check_shared", "checked"]

@@ -57,6 +57,7 @@ class Alignment(Term):
         self.weight, self.over = settings.weight, settings.over
         self.loss, self.temperature = settings.loss, settings.temperature
         self.anchors_ID = anchors_ID
+        self.whole_step = f"align.loss {self.loss}"
 
     def prepare(self, batch: Batch, model: SequentialEncoder) -> Prepared:
         """The items that are aligned."""

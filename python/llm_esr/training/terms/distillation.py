@@ -34,6 +34,7 @@ class Distillation(Term):
         self.second_pass = self.reads_twice = settings.student_pass == "twice"
         self.teachers = teachers
         self.encodes_teachers = teachers.in_batch
+        self.whole_step = "distill.form cl" if self.form == "cl" else None
 
     def prepare(self, batch: Batch, model: SequentialEncoder) -> Prepared:
         """What the mean teachers are mixed from."""
@@ -53,6 +54,11 @@ class Distillation(Term):
         return distillation(
             self.form, students_BC, teachers_BC, mixture.has_teacher_S, self.temperature, mixture.taught_s
         )
+
+    def count(self, forward: Forward) -> int:
+        """The students that have a teacher."""
+        mixture = forward.inputs_of(self)
+        return 0 if mixture is None else int(mixture.has_teacher_S.sum())
 
     def state(self) -> dict[str, Tensor]:
         """The teachers' state."""

@@ -21,6 +21,7 @@ class ItemRegularisation(Term):
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
+        self.whole_step = "train.item_regularisation"
 
     def __call__(self, forward: Forward) -> Tensor:
         """Mean over the tokens that are no padding."""

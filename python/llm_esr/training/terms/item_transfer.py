@@ -27,6 +27,7 @@ from llm_esr.training.transfer.dealing import Dealing
 from llm_esr.training.transfer.groups import HeadAndTail
 from llm_esr.training.transfer.tail_rows import fit_item_map, tail_rows, write_rows
 from llm_esr.training.weights import Weights
+from llm_esr.world import World
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -43,6 +44,7 @@ class ItemTransfer(Term):
         data: whose training sequences are read.
         groups: who is head.
         steps: ranking batches of an epoch.
+        world: who shares them.
 
     Attributes:
         refreshed_epoch: the last epoch whose start was dealt with; -1: none.
@@ -51,7 +53,7 @@ class ItemTransfer(Term):
 
     name: ClassVar[str] = "item_transfer"
 
-    def __init__(self, config: Config, data: Dataset, groups: HeadAndTail, steps: int) -> None:
+    def __init__(self, config: Config, data: Dataset, groups: HeadAndTail, steps: int, world: World) -> None:
         self.settings, self.groups = config.transfer, groups
         self.weight = self.settings.item_weight
         self.seed, self.epochs = config.train.seed, config.train.epochs
@@ -62,7 +64,7 @@ class ItemTransfer(Term):
             holds_item=self.settings.context_item,
         )
         self.most = max(math.floor(groups.tail_item), 1)
-        self.dealing = Dealing(groups.head_items, steps, self.settings.steps, owner=_OWNER, seed=self.seed)
+        self.dealing = Dealing(groups.head_items, steps, self.settings.steps, owner=_OWNER, seed=self.seed, world=world)
         self.most_steps = self.dealing.most_steps
         self.enhanced = self.settings.refresh_input == "enhanced"
         self.refreshed_epoch = -1
@@ -105,6 +107,10 @@ class ItemTransfer(Term):
         """Mean over the step's head items; None where it has none."""
         given = forward.inputs_of(self)
         return None if given is None else self._distance(forward.model, forward.encoded(self), given)
+
+    def count(self, forward: Forward) -> int:
+        """The step's head items."""
+        return len(self._with_contexts(self.dealing.of(forward.batch.epoch, forward.batch.step)))
 
     def weights_of(self, items_n: NDArray[np.int64], epoch: int) -> NDArray[np.float64] | None:
         """What each head item weighs in an epoch, [n]; None: all 1."""
@@ -165,4 +171,4 @@ def build(config: Config, given: TermData) -> ItemTransfer | None:
     if not (config.model.transfer and config.transfer.item_weight):
         return None
     assert given.data is not None and given.loader is not None, "a training has both"
-    return ItemTransfer(config, given.data, HeadAndTail.of(given.data, config), len(given.loader))
+    return ItemTransfer(config, given.data, HeadAndTail.of(given.data, config), len(given.loader), given.world)

@@ -30,13 +30,21 @@ class Ranking(Term):
         loss: a name of `RANKING_LOSSES`.
         view_weight: weight of each view's own loss.
         log_q_I: the loader's `log_q` on the model's device, where negatives are corrected for how often they are drawn.
+        negatives: `negatives.kind`.
 
     """
 
     name: ClassVar[str] = "ranking"
 
-    def __init__(self, loss: str, view_weight: float, log_q_I: Tensor | None = None) -> None:
+    def __init__(
+        self, loss: str, view_weight: float, log_q_I: Tensor | None = None, *, negatives: str = "shared"
+    ) -> None:
         self.loss = RANKING_LOSSES[loss]
+        if negatives == "in-batch":
+            self.whole_step = "negatives.kind in-batch"
+        elif loss == "bce" and negatives == "shared":
+            # The mean over negatives is over those that no student met, whose number is no share of the targets'.
+            self.whole_step = "train.loss bce with negatives.kind shared"
         self.view_weight = view_weight
         self.log_q_I = log_q_I
 
@@ -53,6 +61,10 @@ class Ranking(Term):
             None if self.log_q_I is None else log_counts(self.log_q_I, forward.items.negatives_N),
             self._profile_scores(forward),
         )
+
+    def count(self, forward: Forward) -> int:
+        """The tokens with a target."""
+        return targets_of(forward)
 
     @staticmethod
     def _profile_scores(forward: Forward) -> tuple[Tensor, Tensor] | None:
@@ -124,6 +136,15 @@ class CatalogueRanking(Term):
                 total = total + self.view_weight * loss(states_MD, vectors_ID)
         return total
 
+    def count(self, forward: Forward) -> int:
+        """The tokens with a target."""
+        return targets_of(forward)
+
+
+def targets_of(forward: Forward) -> int:
+    """The tokens of a step with a target, counted in memory."""
+    return int((forward.batch.students.targets > 0).sum())
+
 
 class RankedItems:
     """The items that training met, K of I, numbered from 0 without gaps."""
@@ -181,4 +202,4 @@ def build(config: Config, given: TermData) -> Term:
         return CatalogueRanking(config.train.view_loss, given.data)
     log_q = given.loader.log_q if config.negatives.log_q_correction and given.loader is not None else None
     log_q_I = None if log_q is None else torch.from_numpy(log_q).to(given.device)
-    return Ranking(config.train.loss, config.train.view_loss, log_q_I)
+    return Ranking(config.train.loss, config.train.view_loss, log_q_I, negatives=config.negatives.kind)

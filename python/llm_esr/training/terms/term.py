@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from llm_esr.models import SequentialEncoder
 from llm_esr.training.forward import Forward
 from llm_esr.training.weights import Weights
+from llm_esr.world import World
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -52,6 +53,8 @@ class Term(ABC):
         reads_twice: whether it reads a second forward pass over the students.
         reads_catalogue: whether it reads the vectors of all items.
         most_steps: steps after which it ends an epoch; None: all batches run.
+        whole_step: the setting by which it compares all students of a step with each other, so that several ranks
+            cannot share the step; None: it is a mean, see `count`.
 
     """
 
@@ -62,10 +65,19 @@ class Term(ABC):
     reads_twice: bool = False
     reads_catalogue: bool = False
     most_steps: int | None = None
+    whole_step: str | None = None
 
     @abstractmethod
     def __call__(self, forward: Forward) -> Tensor | None:
         """The loss of a step, a scalar with gradients; None where the step has nothing to compute it from."""
+
+    def count(self, forward: Forward) -> int:
+        """How many things the loss of this step is the mean of; known in memory.
+
+        Where several ranks share a step, the loss of each counts by its part of them, and the sum is that of one
+        process.
+        """
+        raise NotImplementedError
 
     def before_epoch(self, epoch: int, weights: Weights) -> None:  # noqa: B027 (few terms need it)
         """Called at the start of each epoch, and once more where a resume goes on within it; may rewrite weights."""
@@ -98,6 +110,7 @@ class TermData:
         data: the data set; needed by terms that look things up in it.
         start: the trained model that this training starts from, if any.
         folder: where the training goes; beside it lie the models that a setting names as `preset:NAME`.
+        world: the processes that share a step.
 
     """
 
@@ -106,3 +119,4 @@ class TermData:
     data: Dataset | None = None
     start: StartModel | None = None
     folder: Path | None = None
+    world: World = field(default_factory=World)

@@ -26,6 +26,7 @@ from llm_esr.training.transfer.curriculum import user_weights
 from llm_esr.training.transfer.dealing import Dealing
 from llm_esr.training.transfer.groups import HeadAndTail
 from llm_esr.training.weights import Weights
+from llm_esr.world import World
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -42,17 +43,20 @@ class UserTransfer(Term):
         data: whose training sequences are read.
         groups: who is head.
         steps: ranking batches of an epoch.
+        world: who shares them.
         longest: the longest cut, 1 or more.
 
     """
 
     name: ClassVar[str] = "user_transfer"
 
-    def __init__(self, config: Config, data: Dataset, groups: HeadAndTail, steps: int, longest: int) -> None:
+    def __init__(
+        self, config: Config, data: Dataset, groups: HeadAndTail, steps: int, longest: int, world: World
+    ) -> None:
         self.settings, self.data, self.groups, self.longest = config.transfer, data, groups, longest
         self.weight = self.settings.user_weight
         self.seed, self.epochs, self.max_len = config.train.seed, config.train.epochs, config.model.max_len
-        self.dealing = Dealing(groups.head_users, steps, self.settings.steps, owner=_OWNER, seed=self.seed)
+        self.dealing = Dealing(groups.head_users, steps, self.settings.steps, owner=_OWNER, seed=self.seed, world=world)
         self.most_steps = self.dealing.most_steps
 
     def before_epoch(self, epoch: int, weights: Weights) -> None:
@@ -81,6 +85,10 @@ class UserTransfer(Term):
         still = self.settings.detach_targets
         whole_nC = forward.encoded_still(self) if still else forward.encoded(self, 1)
         return squared_distance(forward.model.transfer.users(forward.encoded(self)), whole_nC, given["weights"])
+
+    def count(self, forward: Forward) -> int:
+        """The step's head users."""
+        return len(self.dealing.of(forward.batch.epoch, forward.batch.step))
 
     def weights_of(self, users_n: NDArray[np.int64], epoch: int) -> NDArray[np.float64] | None:
         """What each head user weighs in an epoch, [n]; None: all 1."""
@@ -135,4 +143,4 @@ def build(config: Config, given: TermData) -> UserTransfer | None:
             "training without the user branch"
         )
         return None
-    return UserTransfer(config, given.data, groups, len(given.loader), longest)
+    return UserTransfer(config, given.data, groups, len(given.loader), longest, given.world)
