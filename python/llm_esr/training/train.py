@@ -15,7 +15,7 @@ from llm_esr.files import FORMAT, atomic_file, checksum, given_path, write_json
 from llm_esr.files.checkpoint import drop_checkpoints
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.temporaries import tidy
-from llm_esr.loading.staging import best_device
+from llm_esr.loading.staging import device_named
 from llm_esr.models.storage import load_model, save_weights
 from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TerminalProgress
@@ -107,7 +107,7 @@ def train(
             # Another process may have finished it in between.
             if not is_fresh(folder, made_from, overwrite, resume=resume):
                 _train(data, config, name, folder, made_from, choice, listening, resume)
-    model = load_model(folder, data.folder, _device(config))
+    model = load_model(folder, data.folder, str(device_named(config.runtime.device, "runtime.device")))
     recommender = Recommender(model, data, name=name, seed=config.train.seed, config=config, folder=folder)
     assert recommender.network is not None
     blend = make_blend(folder, data, config.blend.scorers, recommender.network)
@@ -134,7 +134,7 @@ def _train(
         raise ValueError("training on several ranks is not supported yet; start one process (without torchrun)")
     if config.runtime.threads:
         torch.set_num_threads(config.runtime.threads)
-    device = torch.device(_device(config))
+    device = device_named(config.runtime.device, "runtime.device")
     # Everything that may be refused comes before anything that replaces what is there.
     model, projection = build_model(data, config)
     start = open_start(data, config, folder)
@@ -191,14 +191,3 @@ def _callbacks(
     if config.runtime.tensorboard:
         callbacks.append(TensorBoard(folder / "tensorboard"))  # type: ignore[arg-type]
     return [*callbacks, *own]
-
-
-def _device(config: Config) -> str:
-    wanted = config.runtime.device
-    if wanted == "auto":
-        return best_device()
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"runtime.device {wanted}: torch finds no CUDA device here; use --set runtime.device=cpu or auto"
-        )
-    return wanted
