@@ -29,10 +29,23 @@ EVENTS = pl.DataFrame({"user_id": ["u"] * 3, "item_id": list("abc"), "timestamp"
         ("an items table (items=..., --items) is", "an items table (items=...) is"),
         ("a-file--with-dashes.csv is empty", "a-file--with-dashes.csv is empty"),
         ("--set 'a': expected", "overrides: 'a': expected"),
+        ("/data/--out/a.csv is empty", "/data/--out/a.csv is empty"),
+        ("no user '--user 7' in", "no user '--user 7' in"),
+        ("ask by histories (--history)", "ask by histories (histories=...)"),
     ],
 )
 def test_options_are_arguments_in_python(said: str, in_python: str) -> None:
     assert in_words_of_python(said) == in_python
+
+
+@pytest.mark.parametrize("given", ["my --overwrite folder", "--out none.csv", "/a `llm-esr index` b/x", "--set x=1"])
+def test_what_the_caller_gave_stays_as_it_was_written(given: str) -> None:
+    with pytest.raises(FileNotFoundError) as left:
+        llm_esr.Dataset.open(given)
+    assert given in str(left.value) and "make it with `llm_esr.prepare`" in str(left.value)
+    with pytest.raises(FileNotFoundError) as left:
+        llm_esr.prepare(Path(given) / "--k 5.csv", out="nowhere")
+    assert f"{given}/--k 5.csv does not exist" in str(left.value)
 
 
 def test_one_mistake_is_said_in_the_words_of_each_caller(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,10 @@ WRONG: dict[str, tuple[Any, tuple[str, ...]]] = {
     "log of 0": ({"train.weight_decay": {"low": 0, "high": 1, "log": True}}, ("above 0",)),
     "log and step": ({"train.epochs": {"low": 1, "high": 9, "log": True, "step": 2}}, ("not both",)),
     "no switch": ({"train.epochs": {"low": 1, "high": 9, "log": "much"}}, ("log is true or false",)),
+    "beyond 64 bits": ({"train.epochs": {"low": 1, "high": 10**400}}, ("high lies beyond",)),
+    "a float beyond": ({"train.learning_rate": {"low": 1, "high": 1e300}}, ("high lies beyond",)),
+    "too many steps": ({"model.dropout": {"low": 0.1, "high": 0.5, "step": 1e-300}}, ("steps; leave step out",)),
+    "infinity": ({"train.learning_rate": [float("inf")]}, ("train.learning_rate .inf", "finite")),
     "a step too far": ({"train.epochs": {"low": 1, "high": 3, "step": 5}}, ("step", "5")),
     "never fits": ({"model.width": [8, 9]}, ("model.width 9 fits no other value", "model.heads")),
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import sys
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -27,10 +28,15 @@ _LIBRARIES = tuple(
 
 _INSIDE = ContextVar("llm_esr_inside_a_door", default=False)
 _AT_THE_COMMAND_LINE = ContextVar("llm_esr_at_the_command_line", default=False)
-_OPTION = re.compile(r"(?<![\w-])--(?P<name>[a-z][a-z0-9-]*)(?: (?P<value>[\w.:-]*\w(?!\|)|''))?")
+# Not within a path or a quoted text: `'--x'` is something that came from outside.
+_OPTION = re.compile(r"(?<![\w/\\'\"=-])--(?P<name>[a-z][a-z0-9-]*)(?: (?P<value>[\w.:-]*\w(?!\|)|''))?")
+_ALONE = re.compile(r"--[a-z][a-z0-9-]*")
+_DEPTH, _TEXTS = 4, 10_000  # how deep and how far arguments are looked through, where an error is raised
 _SWITCHES = {
     "overwrite": "overwrite=True",
     "keep-seen": "keep_seen=True",
+    "keep-all": "keep_all=True",
+    "with-histories": "with_histories=True",
     "skip-unknown": "skip_unknown=True",
     "no-blend": "blend=False",
     "exact": "exact=True",
@@ -67,18 +73,21 @@ def door(call: Callable[_P, _R]) -> Callable[_P, _R]:
         except (ValueError, FileNotFoundError) as error:
             # What the command line calls is said in its words; whoever calls from Python is told what to write there.
             if outermost and not _AT_THE_COMMAND_LINE.get() and len(error.args) == 1:
-                error.args = tuple(in_words_of_python(one) if isinstance(one, str) else one for one in error.args)
+                given = set(_texts((args, kwargs)))
+                error.args = tuple(
+                    in_words_of_python(one, given) if isinstance(one, str) else one for one in error.args
+                )
             raise
         except (UnforeseenError, *_EXPECTED):
             raise
         except BaseException as error:  # also a panic, which is no `Exception`
             if _is_callers(error) or type(error).__name__ == "OutOfMemoryError":
                 raise
-            given = ", ".join([*map(_short, args), *(f"{name}={_short(value)}" for name, value in kwargs.items())])
+            shown = ", ".join([*map(_short, args), *(f"{name}={_short(value)}" for name, value in kwargs.items())])
             name = f"{call.__module__.partition('.')[0]}.{call.__qualname__}"
             said = " ".join(str(error).split())[:300] or "no message"
             raise UnforeseenError(
-                f"{name}({given}): {type(error).__name__}: {said}; this should have been a clear message: please "
+                f"{name}({shown}): {type(error).__name__}: {said}; this should have been a clear message: please "
                 "report it with the traceback"
             ) from error
         finally:
@@ -97,12 +106,47 @@ def at_the_command_line() -> Iterator[None]:
         _AT_THE_COMMAND_LINE.reset(token)
 
 
-def in_words_of_python(message: str) -> str:
+def in_words_of_python(message: str, given: Iterable[str] = ()) -> str:
     """A message that names options and commands of the command line, with the arguments and functions that they are.
 
     `--overwrite` becomes `overwrite=True`, `--set model.width=64` `width=64`, `--split temporal` `split='temporal'`,
     `llm-esr index` `llm_esr.index`.
+
+    Args:
+        message: the error's.
+        given: texts that the caller gave, ids and paths, which stay as they are.
     """
+    # Longest first: one may be a part of another.
+    kept = sorted((text for text in given if _looks_like_ours(text)), key=lambda text: (-len(text), text))
+    for place, text in enumerate(kept):
+        message = message.replace(repr(text), f"\0{place}r\0")
+        if not _ALONE.fullmatch(text):  # an id `--overwrite`: unquoted, it is the remedy's own
+            message = message.replace(text, f"\0{place}t\0")
+    message = _in_words_of_python(message)
+    for place, text in enumerate(kept):
+        message = message.replace(f"\0{place}r\0", repr(text)).replace(f"\0{place}t\0", text)
+    return message
+
+
+def _looks_like_ours(text: str) -> bool:
+    return "--" in text or "`" in text
+
+
+def _texts(value: object, depth: int = 0) -> Iterator[str]:
+    """The texts and paths in what a caller gave; also the folders of our own objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Path):
+        yield str(value)
+    elif isinstance(value, Mapping | list | tuple | set | frozenset) and depth < _DEPTH:
+        parts = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+        for part in itertools.islice(parts, _TEXTS):
+            yield from _texts(part, depth + 1)
+    elif isinstance(folder := getattr(value, "__dict__", {}).get("folder"), Path):
+        yield str(folder)
+
+
+def _in_words_of_python(message: str) -> str:
     if message.startswith("--set "):
         return message.replace("--set ", "overrides: ", 1).replace("--set ", "")
     # A whole line of the shell, `llm-esr prepare FILE --out FOLDER`, stays what it is.
@@ -117,9 +161,16 @@ def _arguments(text: str) -> str:
     text = re.sub(r"(=\S+) \(--[a-z-]+(?: [^)]*)?\)", r"\1", text)
     text = re.sub(r"--set (?:[a-z_]+\.)?([a-z_]+)=([\w.-]+)", _setting, text)
     text = re.sub(
-        r"\(--([a-z][a-z0-9-]*)\)", lambda found: f"({_SWITCHES.get(found[1]) or _name(found[1]) + '=...'})", text
+        r"\(--([a-z][a-z0-9-]*)\)",
+        lambda found: f"({_SWITCHES.get(found[1]) or _argument_of(found[1]) + '=...'})",
+        text,
     )
     return _OPTION.sub(_argument, text)
+
+
+def _argument_of(option: str) -> str:
+    """The argument of Python that an option is."""
+    return {"history": "histories", "user": "users"}.get(option, _name(option))
 
 
 def _name(option: str) -> str:
@@ -134,7 +185,7 @@ def _argument(found: re.Match[str]) -> str:
     name, value = found["name"], found["value"]
     if name in _SWITCHES:
         return _SWITCHES[name] + (f" {value}" if value else "")
-    argument = {"history": "histories", "user": "users"}.get(name, _name(name))
+    argument = _argument_of(name)
     if value is None:
         return argument
     # A word behind an option is its value where it is one that settings have, or stands for one.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+import polars as pl
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
@@ -142,6 +145,42 @@ def test_settings_that_diverge_are_a_failed_trial_with_its_reason(tiny_folder: P
         search(tiny_folder, tmp_path, 2, space=space, overrides=[*FAST, "train.clip_norm=null"])
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('\\"1\\", \\"2\\"', '\\"1\\", \\"9\\"', "trial 1 drew from another space"),
+        ('"intermediate_value":0', '"intermediate_value":NaN,"x":0', "trial 1 has a figure that is no number"),
+        ('"values":[0', '"values":[Infinity,0', "trial 1 has "),
+    ],
+)
+def test_a_journal_that_tells_of_other_trials_is_refused(
+    found: Tuning, tiny_folder: Path, tmp_path: Path, before: str, after: str, said: str
+) -> None:
+    for name in ("tune.json", "study.jsonl"):
+        text = (found.folder / name).read_text()
+        assert name == "tune.json" or before in text
+        (tmp_path / name).write_text(text.replace(before, after) if name == "study.jsonl" else text)
+    with pytest.raises(ValueError, match=said):
+        search(tiny_folder, tmp_path)
+
+
+def test_a_search_has_one_seed(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train\.seed=7.* one seed for all"):
+        search(tiny_folder, tmp_path / "t", overrides=[*FAST, "train.seed=7"])
+
+
+def test_other_vectors_are_another_search(
+    tiny_folder: Path, tiny_tables: tuple[pl.DataFrame, pl.DataFrame], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "data")
+    llm_esr.embed(tmp_path / "data", encoder="lsa")
+    search(tmp_path / "data", tmp_path / "t", 1)
+    np.save(tmp_path / "v.npy", np.random.default_rng(1).normal(size=(tiny_tables[1].height, 4)).astype(np.float32))
+    llm_esr.embed(tmp_path / "data", encoder=f"file:{tmp_path / 'v.npy'}")
+    with pytest.raises(ValueError, match="holds another search: the vectors or neighbours of its data were others"):
+        search(tmp_path / "data", tmp_path / "t", 2)
+
+
 def test_another_search_and_other_files_are_not_written_over(found: Tuning, tiny_folder: Path, tmp_path: Path) -> None:
     before = (found.folder / "study.jsonl").read_bytes()
     for changes, words in (
@@ -150,7 +189,7 @@ def test_another_search_and_other_files_are_not_written_over(found: Tuning, tiny
         ({"seed": 43}, "train.seed was 42, is 43"),
         ({"maximize": "hr@10"}, "maximize was ndcg@10, is hr@10"),
     ):
-        with pytest.raises(ValueError, match=rf"holds another search: {words}.*overwrite"):
+        with pytest.raises(ValueError, match=rf"holds another search: {words}.*overwrite=True"):
             search(tiny_folder, found.folder, **changes)
     assert (found.folder / "study.jsonl").read_bytes() == before
     (tmp_path / "letter.txt").write_text("dear")
@@ -166,7 +205,7 @@ def test_a_damaged_journal_is_one_error_and_can_be_begun_anew(
         (tmp_path / name).write_bytes((found.folder / name).read_bytes())
     lines = (tmp_path / "study.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "study.jsonl").write_bytes(b"".join([*lines[:5], damage, *lines[5:]]))
-    with pytest.raises(ValueError, match=r"study\.jsonl is damaged: .*overwrite"):
+    with pytest.raises(ValueError, match=r"study\.jsonl is damaged: .*overwrite=True"):
         search(tiny_folder, tmp_path)
     if damage == b"nonsense\n":
         assert search(tiny_folder, tmp_path, 1, overwrite=True).trials == found.trials[:1]

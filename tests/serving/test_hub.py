@@ -91,7 +91,7 @@ def test_known_users_come_along_only_when_asked(data: llm_esr.Dataset, exported:
         lambda: without.similar_items("i3", by="co-occurrence"),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match=r"came without its users' histories.*with_histories"):
+        with pytest.raises(ValueError, match=r"came without its users' histories.*with_histories=True"):
             call()
     assert without.recommend(histories=[]).height == 0
     assert "**this folder holds the histories of" in (exported / "README.md").read_text()
@@ -296,7 +296,7 @@ def test_what_cannot_be_published_is_refused(data: llm_esr.Dataset, tmp_path: Pa
     with pytest.raises(ValueError, match="popularity is a scorer without a network"):
         llm_esr.export_model(Recommender(None, data, "popularity", None, config), tmp_path / "hub", to="hub")
     prefixes = model_on(data, {"prefixes": 1.0, "similar-users": 2.0})
-    with pytest.raises(ValueError, match=r"prefixes reads the sequences of all users.*with_histories"):
+    with pytest.raises(ValueError, match=r"prefixes reads the sequences of all users.*with_histories=True"):
         llm_esr.export_model(prefixes, tmp_path / "hub", to="hub")
     assert list(tmp_path.iterdir()) == []
     folder = llm_esr.export_model(prefixes, tmp_path / "hub", to="hub", with_histories=True)
@@ -305,7 +305,7 @@ def test_what_cannot_be_published_is_refused(data: llm_esr.Dataset, tmp_path: Pa
 
 def test_only_an_export_is_replaced(data: llm_esr.Dataset, exported: Path) -> None:
     model = model_on(data)
-    with pytest.raises(ValueError, match=r"holds an export; .*overwrite"):
+    with pytest.raises(ValueError, match=r"holds an export; .*overwrite=True"):
         llm_esr.export_model(model, exported, to="hub")
     llm_esr.export_model(model, exported, to="hub", overwrite=True)
     assert not (exported / layout.HISTORIES).exists()
@@ -323,3 +323,14 @@ def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b"[" * (2 << 20))
     with pytest.raises(ValueError, match="at most 1,048,576 are read"):
         Recommender.from_pretrained(tmp_path)
+
+
+def test_what_was_exported_is_not_exported_again(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="was exported itself"):
+        llm_esr.export_model(Recommender.load(exported), tmp_path / "again", to="hub")
+
+
+@pytest.mark.parametrize("device", ["nope", "cuda:99", "meta", ""])
+def test_a_device_that_is_not_here_is_refused_by_its_name(device: str, exported: Path) -> None:
+    with pytest.raises(ValueError, match=rf"device '?{device}'?: "):
+        Recommender.from_pretrained(exported, device=device)

@@ -287,3 +287,16 @@ def test_numbers_that_fit_no_type_any_more_are_texts() -> None:
     assert given_ids(["1"], "Object")[1] == given_ids(["1"], ["Int64"])[1] == pl.String
     values, type_ = given_ids(["1", "-5"], "Int64")
     assert values.tolist() == [1, -5] and type_ == pl.Int64
+    assert given_ids(["1.5", "-3", "1e300", "1e19"], "Float64")[0].tolist() == [1.5, -3.0, 1e300, 1e19]
+
+
+@pytest.mark.parametrize("later", ["007", "+7", "1_0", " 7", "\u0663", "-0", "7.0", "9" * 5000])
+@pytest.mark.parametrize("kind", ["Int64", "UInt64", "Float64"])
+def test_a_later_id_that_python_would_read_as_a_number_is_not_anothers(later: str, kind: str) -> None:
+    values, type_ = given_ids(["7", later], kind)
+    assert values.tolist() == ["7", later] and type_ == pl.String
+
+
+@pytest.mark.parametrize("later", ["nan", "inf", "1.50", "1e999"])
+def test_floats_come_back_only_where_they_are_written_as_floats_are(later: str) -> None:
+    assert given_ids(["1.5", later], "Float64")[1] == pl.String

@@ -46,3 +46,12 @@ def test_the_parts_are_the_whole(tiny_folder: Path, tmp_path: Path, capsys: pyte
     assert "--shard goes with --users" in capsys.readouterr().err
     with pytest.raises(ValueError, match="is a file; with shard"):
         model.recommend_to(tmp_path / "all.parquet", shard="1/3")
+
+
+def test_parts_of_another_number_of_shares_are_not_mixed_in(tmp_path: Path) -> None:
+    (tmp_path / "part-00002-of-00003.parquet").touch()
+    assert Shard(2, 3).part(tmp_path).name == "part-00002-of-00003.parquet"
+    with pytest.raises(
+        ValueError, match=r"holds part-00002-of-00003\.parquet, a part of another number of shares than 2"
+    ):
+        Shard(1, 2).part(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 import llm_esr
 from llm_esr.data import Dataset, prepare
-from llm_esr.tables.parquet_parts import part_paths
+from llm_esr.tables.parquet_parts import open_parts, part_paths
 
 Tables = tuple[pl.DataFrame, pl.DataFrame]
 
@@ -95,6 +96,20 @@ def test_a_hive_partitioned_folder_has_the_columns_of_its_path(tmp_path: Path) -
     assert again.metadata["key"] != key
 
 
+@pytest.mark.parametrize("values", [("\u00b2", "3"), ("--5", "3"), ("\u0663", "\u0664"), ("-", "07")])
+def test_what_only_looks_like_numbers_in_a_path_is_text(tmp_path: Path, values: tuple[str, str]) -> None:
+    for place, value in enumerate(values):
+        # Spark hides what begins with `_`, but no column of the path.
+        folder = tmp_path / "e" / f"_shop={value}"
+        folder.mkdir(parents=True)
+        pl.DataFrame({"user_id": ["u"] * 3, "item_id": [f"{place}{n}" for n in range(3)]}).write_parquet(
+            folder / "p.pq"
+        )
+    (first, second) = open_parts(tmp_path / "e", "interactions", ("user_id", "item_id"))
+    found = {chunk.frame["_shop"][0] for part in (first, second) for chunk in part.chunks(["_shop"])}
+    assert found == set(values)
+
+
 def _rewrite(name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[Path], object]:
     return lambda folder: change(pl.read_parquet(folder / name)).write_parquet(folder / name)
 
@@ -118,6 +133,15 @@ SECOND = "part-00001-ab.snappy.parquet"
         (
             lambda folder: (folder / "notes.txt").write_text("x"),
             r"notes\.txt is no Parquet file, and ",
+        ),
+        (lambda folder: os.mkfifo(folder / "pipe.parquet"), r"pipe\.parquet is no file"),
+        (
+            lambda folder: (folder / "gone.parquet").symlink_to(folder / "nowhere"),
+            r"gone\.parquet is no file, or links",
+        ),
+        (
+            lambda folder: (folder / "more").symlink_to(folder.parent),
+            r"more links to a folder, whose parts would not be",
         ),
         (lambda folder: (folder / "_delta_log").mkdir(), r"is a Delta table, whose log says"),
         (

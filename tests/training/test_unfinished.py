@@ -14,9 +14,9 @@ import llm_esr
 from llm_esr.cli import main
 from llm_esr.doors import Terminated
 from llm_esr.files import read_json, write_json
-from llm_esr.files.checkpoint import newest_state
+from llm_esr.files.checkpoint import newest_state, save_checkpoint
 from llm_esr.training import Callback, EpochReport, Trainer, is_finished, train
-from llm_esr.training.unfinished import without_limits
+from llm_esr.training.unfinished import ends_earlier, without_limits
 
 SMALL = {"width": 8, "max_len": 12, "batch_size": 20, "epochs": 3, "patience": 9, "threads": 1}
 STEPS = 3  # of an epoch
@@ -171,3 +171,12 @@ def test_a_run_refuses_other_data_under_an_unfinished_training(tiny_folder: Path
     with pytest.raises(ValueError, match=r"holds trained models \(sasrec/42\).*data\.min_user_count was 0, is 2"):
         llm_esr.run(interactions, config=config, min_user_count=2, **given)
     assert llm_esr.run(interactions, config=config, **given).recommender().name == "sasrec"
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b'{"a": 1}', b'{"epoch": 0, "validation_ndcg_10": "x"}', b"\xff"])
+def test_another_limit_beside_a_damaged_log_is_one_error(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(line + b"\n")
+    state = {"epoch": 1, "step": 3, "steps_summed": 0}
+    save_checkpoint(tmp_path / "checkpoint", 3, {}, state)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged: line 1 tells of no epoch.*--overwrite"):
+        ends_earlier(tmp_path, {"epochs": 2, "patience": 9})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -26,6 +27,8 @@ from llm_esr.files import given_path
 
 _KEYS = ("low", "high", "step", "log")
 _COMBINATIONS = 512  # of ends and choices that are held against each other beforehand
+_MOST_STEPS = 10**9
+_LARGEST = 2**63 - 1  # what 64 bits hold
 _SHARED = "all trials share one data folder, which is prepared, embedded and indexed before"
 # Sections and settings that cannot be tried, and why.
 _FIXED = {
@@ -169,7 +172,7 @@ def _choices(name: str, given: list[Any]) -> Choices:
     if not given:
         raise ValueError(f"{name}: the list of choices is empty")
     choices = Choices(tuple(given))
-    twice = next((label for label in choices.labels if choices.labels.count(label) > 1), None)
+    twice = next((label for label, times in Counter(choices.labels).items() if times > 1), None)
     if twice is not None:
         raise ValueError(f"{name}: {twice} is given twice; keep one")
     return choices
@@ -200,6 +203,10 @@ def _range(name: str, given: dict[Any, Any]) -> Range:
         raise ValueError(f"{name}: expected a step above 0 and at most high - low, {high - low:g}, got {step:g}")
     if log:
         raise ValueError(f"{name}: a range has a step or goes by logarithm, not both; take out one")
+    if (high - low) / step > _MOST_STEPS:
+        raise ValueError(
+            f"{name}: step {step:g} divides {low:g} to {high:g} into more than {_MOST_STEPS:,} steps; leave step out"
+        )
     # In decimals, as they were written: 0.1 + 2 x 0.1 is 0.3 there.
     steps = (Decimal(str(high)) - Decimal(str(low))) // Decimal(str(step))
     last = Decimal(str(low)) + steps * Decimal(str(step))
@@ -214,6 +221,8 @@ def _number(name: str, given: dict[Any, Any], key: str, *, whole: bool) -> Any:
         came = "none" if key not in given else f"{value!r:.80}"
         raise ValueError(f"{name}: expected {key} to be a {kind}, got {came}")
     assert value is not None
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{name}: {key} lies beyond {_LARGEST:,}; give a smaller number")
     return value if whole else float(value)
 
 

@@ -222,7 +222,10 @@ def rankable_users(
     has_input = np.asarray(data.input_ends(part)) > 0
     ranked = np.flatnonzero(has_target & has_input)
     if not len(ranked):
-        raise ValueError(f"no user of {data.folder} has a {part} target with items before it; there is nothing to rank")
+        raise ValueError(
+            f"no user of {data.folder} has a {part} target with items before it; there is nothing to rank. To train on "
+            "everything, prepare it with --split none"
+        )
     return ranked, int((has_target & ~has_input).sum())
 
 

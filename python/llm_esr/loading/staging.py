@@ -17,6 +17,23 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def device_named(name: str, setting: str = "device") -> torch.device:
+    """A device by its name; `auto` is `best_device`.
+
+    Raises:
+        ValueError: no such name, or a device that is not here.
+    """
+    name = best_device() if name == "auto" else name
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"{setting} {name!r:.60}: expected auto, cpu, cuda, cuda:0 and so on, or mps") from None
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= there.get(device.type, 0):
+        raise ValueError(f"{setting} {name}: torch finds no such device here; use cpu or auto")
+    return device
+
+
 def to_device(array: NDArray[Any], device: torch.device | str) -> Tensor:
     """An array as a tensor: a view of it on the CPU, else a copy.
 

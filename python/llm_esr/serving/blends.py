@@ -60,7 +60,8 @@ def make_blend(folder: Path, data: Dataset, scorers: Sequence[str], network: Sco
 
     """
     path = folder / _FILE
-    wanted = blendable(data, scorers)
+    # Where all is for training, nothing is left to find weights on.
+    wanted = [] if data.split == "none" else blendable(data, scorers)
     key = key_of({"format": FORMAT, "model": read_record(folder / "model.json", "key")["key"], "scorers": wanted})
     if path.exists() and read_record(path).get("key") == key:
         return read_blend(folder)

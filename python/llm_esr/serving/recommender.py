@@ -18,7 +18,7 @@ from llm_esr.evaluation import Report, evaluate_popularity
 from llm_esr.evaluation.ranking import HeldOut
 from llm_esr.files import given_path
 from llm_esr.files.html import html_facts
-from llm_esr.loading.staging import best_device
+from llm_esr.loading.staging import device_named
 from llm_esr.scoring import NetworkScorer, Popularity, Scorer, SequenceModel, build_untrained
 from llm_esr.scoring.blend import Blend
 from llm_esr.scoring.fallback import ForEmptyHistories
@@ -130,8 +130,8 @@ class Recommender:
 
         Raises:
             FileNotFoundError: no model there, or its data are gone.
-            ValueError: an unfinished training, data that are not those of the training, or `blend=False` where there is
-                no network.
+            ValueError: an unfinished training, a device that is not here, data that are not those of the training, or
+                `blend=False` where there is no network.
         """
         from llm_esr.data import Dataset  # noqa: PLC0415
         from llm_esr.models.storage import load_model, read_model_json  # noqa: PLC0415
@@ -148,9 +148,7 @@ class Recommender:
             if not blend:
                 raise ValueError(f"{folder} is the scorer {record['name']}, which has no network to take alone")
             return open_untrained(folder, with_additions(folder, opened) if extensions else opened)
-        if device == "auto":
-            device = best_device()
-        network, known = load_model(folder, opened.folder, device), opened
+        network, known = load_model(folder, opened.folder, str(device_named(device))), opened
         if extensions and isinstance(known := with_additions(folder, opened), ExtendedDataset):
             network = extended_network(network, known, folder)
         model = cast(SequenceModel, network)

@@ -29,10 +29,13 @@ class Shard:
         """
         if isinstance(given, Shard):
             return given
-        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", given) if isinstance(given, str) else None
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", given) if isinstance(given, str) else None
         number, count = (int(found[1]), int(found[2])) if found else (0, 0)
         if not 1 <= number <= count < MOST:
-            raise ValueError(f"--shard {given}: expected a share and how many there are, such as 3/8: 1/8 to 8/8")
+            raise ValueError(
+                f"--shard {given!s:.80}: expected a share and how many there are, such as 3/8: 1/8 to 8/8; "
+                f"there are fewer than {MOST:,}"
+            )
         return cls(number, count)
 
     def of_users(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -44,10 +47,20 @@ class Shard:
         """The file that this share goes to.
 
         Raises:
-            ValueError: `folder` is a file.
+            ValueError: `folder` is a file, or holds parts of another number of shares.
         """
         if folder.is_file():
             raise ValueError(f"--out {folder} is a file; with --shard it is the folder of the parts: name another")
+        others = (
+            path.name for path in folder.glob("part-*-of-*.parquet") if not path.stem.endswith(f"-{self.count:05}")
+        )
+        other = min(others, default=None)
+        if other is not None:
+            # Read together, as a folder of parts is, users would come twice.
+            raise ValueError(
+                f"--out {folder} holds {other}, a part of another number of shares than {self.count}; name another "
+                "folder, or take those parts away"
+            )
         return folder / f"part-{self.number:05}-of-{self.count:05}.parquet"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from llm_esr.tables.parquet import ParquetSource
 from llm_esr.tables.source import Chunk, Source, TableFile
 
 _MAGIC = b"PAR1"
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,16}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NULL = "__HIVE_DEFAULT_PARTITION__"  # what Hive and Spark call a partition of nulls
 
 
@@ -95,8 +98,17 @@ def part_paths(folder: Path, role: str) -> list[Path]:
                 f"{role}: {folder} is a Delta table, whose log says which of its files count; write it out as plain "
                 "Parquet first: spark.read.format('delta').load(...).write.parquet(...)"
             )
-        if any(part.startswith((".", "_")) for part in inner) or path.suffix == ".crc" or path.is_dir():
+        if any(map(_is_hidden, inner)) or path.suffix == ".crc":
             continue
+        if path.is_dir():
+            if path.is_symlink():
+                raise ValueError(
+                    f"{role}: {path} links to a folder, whose parts would not be read; give the folder that it leads "
+                    "to, or a list of files"
+                )
+            continue
+        if not path.is_file():
+            raise ValueError(f"{role}: {path} is no file, or links to none; take it out of the folder of parts")
         if not _is_parquet(path):
             raise ValueError(
                 f"{role}: {path} is no Parquet file, and {folder} was given as a folder of Parquet parts; expected "
@@ -106,6 +118,11 @@ def part_paths(folder: Path, role: str) -> list[Path]:
     if not found:
         raise ValueError(f"{role}: {folder} is a folder without a Parquet part; expected a file, or a folder of parts")
     return found
+
+
+def _is_hidden(name: str) -> bool:
+    """As Spark has it: a column of the path may begin with `_`."""
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -157,7 +174,7 @@ def _hive(path: Path) -> dict[str, str]:
 def _type(texts: Sequence[str]) -> pl.DataType:
     """Whole numbers, days, or text: what all values of a column of the path are, as Spark infers it."""
     values = [text for text in texts if text != _NULL]
-    if values and all(text.lstrip("-").isdigit() and len(text) < 18 and str(int(text)) == text for text in values):
+    if values and all(_WHOLE.fullmatch(text) for text in values):
         return pl.Int64()
     if values and all(_day(text) is not None for text in values):
         return pl.Date()
@@ -172,6 +189,6 @@ def _value(text: str, kind: pl.DataType) -> Any:
 
 def _day(text: str) -> datetime.date | None:
     try:
-        return datetime.date.fromisoformat(text) if len(text) == 10 else None
+        return datetime.date.fromisoformat(text) if _DAY.fullmatch(text) else None
     except ValueError:
         return None

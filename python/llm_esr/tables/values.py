@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -33,8 +34,11 @@ def number_text(value: float) -> str:
 
 NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 _WHOLE_FLOAT = r"^([+-]?\d+)\.0+$"
+# Numbers as `id_text` writes them. Python reads more as one: '007', '1_0', ' 7' and digits of every script.
+_WRITTEN = re.compile(r"-?(?:0|[1-9][0-9]*)(?P<fraction>\.[0-9]*[1-9])?(?P<power>e[+-]?[0-9]+)?")
 
 
+_LONGEST = 20  # digits and sign of 64 bits
 # Types in which external ids are given back where a table has them; all others are texts.
 ID_TYPES: Mapping[str, pl.DataType] = {
     str(kind): kind()
@@ -50,17 +54,17 @@ def given_ids(ids: Sequence[str], type_name: object) -> tuple[NDArray[Any], pl.D
     Made by Python: what serves in a forked child must not ask the threads of polars.
 
     Args:
-        ids: as `id_text` made them; those that came later, and fit no number, make all of them texts.
+        ids: as `id_text` made them; those that came later, and are not written as their numbers are, make all of
+            them texts: as a number '007' would be another item's 7.
         type_name: what a data set has noted, perhaps nothing.
 
     """
     type_ = ID_TYPES.get(type_name) if isinstance(type_name, str) else None
     values: list[Any] = list(ids)
-    if type_ is not None:
-        try:
-            values = [float(one) for one in ids] if type_.is_float() else [int(one) for one in ids]
-        except ValueError:
-            type_ = None
+    if type_ is not None and all(_is_written(one, whole=type_.is_integer()) for one in ids):
+        values = [float(one) for one in ids] if type_.is_float() else [int(one) for one in ids]
+    else:
+        type_ = None
     if type_ is not None and type_.is_integer():
         limits = np.iinfo(str(type_).lower())
         if values and not limits.min <= min(values) <= max(values) <= limits.max:
@@ -68,6 +72,18 @@ def given_ids(ids: Sequence[str], type_name: object) -> tuple[NDArray[Any], pl.D
     if type_ is None:
         return np.array(ids, dtype=object), pl.String()
     return np.array(values, dtype=object), type_
+
+
+def _is_written(text: str, *, whole: bool) -> bool:
+    """Whether a text is what `id_text` makes of a number, a whole one perhaps."""
+    found = _WRITTEN.fullmatch(text)
+    if found is None or text == "-0":
+        return False
+    if whole:
+        return len(text) <= _LONGEST and found["fraction"] is None and found["power"] is None
+    # A whole float has neither a fraction nor, below 2^63, a power; two texts of one float would be one item.
+    value = float(text)
+    return math.isfinite(value) and (abs(value) >= 2.0**63 or not value.is_integer() or text == str(int(value)))
 
 
 def id_text(column: pl.Series, *, typed: bool) -> pl.Series:

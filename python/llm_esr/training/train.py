@@ -16,7 +16,7 @@ from llm_esr.files import FORMAT, atomic_file, checksum, given_path, key_of, wri
 from llm_esr.files.checkpoint import drop_checkpoints
 from llm_esr.files.lock import lock_folder
 from llm_esr.files.temporaries import tidy
-from llm_esr.loading.staging import best_device
+from llm_esr.loading.staging import device_named
 from llm_esr.models.storage import load_model, save_weights
 from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TerminalProgress
@@ -121,7 +121,7 @@ def _trained(
     asked, config = config, settle_loss(config, data.n_items)
     choice = say_choice(config, data.n_items) if asked.train.loss == "auto" else None
     folder = given_path(out) if out is not None else default_folder(data, name, config.train.seed)
-    device = torch.device(world.device(_device(config)))
+    device = torch.device(world.device(str(device_named(config.runtime.device, "runtime.device"))))
     world.meet_on(device, config.runtime.rank_timeout)
     world.agree(
         {
@@ -252,14 +252,3 @@ def _callbacks(
     if config.runtime.tensorboard:
         callbacks.append(TensorBoard(folder / "tensorboard"))  # type: ignore[arg-type]
     return [*callbacks, *own]
-
-
-def _device(config: Config) -> str:
-    wanted = config.runtime.device
-    if wanted == "auto":
-        return best_device()
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"runtime.device {wanted}: torch finds no CUDA device here; use --set runtime.device=cpu or auto"
-        )
-    return wanted

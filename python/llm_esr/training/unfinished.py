@@ -64,13 +64,27 @@ def ends_earlier(folder: Path, train: Mapping[str, Any]) -> str | None:
     )
 
 
+def _validated(line: bytes, where: str) -> tuple[float | None, int]:
+    """The figure of a line of the log, and its epoch."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        record = None
+    value, epoch = (record.get("validation_ndcg_10"), record.get("epoch")) if isinstance(record, dict) else (None, None)
+    if not isinstance(epoch, int) or not isinstance(value, int | float | None):
+        raise ValueError(
+            f"{where} tells of no epoch, so it cannot be said where another limit ends this training; give the limits "
+            "as they were to go on, or --overwrite to train anew"
+        )
+    return value, epoch
+
+
 def _end(log: Path, epochs: int, train: Mapping[str, Any]) -> tuple[str, int]:
     """The limit that ends a training of so many epochs whose log this is, and after how many."""
     best, best_epoch = -math.inf, -1
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    for line in lines[:epochs]:
-        record = json.loads(line)
-        value, epoch = record["validation_ndcg_10"], record["epoch"]
+    lines = log.read_bytes().splitlines() if log.exists() else []
+    for number, line in enumerate(lines[:epochs], 1):
+        value, epoch = _validated(line, f"{log} is damaged: line {number}")
         if value is None or epoch >= train["epochs"]:
             continue
         if value > best:

@@ -14,7 +14,11 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", validate_assignment=True, protected_namespaces=(), coerce_numbers_to_str=True
+        extra="forbid",
+        validate_assignment=True,
+        protected_namespaces=(),
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,  # the records that a configuration goes into are JSON, which has neither
     )
 
     @model_validator(mode="before")

@@ -68,7 +68,7 @@ def open_study(folder: Path, pruner: optuna.pruners.BasePruner) -> optuna.Study:
         )
         study.get_trials()
     except _UNFIT as error:
-        raise _damaged(path, f"its lines do not tell of one study ({type(error).__name__}: {error})") from None
+        raise damaged(path, f"its lines do not tell of one study ({type(error).__name__}: {error})") from None
     return study
 
 
@@ -76,12 +76,12 @@ def _check(path: Path) -> None:
     """Refuse what is no journal, a line at a time; cut off half a line at its end."""
     size = path.stat().st_size
     if size > _LARGEST_FILE:
-        raise _damaged(path, f"it has {size:,} bytes, and at most {_LARGEST_FILE:,} are read")
+        raise damaged(path, f"it has {size:,} bytes, and at most {_LARGEST_FILE:,} are read")
     whole = 0
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
             if len(line) > _LONGEST_LINE:
-                raise _damaged(path, f"line {number} has more than {_LONGEST_LINE:,} bytes")
+                raise damaged(path, f"line {number} has more than {_LONGEST_LINE:,} bytes")
             if not line.endswith(b"\n"):
                 break
             try:
@@ -89,11 +89,12 @@ def _check(path: Path) -> None:
             except (ValueError, RecursionError):
                 record = None
             if not isinstance(record, dict) or not isinstance(record.get("op_code"), int):
-                raise _damaged(path, f"line {number} is no record of a search")
+                raise damaged(path, f"line {number} is no record of a search")
             whole += len(line)
     if whole < size:
         os.truncate(path, whole)
 
 
-def _damaged(path: Path, what: str) -> ValueError:
+def damaged(path: Path, what: str) -> ValueError:
+    """The error of a journal that cannot be gone on with."""
     return ValueError(f"{path} is damaged: {what}; restore the file, or begin anew with --overwrite or another --out")

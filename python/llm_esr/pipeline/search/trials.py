@@ -6,6 +6,7 @@ for each. So a search that was killed goes on as it would have gone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm_esr.config.search_space import Choices, SearchSpace
+from llm_esr.pipeline.search.journal import damaged
 from llm_esr.pipeline.search.result import TrialResult
 from llm_esr.training import Callback
 
@@ -104,6 +106,24 @@ def next_trial(study: optuna.Study, space: SearchSpace, seed: int) -> optuna.Tri
     place = len(counted(study, space))
     study.sampler = optuna.samplers.TPESampler(seed=int(np.random.SeedSequence([seed, place]).generate_state(1)[0]))
     return study.ask(fixed_distributions={name: _distribution(part) for name, part in space.items()})
+
+
+def refuse_other_trials(study: optuna.Study, space: SearchSpace, path: Path) -> None:
+    """Refuse a journal whose trials are not of this space, or have a figure that is none.
+
+    Raises:
+        ValueError: such a trial; the message has its number.
+    """
+    wanted = {name: _distribution(part) for name, part in space.items()}
+    for trial in study.get_trials(deepcopy=False):
+        if any(wanted.get(name) != drawn for name, drawn in trial.distributions.items()):
+            raise damaged(path, f"trial {trial.number + 1} drew from another space than the folder's")
+        complete = trial.state.name == "COMPLETE"
+        figures: list[Any] = [*trial.intermediate_values.values(), *((trial.values or ()) if complete else ())]
+        if complete and len(trial.values or ()) != 1:
+            raise damaged(path, f"trial {trial.number + 1} has not one figure")
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in figures):
+            raise damaged(path, f"trial {trial.number + 1} has a figure that is no number")
 
 
 def counted(study: optuna.Study, space: SearchSpace) -> list[optuna.trial.FrozenTrial]:

@@ -39,10 +39,12 @@ from llm_esr.pipeline.search.trials import (
     counted,
     finish,
     next_trial,
+    refuse_other_trials,
     results,
     settings_of,
 )
 from llm_esr.scoring import NetworkScorer
+from llm_esr.semantics.vector_files import stored_checksum
 from llm_esr.training import train
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from llm_esr.training.trainer import EpochReport, Trainer
 
 RECORD = "tune.json"
+# What trials read beside the interactions: with others, their figures are not to be compared.
+_READ = ("item_embeddings", "similar_users", "similar_items")
 _TRIAL = "trial-"
 Say = Callable[[str], None]
 
@@ -73,6 +77,11 @@ class _Search:
         """What a search is: it goes on only where all of this is as it was."""
         return {
             "data": self.data.fingerprint,
+            "vectors": {
+                name: stored_checksum(self.data.folder, name)
+                for name in _READ
+                if is_there(self.data.folder / f"{name}.npy")
+            },
             "space": {name: repr(part) for name, part in self.space.items()},
             "maximize": str(self.figure),
             "seed": self.seed,
@@ -138,7 +147,10 @@ def tune(
     if pruner not in PRUNERS:
         raise ValueError(f"pruner (--pruner): expected {', '.join(PRUNERS)}, got {pruner!r}")
     figure = Figure.parse(maximize)
-    base = settled(load_config(model, overrides), {"train.seed": seed})
+    base = load_config(model, overrides)
+    if base.train.seed != seed and any(one.partition("=")[0].strip() == "train.seed" for one in overrides):
+        raise ValueError(f"train.seed={base.train.seed} (--set): a search has one seed for all; give --seed instead")
+    base = settled(base, {"train.seed": seed})
     searched = read_space(space, base)
     folder = given_path(out)
     opened = data if isinstance(data, Dataset) else Dataset.open(data)
@@ -262,7 +274,9 @@ def _open(search: _Search, pruner: optuna.pruners.BasePruner, *, overwrite: bool
                 "begin anew with --overwrite"
             )
         if is_there(search.folder / RECORD):
-            return open_study(search.folder, pruner)
+            study = open_study(search.folder, pruner)
+            refuse_other_trials(study, search.space, search.folder / JOURNAL)
+            return study
     except ValueError:
         if not overwrite:
             raise
@@ -277,6 +291,8 @@ def _difference(search: _Search) -> str | None:
     now = search.about
     if record["data"] != now["data"]:
         return "its data were others"
+    if record["vectors"] != now["vectors"]:
+        return "the vectors or neighbours of its data were others (embed, index)"
     for part in ("settings", "space"):
         before, after = _flat(record[part]), _flat(now[part])
         name = next((name for name in {**before, **after} if before.get(name) != after.get(name)), None)

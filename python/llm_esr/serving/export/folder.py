@@ -18,6 +18,7 @@ import torch
 from safetensors.numpy import save_file
 
 from llm_esr import __version__
+from llm_esr.data.carried import CarriedDataset
 from llm_esr.doors import door
 from llm_esr.files import atomic_folder, atomic_path, checksum, given_path, write_json
 from llm_esr.models import SequentialEncoder
@@ -64,8 +65,9 @@ def export_model(
         The folder. docs/serving.md says how to score with it, docs/hub.md what a hub folder holds.
 
     Raises:
-        ValueError: another format, a folder that holds something, or a model that has no network, a backbone without a
-            form over padded rows, or a blend with a scorer that reads all users' sequences.
+        ValueError: another format, a folder that holds something, a model that came out of a hub folder, one that
+            has no network, a backbone without a form over padded rows, or a blend with a scorer that reads all users'
+            sequences.
         FileNotFoundError: no model there.
         ImportError: the format's package is not installed.
 
@@ -87,6 +89,11 @@ def export_model(
         raise ValueError(f"{model.name} is a scorer without a network, so there is no encoder to export")
     if not isinstance(network, SequentialEncoder):
         raise ValueError(f"{model.name} is a {type(network).__name__}; only a SequentialEncoder can be exported")
+    if to == HUB and isinstance(model.data, CarriedDataset):
+        raise ValueError(
+            f"{model.data.folder} was exported itself and knows no more of its data than it shows; copy that folder, "
+            "or export the model that it was made from"
+        )
     if network.device.type != "cpu":
         network = copy.deepcopy(network).cpu()
     was_training = network.training

@@ -23,7 +23,7 @@ from llm_esr.doors import door
 from llm_esr.files import given_path
 from llm_esr.files.parquet import collect, scan_parquet
 from llm_esr.files.tensors import UNREADABLE
-from llm_esr.loading.staging import best_device
+from llm_esr.loading.staging import device_named
 from llm_esr.scoring.blend import BLENDED
 from llm_esr.scoring.neighbours import TABLE_WIDTH
 from llm_esr.serving.blends import checked_weights
@@ -65,10 +65,11 @@ def from_pretrained(
 
     Raises:
         FileNotFoundError: no such folder, nothing of that name on the Hub, or a file that is missing.
-        ValueError: no name that the Hub takes, a damaged file, or one that does not fit the others.
+        ValueError: no name that the Hub takes, a device that is not here, a damaged file, or one that does not fit the
+            others.
         ImportError: huggingface_hub is not installed (extra `hub`), for names on the Hub.
     """
-    folder = given_path(source)
+    folder, on = given_path(source), device_named(device)
     if not folder.is_dir():
         folder = _fetched(os.fspath(source), revision)
     elif revision is not None:
@@ -99,7 +100,7 @@ def from_pretrained(
         neighbours=neighbours,
         counted=counted,
     )
-    model = network.to(best_device() if device == "auto" else device).eval()
+    model = network.to(on).eval()
     data = CarriedDataset(folder, parts)
     return cls(model, data, record["name"], record["seed"], config, blend=weights if blend else None, exact=exact)
 
