@@ -85,7 +85,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(
     model = model_on(data)
     with pytest.raises(ValueError, match=r"to tea: expected onnx, torch or hub"):
         llm_esr.export_model(model, "export", to="tea")
-    with pytest.raises(ValueError, match=r"with.histories belongs to"):
+    with pytest.raises(ValueError, match=r"with_histories=True needs to"):
         llm_esr.export_model(model, "export", with_histories=True)
     untrained = Recommender(None, data, "popularity", None, model.config)
     with pytest.raises(ValueError, match="popularity is a scorer without a network"):

@@ -76,7 +76,7 @@ def export_model(
         raise ValueError(f"--to {to}: expected {', '.join(FORMATS)} or {HUB}")
     if with_histories and to != HUB:
         raise ValueError(
-            f"--with-histories belongs to --to {HUB}; files of --to {to} serve histories that come with a request"
+            f"--with-histories needs --to {HUB}; files of --to {to} serve histories that come with a request"
         )
     folder = given_path(out)
     _refuse_what_is_there(folder, overwrite=overwrite)
