@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import operator
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +40,23 @@ class Row:
     ratio: float | None = None
     asked: str = ""
     note: str = ""
+
+
+def missed(row: Row) -> bool:
+    """Whether a row falls short of what is asked: of its ratio, or, where a unit stands behind the number, of `ours`.
+
+    `asked` is `>= 250, and >= 10,000 batches/s`: comparisons, of which those behind `stretch` do not count.
+    """
+    clauses = re.findall(r"(>=|<=|<|>) ([\d.,]*\d) ?([^,<>]*)", row.asked.partition(", stretch")[0])
+    assert bool(clauses) == bool(row.asked), f"{row.name}: '{row.asked}' is no comparison"
+    for sign, number, unit in clauses:
+        value = row.ours if unit.strip() or row.ratio is None else row.ratio
+        if value is not None and not _COMPARED[sign](value, float(number.replace(",", ""))):
+            return True
+    return False
+
+
+_COMPARED = {">=": operator.ge, "<=": operator.le, "<": operator.lt, ">": operator.gt}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from measuring import Results, Row
+from measuring import Results, Row, missed
 from sections import SECTIONS, USUAL
 from store import load, output_folder, save
 from svg import draw
@@ -56,8 +56,9 @@ def write(size: Size, measured: Mapping[str, Results]) -> None:
         "Made by `make bench` (and `make bench-peers`, for those that need an environment of their own); do not edit. "
         "Figures are medians of alternating repeats in one run; a ratio is the median over repeats of ours against "
         "the peer's in the same repeat, and above 1 where ours is better. Compare ratios: absolute figures drift with "
-        "the machine. *asked* is what the project set out to reach.",
+        "the machine. *asked* is what the project set out to reach; **a target that was missed** is bold.",
     ]
+    page += summary_lines({SECTIONS[name].TITLE: Results.from_json(values) for name, values in found.items()})
     for name, values in found.items():
         results = Results.from_json(values)
         page += ["", *section_lines(SECTIONS[name], size, results, values)]
@@ -71,6 +72,28 @@ def write(size: Size, measured: Mapping[str, Results]) -> None:
     print(f"wrote {(folder / 'benchmarks.md').relative_to(ROOT)}")
 
 
+TABLE_HEAD = (
+    "| | ours | beside | theirs | ratio | asked | threads | |",
+    "|---|---:|---|---:|---:|---:|---:|---|",
+)
+
+
+def summary_lines(sections: dict[str, Results]) -> list[str]:
+    """The first row with a target of each section, ten at most, and how many targets were missed, with links."""
+    firsts = [(title, next((row for row in results.rows if row.asked), None)) for title, results in sections.items()]
+    lines = ["", "| section " + TABLE_HEAD[0], "|---" + TABLE_HEAD[1]]
+    lines += [f"| {_link(title)} {table_line(row)}" for title, row in firsts if row is not None][:10]
+    rows = [(title, row) for title, results in sections.items() for row in results.rows if row.asked]
+    short = [(title, row) for title, row in rows if missed(row)]
+    named = "; ".join(f"{row.name} ({_link(title)})" for title, row in short)
+    return [*lines, "", f"{len(short)} of {len(rows)} targets were missed{': ' + named if named else ''}."]
+
+
+def _link(title: str) -> str:
+    anchor = "".join(letter for letter in title.lower().replace(" ", "-") if letter.isalnum() or letter in "-_")
+    return f"[{title}](#{anchor})"
+
+
 def section_lines(section: Any, size: Size, results: Results, values: dict[str, Any]) -> list[str]:
     """A section's text, table and plots."""
     versions = ", ".join(f"{name} {version}" for name, version in values["versions"].items())
@@ -78,8 +101,7 @@ def section_lines(section: Any, size: Size, results: Results, values: dict[str, 
     if results.rows:
         lines += [
             "",
-            "| | ours | beside | theirs | ratio | asked | threads | |",
-            "|---|---:|---|---:|---:|---:|---:|---|",
+            *TABLE_HEAD,
         ]
         lines += [table_line(row) for row in results.rows]
     for plot in results.plots:
@@ -92,7 +114,8 @@ def table_line(row: Row) -> str:
     ours = "" if row.ours is None else f"{shown(row.ours)} {row.unit}"
     peer = "" if row.peer is None else f"{shown(row.peer)} {row.unit}"
     ratio = "" if row.ratio is None else shown(row.ratio)
-    cells = [row.name, ours, row.peer_name, peer, ratio, row.asked, str(row.threads), row.note]
+    asked = f"**{row.asked}**" if missed(row) else row.asked
+    cells = [row.name, ours, row.peer_name, peer, ratio, asked, str(row.threads), row.note]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

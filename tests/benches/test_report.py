@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import report
-from measuring import Plot, Results, Row, Series, median_ratio
+from measuring import Plot, Results, Row, Series, median_ratio, missed
 from sections import PEERS, SECTIONS, USUAL
 from sections.outside import Outside
 from sections.packages import NotInstalledError, installed
@@ -116,3 +116,33 @@ def test_a_package_that_cannot_be_installed_says_why(tmp_path: Path, monkeypatch
     peer = Outside("Nothing", "nothing", ("nothing",), "nothing.py", lambda size: [], "")
     with pytest.raises(NotInstalledError, match="uv"):
         installed(peer)
+
+
+@pytest.mark.parametrize(
+    ("ours", "ratio", "asked", "short"),
+    [
+        (100.0, 260.0, ">= 250, and >= 10,000 batches/s", True),
+        (12_000.0, 260.0, ">= 250, and >= 10,000 batches/s", False),
+        (12_000.0, 240.0, ">= 250, and >= 10,000 batches/s", True),
+        (0.1, 76.0, ">= 75, stretch 150", False),
+        (144.0, None, "< 50", True),
+        (1.2, 12.0, "<= 1.5 GB", False),
+        (499.4, None, ">= 500, 0 failed", True),
+        (13.0, 0.7, ">= .74", True),
+        (1.0, 1.0, "", False),
+        (None, None, ">= 3", False),
+    ],
+)
+def test_a_missed_target_is_told_from_one_that_is_met(
+    ours: float | None, ratio: float | None, asked: str, short: bool
+) -> None:
+    row = Row("loading", "one", ours, "x", 1, ratio=ratio, asked=asked)
+    assert missed(row) is short
+    assert (f"**{asked}**" in report.table_line(row)) is short
+
+
+def test_the_page_begins_with_ten_rows_at_most_and_names_what_was_missed(kept: Path) -> None:
+    rows = [Row("serving", "soon", 60.0, "ms", 1, asked="< 50"), Row("serving", "all", 501.0, "1/s", 1, asked=">= 500")]
+    lines = report.summary_lines({"Serving": Results(rows, []), **{f"S {n}": Results(rows[1:], []) for n in range(12)}})
+    assert sum(line.startswith("| [") for line in lines) == 10
+    assert lines[-1] == "1 of 14 targets were missed: soon ([Serving](#serving))."
