@@ -20,7 +20,7 @@ from llm_esr.pipeline.differences import keep_ranks
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.serving import Recommender
 from llm_esr.serving.judging import judge
-from llm_esr.world import World, open_world
+from llm_esr.world import open_world
 
 
 def write_tables(folder: RunFolder) -> list[dict[str, Any]]:
@@ -70,78 +70,53 @@ def evaluate_folder(
         RankFailedError: another of several processes failed.
     """
     with open_world() as world:
-        return _evaluated(
-            world,
-            path,
-            part=part,
-            name=name,
-            seed=seed,
-            changes=changes,
-            overrides=overrides,
-            blend=blend,
-            ranks=ranks,
-        )
-
-
-def _evaluated(
-    world: World,
-    path: str | Path,
-    *,
-    part: Literal["validation", "test"],
-    name: str | None,
-    seed: int | None,
-    changes: Mapping[str, Any] | None,
-    overrides: Sequence[str],
-    blend: bool,
-    ranks: str | Path | None,
-) -> Report:
-    if ranks is not None and Path(ranks).suffix != ".parquet":
-        raise ValueError(f"--ranks {ranks}: ranks are written as Parquet; give a name that ends in .parquet")
-    path = given_path(path)
-    if (path / "model.json").exists():
-        run = _run_of(path)
-        folders = [path]
-    else:
-        run = RunFolder(path)
-        folders = [run.model(model) for model in chosen_models(run, name, seed)]
-    changed = [*as_overrides({"evaluate": changes or {}}), *overrides]
-    rows: list[dict[str, Any]] = []
-    reports: dict[ModelId, Report] = {}
-    frames: list[pl.DataFrame] = []
-    judged: set[tuple[str, str]] = set()
-    for folder in folders:
-        has_network = "scorer" not in read_record(folder / "model.json")
-        if not blend and not has_network and len(folders) > 1:
-            continue  # networks alone were asked for
-        device = world.device(best_device()) if world.several else "auto"
-        model = Recommender.load(folder, blend=blend or not has_network, extensions=False, device=device)
-        config = load_config(folder / "config.yaml", changed).evaluate
-        data = model.data
-        world.agree(
-            {"data set": data.fingerprint, "settings": config.model_dump_json(), "model": str(folder.resolve())}
-        )
-        setting = (data.fingerprint, config.model_dump_json())
-        if setting not in judged:
-            judged.add(setting)
-            baseline = evaluate_popularity(data, config, part=part, shared_by=world)
-            rows += baseline.rows
-            frames += [] if ranks is None else [baseline.ranks(data)]
-        if model.name == POPULARITY:
-            continue  # it is in the table already
-        report = judge(model, data, config, part=part, shared_by=world)
-        rows += report.rows
-        frames += [] if ranks is None else [report.ranks(data)]
-        reports[ModelId(model.name, model.seed)] = report
-    if run is not None and world.is_first:
-        try:
-            _keep(run, rows, reports)
-        except OSError as error:
-            # The figures are there, and may have taken an hour.
-            warn(f"the figures are shown and not kept: {error}; keep them with a run folder that can be written")
-    if ranks is not None and world.is_first:
-        with atomic_path(given_path(ranks)) as target:
-            write_parquet(pl.concat(frames), target)
-    return Report(rows)
+        if ranks is not None and Path(ranks).suffix != ".parquet":
+            raise ValueError(f"--ranks {ranks}: ranks are written as Parquet; give a name that ends in .parquet")
+        path = given_path(path)
+        if (path / "model.json").exists():
+            run = _run_of(path)
+            folders = [path]
+        else:
+            run = RunFolder(path)
+            folders = [run.model(model) for model in chosen_models(run, name, seed)]
+        changed = [*as_overrides({"evaluate": changes or {}}), *overrides]
+        rows: list[dict[str, Any]] = []
+        reports: dict[ModelId, Report] = {}
+        frames: list[pl.DataFrame] = []
+        judged: set[tuple[str, str]] = set()
+        for folder in folders:
+            has_network = "scorer" not in read_record(folder / "model.json")
+            if not blend and not has_network and len(folders) > 1:
+                continue  # networks alone were asked for
+            device = world.device(best_device()) if world.several else "auto"
+            model = Recommender.load(folder, blend=blend or not has_network, extensions=False, device=device)
+            config = load_config(folder / "config.yaml", changed).evaluate
+            data = model.data
+            world.agree(
+                {"data set": data.fingerprint, "settings": config.model_dump_json(), "model": str(folder.resolve())}
+            )
+            setting = (data.fingerprint, config.model_dump_json())
+            if setting not in judged:
+                judged.add(setting)
+                baseline = evaluate_popularity(data, config, part=part, shared_by=world)
+                rows += baseline.rows
+                frames += [] if ranks is None else [baseline.ranks(data)]
+            if model.name == POPULARITY:
+                continue  # it is in the table already
+            report = judge(model, data, config, part=part, shared_by=world)
+            rows += report.rows
+            frames += [] if ranks is None else [report.ranks(data)]
+            reports[ModelId(model.name, model.seed)] = report
+        if run is not None and world.is_first:
+            try:
+                _keep(run, rows, reports)
+            except OSError as error:
+                # The figures are there, and may have taken an hour.
+                warn(f"the figures are shown and not kept: {error}; keep them with a run folder that can be written")
+        if ranks is not None and world.is_first:
+            with atomic_path(given_path(ranks)) as target:
+                write_parquet(pl.concat(frames), target)
+        return Report(rows)
 
 
 def _keep(run: RunFolder, rows: list[dict[str, Any]], reports: Mapping[ModelId, Report]) -> None:

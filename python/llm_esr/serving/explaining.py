@@ -103,6 +103,8 @@ class Explainer:
         by_item = getattr(part, "by_item", None)
         if by_item is None:
             return _Reason(name, added, _WORDS[name] if weight > 0 else _OPPOSITE[name])
+        if weight < 0:
+            return None  # what the history says for an item is no reason where it is subtracted
         found = by_item(history, item)
         if not found:
             return None

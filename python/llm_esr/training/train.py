@@ -82,45 +82,32 @@ def train(
         RankFailedError: another of several processes failed.
 
     """
+    from llm_esr.data import Dataset  # noqa: PLC0415
+
     with open_world() as world:
-        return _trained(
-            world,
-            data,
-            config=config,
-            name=name,
-            out=out,
-            callbacks=callbacks,
-            overwrite=overwrite,
-            resume=resume,
-            progress=progress,
-            **settings,
-        )
+        data = data if isinstance(data, Dataset) else Dataset.open(data)
+        name = name or ("llm-esr" if config is None or isinstance(config, Config) else model_name(config))
+        config = config_with(config if isinstance(config, Config) else load_config(config), settings, _PLAIN)
+        folder = given_path(out) if out is not None else default_folder(data, name, config.train.seed)
+        return _trained(world, data, config, name, folder, callbacks, overwrite, resume, progress)
 
 
 def _trained(
     world: World,
-    data: Dataset | str | Path,
-    *,
-    config: Config | str | Path | None,
-    name: str | None,
-    out: str | Path | None,
+    data: Dataset,
+    config: Config,
+    name: str,
+    folder: Path,
     callbacks: Sequence[Callback],
-    overwrite: bool = False,
+    overwrite: bool,
     resume: bool,
     progress: bool,
-    **settings: Any,
 ) -> Recommender:
-    from llm_esr.data import Dataset  # noqa: PLC0415
     from llm_esr.serving import Recommender  # noqa: PLC0415
     from llm_esr.serving.blends import make_blend, read_blend  # noqa: PLC0415
 
-    data = data if isinstance(data, Dataset) else Dataset.open(data)
-    name = name or ("llm-esr" if config is None or isinstance(config, Config) else model_name(config))
-    config = config if isinstance(config, Config) else load_config(config)
-    config = config_with(config, settings, _PLAIN)
     asked, config = config, settle_loss(config, data.n_items)
     choice = say_choice(config, data.n_items) if asked.train.loss == "auto" else None
-    folder = given_path(out) if out is not None else default_folder(data, name, config.train.seed)
     device = torch.device(world.device(str(device_named(config.runtime.device, "runtime.device"))))
     world.meet_on(device, config.runtime.rank_timeout)
     world.agree(
@@ -136,7 +123,7 @@ def _trained(
         config,
         folder,
         lambda other, preset, found: _trained(
-            world, data, config=other, name=preset, out=found, callbacks=callbacks, resume=resume, progress=progress
+            world, data, other, preset, found, callbacks, overwrite=False, resume=resume, progress=progress
         ),
     )
     made_from = made_from_of(data, config, folder)
