@@ -54,6 +54,27 @@ class Experiment:
 
 
 BEAUTY = SHARED / "beauty5"
+# The tables of two sets with texts, as `run` takes them.
+WITH_TEXTS = (
+    (
+        "beauty5",
+        "Amazon Beauty, 5-core",
+        "{data}/interactions.parquet --items {data}/items.parquet --order-column order "
+        "--item-embeddings {data}/item_embeddings.npy --user-embeddings {data}/user_embeddings.npy",
+    ),
+    (
+        "steam100k",
+        "Steam, a sample",
+        "{data}/interactions.csv.gz --items {data}/items.csv.gz --item-embeddings {data}/item_embeddings.npy",
+    ),
+)
+# How LLM-ESR's paper evaluates: 100 sampled candidates, its groups, its ties and its slip.
+PAPER_PROTOCOL = (
+    "--set evaluate.k=[10] --set evaluate.candidates=100 --set evaluate.group_rule=paper --set evaluate.ties=strict "
+    "--set evaluate.tail_item_skips_first=true"
+)
+FASHION_GROUPS = "--set evaluate.tail_item_below=4 --set evaluate.tail_user_below=3"
+YELP_GROUPS = "--set evaluate.tail_item_below=13 --set evaluate.tail_user_below=12"
 
 EXPERIMENTS = (
     Experiment(
@@ -97,21 +118,31 @@ EXPERIMENTS = (
             "epochs without what MELT adds. `llmemb` reads the vectors of MiniLM as it is, 384 wide (paper: a tuned "
             "LLaMA-7B, 4,096 wide).",
             lines=(
-                f"run {table} --item-embeddings {{data}}/item_embeddings.npy --models "
-                "sasrec,benches/quality/sasrec-continued.yaml,melt,llmemb,llm-esr --seeds 42,43,44 "
-                "--set model.width=64 --set train.learning_rate=0.001 --out {out}",
+                f"run {tables} --models sasrec,benches/quality/sasrec-continued.yaml,melt,llmemb,llm-esr "
+                "--seeds 42,43,44 --set model.width=64 --set train.learning_rate=0.001 --out {out}",
             ),
             needs=SHARED / name,
         )
-        for name, title, table in (
-            (
-                "beauty5",
-                "Amazon Beauty, 5-core",
-                "{data}/interactions.parquet --items {data}/items.parquet --order-column order "
-                "--user-embeddings {data}/user_embeddings.npy",
+        for name, title, tables in WITH_TEXTS
+    ),
+    *(
+        Experiment(
+            name=f"paper-{name}",
+            title=f"The shape of the paper's table: {title}",
+            about="The presets that compute what the authors computed, bug for bug, in the protocol of LLM-ESR's "
+            "paper (100 sampled candidates, tail by the 80 % rule), one seed. `paper-sasrec-alone` is SASRec on item "
+            "ids, `melt-paper` and `llmemb-paper` go on from a trained SASRec of their own, `paper-sasrec` is LLM-ESR "
+            "as published and `without-distillation` the same without similar users; `llm-esr-fast` is what this "
+            "package recommends, at width 64. Figures of this protocol do not compare with those of the full ranking.",
+            lines=(
+                f"run {tables} --models benches/quality/paper-sasrec-alone.yaml,"
+                "benches/quality/ablations/without-distillation.yaml,paper-sasrec,llmemb-paper,llm-esr-fast "
+                f"{PAPER_PROTOCOL} --out {{out}}",
+                f"run --models melt-paper --epochs 100 --set train.patience=40 {PAPER_PROTOCOL} --out {{out}}",
             ),
-            ("steam100k", "Steam, a sample", "{data}/interactions.csv.gz --items {data}/items.csv.gz"),
+            needs=SHARED / name,
         )
+        for name, title, tables in WITH_TEXTS
     ),
     Experiment(
         name="fashion",
@@ -122,10 +153,8 @@ EXPERIMENTS = (
         "defects mended, `sasrec` this package's baseline.",
         lines=(
             "run {data}/inter.txt.gz --models benches/quality/paper-sasrec-alone.yaml,"
-            "benches/quality/corrected-sasrec-alone.yaml,sasrec --seeds 42,43,44 --set evaluate.k=[10] "
-            "--set evaluate.candidates=100 --set evaluate.group_rule=paper --set evaluate.ties=strict "
-            "--set evaluate.tail_item_skips_first=true --set evaluate.tail_item_below=4 "
-            "--set evaluate.tail_user_below=3 --out {out}",
+            "benches/quality/corrected-sasrec-alone.yaml,sasrec --seeds 42,43,44 "
+            f"{PAPER_PROTOCOL} {FASHION_GROUPS} --out {{out}}",
         ),
         needs=SHARED / "fashion_paper",
         published=(
@@ -142,11 +171,27 @@ EXPERIMENTS = (
         "not make up for it.",
         lines=(
             "run {data}/inter.txt.gz --models melt-paper --seeds 42,43,44 --epochs 100 --set train.patience=40 "
-            "--set evaluate.k=[10] --set evaluate.candidates=100 --set evaluate.group_rule=paper "
-            "--set evaluate.ties=strict --set evaluate.tail_item_skips_first=true --set evaluate.tail_item_below=4 "
-            "--set evaluate.tail_user_below=3 --out {out}",
+            f"{PAPER_PROTOCOL} {FASHION_GROUPS} --out {{out}}",
         ),
         needs=SHARED / "fashion_paper",
+    ),
+    Experiment(
+        name="yelp",
+        title="The paper's Yelp set, SASRec alone and MELT",
+        about="15,720 users, 11,383 items, the paper's own file; no texts are to be had. The protocol of LLM-ESR's "
+        "paper. `paper-sasrec-alone` is the authors' SASRec on item ids, bug for bug; `melt-paper-backbone` the SASRec "
+        "that MELT's authors start from and `melt-paper` their MELT.",
+        lines=(
+            "run {data}/inter.txt.gz --models benches/quality/paper-sasrec-alone.yaml --seeds 42,43,44 "
+            f"{PAPER_PROTOCOL} {YELP_GROUPS} --out {{out}}",
+            "run --models melt-paper --seeds 42,43,44 --epochs 100 --set train.patience=40 "
+            f"{PAPER_PROTOCOL} {YELP_GROUPS} --out {{out}}",
+        ),
+        needs=SHARED / "yelp_paper",
+        published=(
+            ("published: SASRec alone", ".5940/.3597", ".1142/.0495", ".7353/.4511", ".5893/.3578", ".6122/.3672"),
+            ("published: most popular items", ".529/.307", "", "", "", ""),
+        ),
     ),
 )
 

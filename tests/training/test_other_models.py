@@ -152,6 +152,26 @@ def test_a_run_trains_first_what_others_start_from(tmp_path: Path) -> None:
     assert all(line.endswith("fresh") for line in said if line.startswith(("train ", "evaluate ")))
 
 
+def test_epochs_of_a_run_leave_the_model_that_others_start_from_as_it_was_trained(
+    tmp_path: Path, tiny_tables: tuple[pl.DataFrame, pl.DataFrame]
+) -> None:
+    events, items = tiny_tables
+    given = {"items": items, "out": tmp_path / "run", "overrides": SMALL[:-1], "say": print}
+    llm_esr.run(events, models=["sasrec"], epochs=2, progress=False, **given)
+    start = tmp_path / "run/models/sasrec/42/model.safetensors"
+    before = start.read_bytes()
+    done = llm_esr.run(events, models=["llmemb"], epochs=1, progress=False, **given)
+    assert start.read_bytes() == before and read_json(start.parent / "model.json")["epochs"] == 2
+    assert read_json(tmp_path / "run/models/llmemb/42/model.json")["epochs"] == 1
+    assert {model.name for model in done.models} == {"sasrec", "llmemb"}
+    # Asked for by name, or with another setting, it is refused as ever.
+    with pytest.raises(ValueError, match=r"models/sasrec/42 holds a finished model .* train.epochs was 2, is 1"):
+        llm_esr.run(events, models=["sasrec", "llmemb"], epochs=1, progress=False, **given)
+    given["overrides"] = [*given["overrides"], "model.dropout=0.1"]
+    with pytest.raises(ValueError, match=r"models/sasrec/42 holds a finished model .* model.dropout"):
+        llm_esr.run(events, models=["llmemb"], epochs=1, progress=False, **given)
+
+
 def test_models_that_start_from_each_other_are_refused(tmp_path: Path) -> None:
     interactions, items = llm_esr.simulate(seed=3, n_users=60, n_items=120)
     with pytest.raises(ValueError, match=r"in a circle: sasrec -> sasrec"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from llm_esr.config import Config
+from llm_esr.config import Config, model_name
 from llm_esr.config.layers import Settings, all_overrides, says_epochs, shared_config, wanted_models
 from llm_esr.doors import door
 from llm_esr.evaluation import print_tables, render
@@ -26,7 +26,7 @@ from llm_esr.pipeline.reports import vector_notes, write_tables
 from llm_esr.pipeline.run_folder import ModelId, RunFolder
 from llm_esr.pipeline.stages import Say, Stages
 from llm_esr.serving import Recommender
-from llm_esr.training import is_finished
+from llm_esr.training import is_finished, with_limits_as_trained
 from llm_esr.world import refuse_several
 
 if TYPE_CHECKING:
@@ -141,6 +141,11 @@ def run(
     chosen = primary_model(primary, cells, list(folder.finished()))
     judged = data.split != "none" and bool((data.targets("test") > 0).any())
     configs = {cell: _with_seed(grid[cell.name], cell.seed) for cell in cells if cell.seed is not None}
+    named = {model_name(model) for model in models or grid}
+    for cell, own in configs.items():
+        if cell.name not in named:
+            # `--epochs` is meant for what was asked for: what that starts from is taken as it was trained.
+            configs[cell] = with_limits_as_trained(data, own, folder.model(cell))
     for cell, own in configs.items():
         # A refusal comes before the first training, not after hours of it.
         is_finished(data, own, folder.model(cell), overwrite=overwrite)

@@ -2,7 +2,7 @@
 
 from llm_esr.training.build import build_loader, build_model
 from llm_esr.training.callbacks import Callback, TerminalProgress
-from llm_esr.training.freshness import is_finished
+from llm_esr.training.freshness import is_finished, with_limits_as_trained
 from llm_esr.training.loggers import MLflow, TensorBoard, WeightsAndBiases
 from llm_esr.training.terms import Term, TermData, build_terms
 from llm_esr.training.train import default_folder, train
@@ -25,4 +25,5 @@ __all__ = [
     "default_folder",
     "is_finished",
     "train",
+    "with_limits_as_trained",
 ]

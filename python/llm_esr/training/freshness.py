@@ -13,7 +13,7 @@ from llm_esr.training.loss_choice import settle_loss
 from llm_esr.training.other_models import refuse_own_folder, trained_folder, waits_for
 from llm_esr.training.plan import check_plan
 from llm_esr.training.teachers import teacher_cosines
-from llm_esr.training.unfinished import ends_earlier, has_unfinished, trained_so_far, without_limits
+from llm_esr.training.unfinished import LIMITS, ends_earlier, has_unfinished, trained_so_far, without_limits
 
 if TYPE_CHECKING:
     from llm_esr.data import Dataset
@@ -67,6 +67,24 @@ def is_finished(data: Dataset, config: Config, folder: Path, *, overwrite: bool 
     if not fresh:
         check_plan(data, config)
     return fresh
+
+
+def with_limits_as_trained(data: Dataset, config: Config, folder: Path) -> Config:
+    """The configuration with `train.epochs` and `train.patience` of the finished model in `folder`.
+
+    Only where nothing else differs: such a model made the steps that are asked for, and ended elsewhere. A model that
+    others start from need not be trained anew because theirs is to be a short training.
+    """
+    path = folder / "model.json"
+    if not path.exists() or waits_for(config, folder):
+        return config
+    record = read_record(path)
+    before = _with_defaults(record.get("made_from"))
+    now = made_from_of(data, config, folder)
+    if not record.get("finished") or not isinstance(before, dict) or without_limits(before) != without_limits(now):
+        return config
+    limits = {name: before["train"][name] for name in LIMITS}
+    return config.model_copy(update={"train": config.train.model_copy(update=limits)})
 
 
 def is_fresh(folder: Path, made_from: dict[str, Any], overwrite: bool, *, resume: bool = True) -> bool:
