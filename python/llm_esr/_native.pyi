@@ -317,6 +317,18 @@ def add_neighbour_rows(
 ) -> NDArray[np.float32]:
     """Scores [S, I] of histories (items and their offsets): the rows of their newest items, added up with a decay."""
 
+def combine_dense_rows(
+    matrix: NDArray[np.float32],
+    histories: tuple[NDArray[np.int32], NDArray[np.int64]],
+    decay: float | None,
+    newest: int,
+    threads: int,
+) -> NDArray[np.float32]:
+    """Scores [S, I] of histories by whole rows of a matrix [I, I]: those of their newest items, added up with a decay.
+
+    Without a decay: the largest of them, -1 for an empty history.
+    """
+
 def neighbour_lists(
     table: tuple[NDArray[np.int32], NDArray[np.float32]],
     histories: tuple[NDArray[np.int32], NDArray[np.int64]],

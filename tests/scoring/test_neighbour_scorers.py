@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 import llm_esr
 from llm_esr import _native
-from llm_esr.scoring import build_untrained, ease
+from llm_esr.scoring import build_untrained, ease, neighbours
+from llm_esr.scoring.blend import blended_scorers
 from llm_esr.scoring.lists import top_k
 from llm_esr.scoring.neighbours import CountedNeighbours, newest_items
 from llm_esr.scoring.similar_histories import PrefixNeighbours, SimilarUsers
@@ -69,11 +71,48 @@ def test_cooccurrence(data: llm_esr.Dataset) -> None:
     np.testing.assert_allclose(scores(data, "co-occurrence"), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_texts(data: llm_esr.Dataset) -> None:
+@pytest.mark.parametrize("kept", [True, False], ids=["cosines kept", "a product each time"])
+def test_texts(data: llm_esr.Dataset, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    if not kept:
+        monkeypatch.setattr(neighbours, "_KEPT_COSINES", 0)
     cosines = texts(data) @ texts(data).T
-    np.testing.assert_allclose(scores(data, "text"), decayed(data, cosines, 0.7, 10), rtol=1e-4, atol=1e-5)
-    nearest = [cosines[data.history(u, "test")[::-1][:10] - 1].max(axis=0) for u in range(data.n_users)]
-    np.testing.assert_allclose(scores(data, "text-max"), nearest, rtol=1e-4, atol=1e-5)
+    histories = [data.history(user, "test") for user in range(data.n_users)]
+    expected = {
+        "text": decayed(data, cosines, 0.7, 10),
+        "text-max": [cosines[history[::-1][:10] - 1].max(axis=0) for history in histories],
+    }
+    of_blend = blended_scorers(data, expected)
+    assert of_blend["text"].cosines is of_blend["text-max"].cosines and (of_blend["text"].cosines is not None) == kept
+    given = data.histories(np.arange(data.n_users), "test")
+    for name, values in expected.items():
+        np.testing.assert_allclose(scores(data, name), values, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(of_blend[name].scores(*given).numpy(), values, rtol=1e-4, atol=1e-5)
+        # A user without a history: nothing is near.
+        none = of_blend[name].scores(np.zeros(0, np.int32), np.zeros(2, np.int64)).numpy()
+        np.testing.assert_array_equal(none, np.full((1, data.n_items), -1.0 if name == "text-max" else 0.0))
+
+
+def test_rows_of_a_matrix_do_not_depend_on_threads_and_misfits_are_refused() -> None:
+    rng = np.random.default_rng(7)
+    matrix = rng.normal(size=(5000, 5000)).astype(np.float32)
+    lengths = rng.integers(0, 15, size=9)
+    histories = rng.integers(1, 5001, size=lengths.sum()).astype(np.int32), np.append(0, lengths.cumsum())
+    for decay in (0.7, None):
+        one, two = (_native.combine_dense_rows(matrix, histories, decay, 10, threads) for threads in (1, 2))
+        np.testing.assert_array_equal(one, two)
+        for row, (start, end) in zip(one, itertools.pairwise(histories[1]), strict=True):
+            newest = matrix[histories[0][start:end][::-1][:10] - 1]
+            if decay:
+                expected = (decay ** np.arange(1, len(newest) + 1)) @ newest
+            else:
+                expected = newest.max(axis=0, initial=-np.inf) if len(newest) else np.full(5000, -1.0)
+            np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="5001 is no id from 1 to 5000"):
+        _native.combine_dense_rows(matrix, (np.array([5001], np.int32), np.array([0, 1])), None, 10, 1)
+    with pytest.raises(ValueError, match="do not fit"):
+        _native.combine_dense_rows(matrix, (np.array([1], np.int32), np.array([0, 2])), None, 10, 1)
+    with pytest.raises(ValueError, match="are not 4 rows of 4"):
+        _native.combine_dense_rows(matrix[:4, :3].copy(), (np.array([1], np.int32), np.array([0, 1])), None, 10, 1)
 
 
 @pytest.mark.parametrize("kind", ["transitions", "co-occurrence"])

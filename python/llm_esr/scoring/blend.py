@@ -116,6 +116,10 @@ class Blend:
 def blended_scorers(data: Dataset, names: Iterable[str]) -> dict[str, Scorer]:
     """The scorers of a blend, by name."""
     parts = {name: BLENDED[name].build(data) for name in names}
+    text, nearest = parts.get(TextNeighbours.name), parts.get(NearestText.name)
+    if isinstance(text, TextNeighbours) and isinstance(nearest, NearestText):
+        # One copy of the texts, and of their cosines where these are kept.
+        text.texts, text.cosines = nearest.texts, nearest.cosines
     lenders = Lenders.of(data)
     if lenders is None:
         return parts

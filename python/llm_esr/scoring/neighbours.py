@@ -152,9 +152,12 @@ class TextNeighbours:
             )
         texts_IE = centred_texts(torch.from_numpy(np.array(data.item_embeddings)), data.n_prepared_items)
         self.texts = F.pad(texts_IE, (0, 0, 1, 0))  # row = id; 0 fills histories and says nothing
+        self.cosines: Cosines | None = None
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`."""
+        if self.cosines is not None:
+            return self.cosines.combined(items, offsets, self.sum.newest, self.sum.decay)
         newest_SJ = newest_items(items, offsets, self.sum.newest)
         weights_J = self.sum.decay ** torch.arange(1, self.sum.newest + 1, dtype=torch.float32)
         profiles_SE = torch.einsum("sje,j->se", self.texts[newest_SJ], weights_J)
@@ -178,7 +181,10 @@ class NearestText(TextNeighbours):
     """Scores by the one item of the history whose text is nearest; -1 for an empty history."""
 
     name = "text-max"
-    _all_II: Tensor | None = None
+
+    def __init__(self, data: Dataset, part: Part = "train") -> None:
+        super().__init__(data, part)
+        self.cosines = Cosines.kept_of(self.texts)
 
     def by_item(self, history: NDArray[np.int32], item: int) -> list[tuple[int, float]]:
         """The one item whose text is nearest."""
@@ -189,24 +195,43 @@ class NearestText(TextNeighbours):
 
     def scores(self, items: NDArray[np.int32], offsets: NDArray[np.int64]) -> Tensor:
         """See `Scorer.scores`."""
+        if self.cosines is not None:
+            return self.cosines.combined(items, offsets, self.sum.newest, decay=None)
         newest_SJ = newest_items(items, offsets, self.sum.newest)
         best_SI = torch.full((len(newest_SJ), len(self.texts) - 1), -1.0)
         for column_S in newest_SJ.T:
             rows = (column_S > 0).nonzero()[:, 0]
-            if len(rows) == len(best_SI):
-                torch.maximum(best_SI, self._cosines(column_S), out=best_SI)
-            elif len(rows):
-                best_SI[rows] = torch.maximum(best_SI[rows], self._cosines(column_S[rows]))
+            best_SI[rows] = torch.maximum(best_SI[rows], self.texts[column_S[rows]] @ self.texts[1:].T)
         return best_SI
 
-    def _cosines(self, items_n: Tensor) -> Tensor:
-        """Cosines of some items with all items, [n, I]; of a small catalogue they are all computed once."""
-        count = len(self.texts) - 1
-        if count * count > _KEPT_COSINES:
-            return self.texts[items_n] @ self.texts[1:].T
+
+class Cosines:
+    """The cosines of all texts of a small catalogue with each other: a list then costs the rows of its few items.
+
+    Args:
+        texts: unit vectors [I + 1, E], row = id.
+    """
+
+    def __init__(self, texts: Tensor) -> None:
+        self.texts = texts
+        self._all_II: NDArray[np.float32] | None = None
+
+    @classmethod
+    def kept_of(cls, texts: Tensor) -> Cosines | None:
+        """Those of some texts; None where they would take more than a gigabyte."""
+        return cls(texts) if (len(texts) - 1) ** 2 <= _KEPT_COSINES else None
+
+    def combined(
+        self, items: NDArray[np.int32], offsets: NDArray[np.int64], newest: int, decay: float | None
+    ) -> Tensor:
+        """The cosines of each history's newest items, added up with a decay; None: the largest, -1 without an item."""
         if self._all_II is None:
-            self._all_II = self.texts[1:] @ self.texts[1:].T
-        return self._all_II[items_n - 1]
+            # At the first call: a scorer may be built and never asked.
+            self._all_II = (self.texts[1:] @ self.texts[1:].T).numpy()
+        histories = (np.ascontiguousarray(items), np.ascontiguousarray(offsets))
+        return torch.from_numpy(
+            _native.combine_dense_rows(self._all_II, histories, decay, newest, torch.get_num_threads())
+        )
 
 
 def newest_items(items: NDArray[np.int32], offsets: NDArray[np.int64], count: int) -> Tensor:

@@ -157,6 +157,9 @@ class NetworkScorer:
 
 @contextmanager
 def _evaluating(model: SequenceModel) -> Iterator[None]:
+    if isinstance(model, torch.nn.Module) and not any(module.training for module in model.modules()):
+        yield  # as every model that serves: setting the mode of each part would take as long as a small layer
+        return
     was_training = model.training
     model.train(False)
     try:

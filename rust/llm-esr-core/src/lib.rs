@@ -16,6 +16,7 @@ pub mod choice;
 pub mod contents;
 pub mod contexts;
 mod copying;
+pub mod dense_rows;
 pub mod dropout;
 pub mod errors;
 pub mod histories;

@@ -43,10 +43,8 @@ impl Sum<'_> {
             let message = format!("{} scores are not {rows} rows of {items}", scores.len());
             return Err(Error::argument("scores", message));
         }
-        if let Some(id) = self.ids.iter().find(|&&id| id < 0 || id as usize > items) {
-            return Err(self.no_id(*id));
-        }
         let tasks: Vec<_> = scores.chunks_mut(items).map(Mutex::new).collect();
+        let wrong = AtomicI32::new(0);
         workers.run(tasks.len(), &|row| {
             let mut scores = lock(&tasks[row]);
             scores.fill(0.0);
@@ -59,11 +57,21 @@ impl Sum<'_> {
                     if id == 0 {
                         break;
                     }
-                    scores[id as usize - 1] += weight * value;
+                    // A whole table is longer than what is read of it: only that is checked.
+                    match usize::try_from(id.wrapping_sub(1))
+                        .ok()
+                        .and_then(|id| scores.get_mut(id))
+                    {
+                        Some(sum) => *sum += weight * value,
+                        None => return wrong.store(id, Ordering::Relaxed),
+                    }
                 }
             }
         });
-        Ok(())
+        match wrong.into_inner() {
+            0 => Ok(()),
+            id => Err(self.no_id(id)),
+        }
     }
 
     /// The `k` items of the largest sums for each history, largest first, equal ones by id: what `scores` would rank,
@@ -297,5 +305,16 @@ mod tests {
                 .lists(histories, false, 5, (&mut ids, &mut values), &Alone)
                 .is_err()
         );
+        for id in [7, -1, i32::MIN] {
+            let mut ids = forged.ids.to_vec();
+            ids[0] = id;
+            let forged = Sum { ids: &ids, ..sum };
+            let (items, offsets) = histories;
+            assert!(
+                forged
+                    .scores(items, offsets, &mut [0.0; 8], &Alone)
+                    .is_err()
+            );
+        }
     }
 }

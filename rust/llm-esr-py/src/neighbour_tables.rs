@@ -1,6 +1,7 @@
 //! Binding of item-to-item tables.
 
 use llm_esr_core::Error;
+use llm_esr_core::dense_rows::{Combine, Rows};
 use llm_esr_core::neighbour_sums::Sum;
 use llm_esr_core::neighbour_tables::{Kind, Training};
 use numpy::ndarray::Array2;
@@ -100,7 +101,39 @@ fn add_neighbour_rows<'py>(
     Ok(scores)
 }
 
-/// The best k items for each history by the same sums, ids [S, k] (0: none is left) and values.
+/// Scores [S, I] of histories by whole rows of a matrix [I, I]: the rows of their newest items, added up with a decay;
+/// without one the largest of them, -1 for an empty history.
+#[pyfunction]
+fn combine_dense_rows<'py>(
+    py: Python<'py>,
+    matrix: PyReadonlyArray2<'py, f32>,
+    histories: GivenHistories<'py>,
+    decay: Option<f32>,
+    newest: usize,
+    threads: usize,
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let items = contiguous("histories", histories.0.as_slice())?;
+    let offsets = contiguous("offsets", histories.1.as_slice())?;
+    let rows = Rows::new(contiguous("matrix", matrix.as_slice())?, matrix.shape()[0]);
+    let rows = rows.map_err(to_py)?;
+    let combine = match decay {
+        Some(decay) => Combine::Sum { decay },
+        None => Combine::Largest { none: -1.0 },
+    };
+    let shape = [offsets.len().saturating_sub(1), matrix.shape()[0]];
+    let scores = PyArray2::zeros(py, shape, false);
+    {
+        let mut written = scores.readwrite();
+        let written = contiguous("scores", written.as_slice_mut())?;
+        let threads = TorchThreads(threads);
+        without_gil(py, || {
+            rows.scores((items, offsets), newest, combine, written, &threads)
+        })?;
+    }
+    Ok(scores)
+}
+
+/// The best k items for each history by the sums of `add_neighbour_rows`, ids [S, k] (0: none is left) and values.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)]
 fn neighbour_lists<'py>(
@@ -136,5 +169,6 @@ fn neighbour_lists<'py>(
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(neighbour_table, module)?)?;
     module.add_function(wrap_pyfunction!(add_neighbour_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(combine_dense_rows, module)?)?;
     module.add_function(wrap_pyfunction!(neighbour_lists, module)?)
 }
