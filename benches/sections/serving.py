@@ -27,7 +27,8 @@ from sections.processes import run_script
 
 SECTION = "serving"
 TITLE = "Serving"
-RATE = 500  # requests a second that are asked for
+ASKED = 500  # answers a second
+RATE = 510  # requests a second that come: the last of them is answered a moment after the time that is counted
 CONNECTIONS = 64
 _FORMAT = 1
 # What the preset's blend comes to on real data; the weights do not change the time.
@@ -65,7 +66,7 @@ def measure(size: Size) -> Results:
             Row(SECTION, f"99th percentile at {RATE} requests/s, {name}", steady["p99_ms"], "ms", 2, asked="< 50",
                 note=note),
             Row(SECTION, f"answered at {RATE} requests/s, {name}", steady["per_second"], "requests/s", 2,
-                asked=f">= {RATE}, 0 failed", note=f"{steady['failed']} failed"),
+                asked=f">= {ASKED}, 0 failed", note=f"{steady['failed']} failed"),
             Row(SECTION, f"as fast as answers come, {name}", most["per_second"], "requests/s", 2,
                 note=f"99th percentile {most['p99_ms']:.0f} ms, {most['failed']} failed"),
         ]  # fmt: skip
