@@ -1,6 +1,8 @@
 """Encoders are tuned on attributes: views of one item become alike, and a kill changes no bit."""
 
 import json
+import signal
+import subprocess
 import sys
 import warnings
 
@@ -179,6 +181,45 @@ def test_a_killed_embed_goes_on_to_the_same_bytes(make_shop, small_encoder, monk
         other = resumed.folder / "encoder" / path.relative_to(whole.folder / "encoder")
         assert path.is_dir() or path.read_bytes() == other.read_bytes(), path
     assert (resumed.folder / "item_embeddings.npy").read_bytes() == (whole.folder / "item_embeddings.npy").read_bytes()
+
+
+# In the second epoch of two, after a checkpoint.
+KILLED = """
+import os, signal, sys, torch
+from llm_esr.semantics import contrastive_tuning as tuning
+tuning.CHECKPOINT_STEPS = 2
+calls, step = iter(range(8)), torch.optim.AdamW.step
+def counted(self):
+    if next(calls) == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self)
+torch.optim.AdamW.step = counted
+from llm_esr.cli import main
+main()
+"""
+
+
+def test_the_command_killed_minus_nine_goes_on_to_the_same_bytes(make_shop, small_encoder):
+    config = settings("layers", tune_epochs=3)
+    whole = tuned(make_shop, small_encoder, config, "whole")
+    shop = make_shop(EVENTS, ITEMS, "killed").folder
+    given = config.model_dump(exclude_defaults=True)
+    options = [part for name, value in given.items() for part in ("--set", f"embed.{name}={value}")]
+    command = ["embed", str(shop), "--encoder", small_encoder, *options]
+    script = [sys.executable, "-c", KILLED, *command]
+    killed = subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (shop / "encoder").exists() and list((shop / "tuning").glob("*/*.safetensors"))
+    steps = []
+    with pytest.MonkeyPatch.context() as patch:
+        step = torch.optim.AdamW.step
+        patch.setattr(torch.optim.AdamW, "step", lambda self: (steps.append(1), step(self)))
+        resumed = tuned_again(shop, small_encoder, config)
+    assert len(steps) < 3 * len(tuning.Schedule(config, item_attributes(resumed)).batches(0))
+    for path in sorted((whole.folder / "encoder").rglob("*")):
+        other = shop / "encoder" / path.relative_to(whole.folder / "encoder")
+        assert path.is_dir() or path.read_bytes() == other.read_bytes(), path
+    assert (shop / "item_embeddings.npy").read_bytes() == (whole.folder / "item_embeddings.npy").read_bytes()
 
 
 def interrupted_at(name):
