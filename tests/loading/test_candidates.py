@@ -47,7 +47,9 @@ def test_candidates_are_uniform(make_folder: Any) -> None:
 
 def test_too_many_candidates_name_the_user(make_folder: Any) -> None:
     data = make_folder([[1, 2, 3], [1, 2, 3, 4, 1]], 6, held=2)
-    with pytest.raises(ValueError, match="user 1 leaves 2 of 6 items unseen, fewer than the 3"):
+    with pytest.raises(
+        ValueError, match=r"user 1 .their row in users\.parquet. leaves 2 of 6 items unseen, fewer than the 3"
+    ):
         sample_candidates(data, "test", 3, 0)
     with pytest.raises(ValueError, match="part"):
         sample_candidates(data, "train", 3, 0, [0])  # type: ignore[arg-type]

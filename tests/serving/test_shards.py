@@ -46,6 +46,9 @@ def test_the_parts_are_the_whole(tiny_folder: Path, tmp_path: Path, capsys: pyte
     assert "--shard goes with --users" in capsys.readouterr().err
     with pytest.raises(ValueError, match="is a file; with shard"):
         model.recommend_to(tmp_path / "all.parquet", shard="1/3")
+    with pytest.raises(ValueError, match="no user"):
+        model.recommend_to(tmp_path / "refused", ["nobody"], shard="1/3")
+    assert not (tmp_path / "refused").exists()
 
 
 def test_parts_of_another_number_of_shares_are_not_mixed_in(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from llm_esr.cli import main
 from llm_esr.doors import Terminated
 from llm_esr.files import read_json, write_json
 from llm_esr.files.checkpoint import newest_state, save_checkpoint
+from llm_esr.serving import recommend
 from llm_esr.training import Callback, EpochReport, Trainer, is_finished, train
 from llm_esr.training.unfinished import ends_earlier, without_limits
 
@@ -134,6 +135,25 @@ def test_the_command_line_ends_with_the_code_of_the_signal(
     with pytest.raises(SystemExit) as left:
         main([*line, "--set", "model.width=8"])
     assert left.value.code == 143
+
+
+def test_sigterm_outside_a_training_is_said_in_words_and_leaves_nothing_half_written(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny_folder, config="sasrec", out=tmp_path / "m", progress=False, **SMALL)
+    before, written = signal.getsignal(signal.SIGTERM), recommend.write_parquet
+
+    def and_stop(*given: object) -> None:
+        written(*given)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(recommend, "write_parquet", and_stop)
+    with pytest.raises(SystemExit) as left:
+        main(["recommend", str(tmp_path / "m"), "--users", "all", "--out", str(tmp_path / "lists.parquet")])
+    assert left.value.code == 143
+    assert capsys.readouterr().err == "interrupted: the same command goes on with what is missing\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_checkpoint_comes_by_the_clock_too(tiny_folder: Path, tmp_path: Path) -> None:

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -82,6 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         command = typer.main.get_command(app)
         with (
             at_the_command_line(),
+            _terminated_in_words(),
             command.make_context("llm-esr", [a for a in given if a != "--debug"]) as context,
         ):
             command.invoke(context)
@@ -107,6 +113,23 @@ def main(arguments: list[str] | None = None) -> None:
     except BaseException as error:  # also a panic, which is no `Exception`
         code = _unforeseen(error, given, debug)
     sys.exit(code)
+
+
+@contextmanager
+def _terminated_in_words() -> Iterator[None]:
+    """Let SIGTERM end what runs as Ctrl-C does, with a line and nothing half written; trainings and servers hear it."""
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _unforeseen(error: BaseException, given: list[str], debug: bool) -> int:

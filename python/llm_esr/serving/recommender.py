@@ -439,6 +439,8 @@ class Recommender:
         else:
             numbers = known_users(self.data, users, skip_unknown)
         frames = user_frames(self.scorer, self.data, share.of_users(numbers), wanted)
+        if shard is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
         rows = write_frames(path, frames, empty_frame(self.data, "user_id"))
         wanted.tell()
         return rows

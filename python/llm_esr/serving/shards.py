@@ -73,6 +73,4 @@ def part_of(path: Path, shard: Any) -> tuple[Path, Shard]:
     if shard is None:
         return path, Shard(1, 1)
     share = Shard.of(shard)
-    part = share.part(path)
-    path.mkdir(parents=True, exist_ok=True)
-    return part, share
+    return share.part(path), share

@@ -174,8 +174,8 @@ impl BatchBuilder {
             let unseen = catalogue.count_unseen(history, &mut seen);
             if unseen < needed {
                 let message = format!(
-                    "user {user} met all but {unseen} of the {} items that own negatives are drawn from, and needs \
-                     {needed}; use shared negatives (negatives.kind=shared) or leave the user out",
+                    "user {user} (their row in users.parquet) met all but {unseen} of the {} items that own negatives \
+                     are drawn from, and needs {needed}; use shared negatives (negatives.kind=shared) or leave the user out",
                     catalogue.len()
                 );
                 return Err(Error::argument("negatives", message));

@@ -55,7 +55,8 @@ pub fn sample(store: &Store, users: &[i64], part: Part, n: usize, seed: u64) -> 
         let unseen = catalogue.count_unseen(history, &mut met);
         if unseen < n {
             let message = format!(
-                "user {user} leaves {unseen} of {} items unseen, fewer than the {n} asked for; ask for fewer",
+                "user {user} (their row in users.parquet) leaves {unseen} of {} items unseen, fewer than the {n} asked \
+                 for; ask for fewer",
                 store.n_items()
             );
             return Err(Error::argument("candidates", message));
