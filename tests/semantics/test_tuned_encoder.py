@@ -22,7 +22,7 @@ from llm_esr.semantics.attribute_views import item_attributes
 from llm_esr.semantics.encoders import make_encoder
 from llm_esr.semantics.encoders.sentence_transformers import load_sentence_model
 from llm_esr.semantics.tuned_encoder import tuning_lines
-from llm_esr.semantics.tuning_acceptance import auc, first_shares, make_trial
+from llm_esr.semantics.tuning_acceptance import auc, first_shares, make_trial, nearest_hold
 from llm_esr.semantics.tuning_levels import encode_raw, make_level, raw_vectors
 
 NO_BARS = Progress(disable=True)
@@ -303,12 +303,23 @@ def test_the_figures_are_those_of_a_plain_count():
     wins = [(a > b) + (a == b) / 2 for a in close for b in far]
     assert auc(close, far) == pytest.approx(np.mean(wins))
     assert np.isnan(auc(close[:0], far))
+    pairs = np.array([(a, b) for a in range(9) for b in range(9) if a != b and {a, b} != {3, 5}])
+    for count in (1, 3):
+        expected = [sum(items[a] @ items[c] > items[a] @ items[b] + 1e-9 for c in range(9) if c != a) < count
+                    for a, b in pairs]  # fmt: skip
+        np.testing.assert_array_equal(nearest_hold(items, pairs, count), expected)
+    assert nearest_hold(items, pairs[:0], 3).shape == (0,)
 
 
 def test_a_fall_of_the_figures_is_said(make_shop, small_encoder, monkeypatch):
     shop = tuned(make_shop, small_encoder, settings())
     record = read_record(shop.folder / "encoder" / "tuning.json")
-    for name, words in (("auc", "vectors of items worse"), ("auc_tail", "vectors of tail items worse")):
+    for name, words in (
+        ("near", "vectors of items worse: the item met next is less often among the 10 nearest"),
+        ("near_tail", "vectors of tail items worse: the item met next"),
+        ("auc", "vectors of items worse: items met together"),
+        ("auc_tail", "vectors of tail items worse: items met together"),
+    ):
         before = record["after"] | {name: record["after"][name] + 0.1}
         files.write_json(shop.folder / "encoder" / "tuning.json", record | {"before": before})
         with pytest.warns(UserWarning, match=words):

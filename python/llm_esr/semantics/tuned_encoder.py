@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 FOLDER = "encoder"
 RECORD = "tuning.json"
 _WORK = "tuning"  # checkpoints of a tuning that goes on
+_NEAR = "the item met next is less often among the 10 nearest"
+_AUC = "items met together are less often closer than random ones, AUC"
+_SAY_IF_LESS = (
+    ("near", "items", _NEAR),
+    ("near_tail", "tail items", _NEAR),
+    ("auc", "items", _AUC),
+    ("auc_tail", "tail items", _AUC),
+)
 
 
 def tune_settings(config: EmbedConfig) -> dict[str, Any]:
@@ -139,15 +147,15 @@ def tuning_lines(folder: Path) -> list[str]:
 
 
 def warn_if_worse(folder: Path) -> None:
-    """Say so where items met together are no closer to each other than before."""
+    """Say so where texts tell less than before which items are met together."""
     record = read_record(folder / FOLDER / RECORD, "before", "after")
-    for name, of in (("auc", "items"), ("auc_tail", "tail items")):
-        before, after = record["before"][name], record["after"][name]
+    for name, of, what in _SAY_IF_LESS:
+        before, after = record["before"].get(name), record["after"].get(name)
         if before is not None and after is not None and after < before:
             warn(
-                f"tuning made the vectors of {of} worse: items met together are less often closer than random ones "
-                f"(AUC {before:.3f} -> {after:.3f}); the encoder as it was may serve better: leave embed.tune out, or "
-                "try another embed.tune_level, a smaller embed.tune_learning_rate or embed.tune_drop_ratio"
+                f"tuning made the vectors of {of} worse: {what} ({before:.3f} -> {after:.3f}); the encoder as it was "
+                "may serve better: leave embed.tune out, or try another embed.tune_level, a smaller "
+                "embed.tune_learning_rate or embed.tune_drop_ratio"
             )
             return
 

@@ -19,6 +19,8 @@ from llm_esr.semantics.attribute_views import ItemAttributes
 _EPOCH = 2**32 - 1
 _MOST_VIEWS = 2000
 _MOST_PAIRS = 50_000
+_MOST_RANKED = 5_000  # of those pairs: each is a search through the catalogue
+_NEAREST = 10
 _NEAR = 50  # places by popularity within which an item's stand-in is drawn
 _HEAD_SHARE = 0.2
 _ROWS = 512
@@ -35,12 +37,17 @@ class Acceptance:
         auc: how often two items that stand side by side in a training sequence are closer than two random ones that
             are met as often; half is chance.
         auc_tail: the same for pairs with a tail item.
+        near: share of such pairs (5,000 at most) whose later item is among the 10 nearest of all others to the
+            earlier one. A recommender reads the nearest items, and they may get worse while the AUC rises.
+        near_tail: the same for pairs with a tail item.
     """
 
     recall: float
     recall_tail: float
     auc: float
     auc_tail: float
+    near: float
+    near_tail: float
 
 
 @dataclass(frozen=True)
@@ -71,12 +78,16 @@ class Trial:
         close, far = (
             np.einsum("pe,pe->p", items_IE[rows[:, 0]], items_IE[rows[:, 1]]) for rows in (self.pairs, self.random)
         )
-        tail = self.is_tail[self.pairs].any(axis=1)
+        tail = np.asarray(self.is_tail[self.pairs].any(axis=1))
+        ranked = np.linspace(0, len(self.pairs) - 1, min(len(self.pairs), _MOST_RANKED)).astype(np.int64)
+        near = nearest_hold(items_IE, self.pairs[ranked], _NEAREST)
         return Acceptance(
             recall=_mean(hits),
             recall_tail=_mean(hits[self.is_tail[self.items]]),
             auc=auc(close, far),
             auc_tail=auc(close[tail], far[tail]),
+            near=_mean(near),
+            near_tail=_mean(near[tail[ranked]]),
         )
 
 
@@ -122,6 +133,18 @@ def first_shares(
     return np.concatenate(shares)
 
 
+def nearest_hold(items_IE: NDArray[np.float32], pairs: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """For each pair of rows, [P, 2], 1 where fewer than `count` other items are nearer to the first than the second."""
+    found = []
+    for start in range(0, len(pairs), _ROWS):
+        first, second = pairs[start : start + _ROWS].T
+        cosines_pI = items_IE[first] @ items_IE.T
+        cosines_pI[np.arange(len(first)), first] = -np.inf
+        own = np.take_along_axis(cosines_pI, second[:, None], axis=1)
+        found.append((cosines_pI > own).sum(axis=1) < count)
+    return np.concatenate(found).astype(np.float64) if found else np.zeros(0)
+
+
 def auc(close: NDArray[np.floating], far: NDArray[np.floating]) -> float:
     """How often one of `close` is larger than one of `far`, a tie counting half; nan where there are none."""
     if not len(close) or not len(far):
@@ -135,11 +158,12 @@ def acceptance_lines(before: dict[str, float | None], after: dict[str, float | N
     """What the terminal says of the figures, before and after."""
 
     def change(name: str) -> str:
-        return " -> ".join("-" if value is None else f"{value:.3f}" for value in (before[name], after[name]))
+        return " -> ".join("-" if value is None else f"{value:.3f}" for value in (before.get(name), after.get(name)))
 
     return [
         f"a view's own item is the nearest: {change('recall')}, tail items {change('recall_tail')}",
         f"items met together are closer than random ones (AUC): {change('auc')}, with a tail item {change('auc_tail')}",
+        f"the item met next is among the 10 nearest: {change('near')}, with a tail item {change('near_tail')}",
     ]
 
 
