@@ -158,7 +158,9 @@ def acceptance_lines(before: dict[str, float | None], after: dict[str, float | N
     """What the terminal says of the figures, before and after."""
 
     def change(name: str) -> str:
-        return " -> ".join("-" if value is None else f"{value:.3f}" for value in (before.get(name), after.get(name)))
+        digits = 4 if name.startswith("near") else 3
+        both = before.get(name), after.get(name)
+        return " -> ".join("-" if value is None else f"{value:.{digits}f}" for value in both)
 
     return [
         f"a view's own item is the nearest: {change('recall')}, tail items {change('recall_tail')}",
