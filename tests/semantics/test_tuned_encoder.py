@@ -317,8 +317,6 @@ def test_a_fall_of_the_figures_is_said(make_shop, small_encoder, monkeypatch):
     for name, words in (
         ("near", "vectors of items worse: the item met next is less often among the 10 nearest"),
         ("near_tail", "vectors of tail items worse: the item met next"),
-        ("auc", "vectors of items worse: items met together"),
-        ("auc_tail", "vectors of tail items worse: items met together"),
     ):
         before = record["after"] | {name: record["after"][name] + 0.1}
         files.write_json(shop.folder / "encoder" / "tuning.json", record | {"before": before})

@@ -28,15 +28,7 @@ if TYPE_CHECKING:
 FOLDER = "encoder"
 RECORD = "tuning.json"
 _WORK = "tuning"  # checkpoints of a tuning that goes on
-_NEAR = "the item met next is less often among the 10 nearest"
-_AUC = "items met together are less often closer than random ones, AUC"
-_SAY_IF_LESS = (
-    # The figure, and what share of it before is no fall: a few hundred hits sway by chance.
-    ("near", "items", _NEAR, 0.95),
-    ("near_tail", "tail items", _NEAR, 0.95),
-    ("auc", "items", _AUC, 1.0),
-    ("auc_tail", "tail items", _AUC, 1.0),
-)
+_NO_FALL = 0.95  # share of the figure before: a few hundred hits sway by chance
 
 
 def tune_settings(config: EmbedConfig) -> dict[str, Any]:
@@ -150,13 +142,13 @@ def tuning_lines(folder: Path) -> list[str]:
 def warn_if_worse(folder: Path) -> None:
     """Say so where texts tell less than before which items are met together."""
     record = read_record(folder / FOLDER / RECORD, "before", "after")
-    for name, of, what, least in _SAY_IF_LESS:
+    for name, of in (("near", "items"), ("near_tail", "tail items")):
         before, after = record["before"].get(name), record["after"].get(name)
-        if before is not None and after is not None and after < least * before:
+        if before is not None and after is not None and after < _NO_FALL * before:
             warn(
-                f"tuning made the vectors of {of} worse: {what} ({before:.4f} -> {after:.4f}); the encoder as it was "
-                "may serve better: leave embed.tune out, or try another embed.tune_level, a smaller "
-                "embed.tune_learning_rate or embed.tune_drop_ratio"
+                f"tuning made the vectors of {of} worse: the item met next is less often among the 10 nearest "
+                f"({before:.4f} -> {after:.4f}); the encoder as it was may serve better: leave embed.tune out, or try "
+                "another embed.tune_level, a smaller embed.tune_learning_rate or another embed.tune_drop_ratio"
             )
             return
 

@@ -28,7 +28,7 @@ class TuneSettings(Section):
         None, description="Text columns that hold attributes; null: all. Lists and paths, a > b > c, give several."
     )
     tune_drop_ratio: float = Field(
-        0.8, ge=0, lt=1, description="Share of an item's attributes that a view lacks; at least one is left out."
+        0.2, ge=0, lt=1, description="Share of an item's attributes that a view lacks; at least one is left out."
     )
     tune_keep_title: bool = Field(False, description="Whether every view has the title.")
     tune_header: str | None = Field(
