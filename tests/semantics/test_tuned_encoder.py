@@ -91,10 +91,12 @@ def tuned(make_shop, encoder, config, name="shop"):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_tuned_encoder_is_an_ordinary_folder_and_makes_the_vectors(make_shop, small_encoder, level):
+def test_a_tuned_encoder_is_an_ordinary_folder_and_makes_the_vectors(make_shop, small_encoder, level, capfd):
     needs(level)
     config = settings(level)
+    capfd.readouterr()
     shop = tuned(make_shop, small_encoder, config)
+    assert capfd.readouterr().err == ""
     folder = shop.folder / "encoder"
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".json", ".safetensors", ".txt"}
     assert not (shop.folder / "tuning").exists()
@@ -209,6 +211,7 @@ def test_the_command_killed_minus_nine_goes_on_to_the_same_bytes(make_shop, smal
     script = [sys.executable, "-c", KILLED, *command]
     killed = subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "Loading weights" not in killed.stderr
     assert not (shop / "encoder").exists() and list((shop / "tuning").glob("*/*.safetensors"))
     steps = []
     with pytest.MonkeyPatch.context() as patch:

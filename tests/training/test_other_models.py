@@ -172,6 +172,30 @@ def test_epochs_of_a_run_leave_the_model_that_others_start_from_as_it_was_traine
         llm_esr.run(events, models=["llmemb"], epochs=1, progress=False, **given)
 
 
+def test_settings_that_a_model_does_not_read_make_it_no_other_one(
+    tmp_path: Path, tiny_tables: tuple[pl.DataFrame, pl.DataFrame]
+) -> None:
+    events, items = tiny_tables
+    said: list[str] = []
+
+    def run(*models: str, overrides: list[str]) -> list[str]:
+        said.clear()
+        given = {"items": items, "out": tmp_path / "run", "say": said.append, "progress": False}
+        llm_esr.run(events, models=list(models), overrides=[*SMALL, *overrides], **given)
+        return [line.removeprefix("train").strip() for line in said if line.startswith("train ")]
+
+    run("sasrec", "melt", overrides=[])
+    # An ablation of one method trains that one anew, not what it starts from.
+    with pytest.raises(ValueError, match=r"models/melt/42 holds a finished model .* transfer.user_weight was"):
+        run("melt", overrides=["transfer.user_weight=0.5"])
+    trained = run("llmemb", overrides=["align.weight=0.02", "align.temperature=3.0"])
+    assert trained[0] == "sasrec/42 fresh" and trained[1].startswith("llmemb/42 1 epochs")
+    # What the anchor is for is not asked of the anchor itself.
+    trained = run("llm-esr", overrides=["align.anchor=preset:sasrec", "align.weight=0.02"])
+    assert trained[0] == "sasrec/42 fresh" and trained[1].startswith("llm-esr/42 1 epochs")
+    assert read_json(tmp_path / "run/models/llm-esr/42/model.json")["made_from"]["align"]["weight"] == 0.02
+
+
 def test_models_that_start_from_each_other_are_refused(tmp_path: Path) -> None:
     interactions, items = llm_esr.simulate(seed=3, n_users=60, n_items=120)
     with pytest.raises(ValueError, match=r"in a circle: sasrec -> sasrec"):

@@ -48,7 +48,8 @@ def model_grid(
         if setting is None or name in sources:
             own = load_config(sources.get(name, name), overrides)
         else:
-            own = load_other(setting, name, overrides)
+            # What another one is asked to start from, or to be drawn to, is not asked of that one.
+            own = load_other(setting, name, [one for one in overrides if not one.startswith(f"{setting}=")])
         for other_setting, other in own.other_presets.items():
             add(other, (*above, name), other_setting)
         if name not in grid:

@@ -18,7 +18,7 @@ from llm_esr.doors import warn
 from llm_esr.files import FORMAT, atomic_folder, is_there, key_of, read_record, write_json
 from llm_esr.semantics.attribute_views import item_attributes
 from llm_esr.semantics.encoders import encoder_identity
-from llm_esr.semantics.encoders.sentence_transformers import PREFIX, load_sentence_model
+from llm_esr.semantics.encoders.sentence_transformers import PREFIX, load_sentence_model, without_bars
 from llm_esr.semantics.prompts import item_prompts
 from llm_esr.semantics.tuning_acceptance import Trial, acceptance_lines, make_trial, stored
 
@@ -112,7 +112,8 @@ def tune_encoder(data: Dataset, name: str, config: EmbedConfig, bars: Progress) 
         "after": after,
     }
     with atomic_folder(folder) as made:
-        level.model.save(str(made), create_model_card=False)
+        with without_bars():
+            level.model.save(str(made), create_model_card=False)
         write_json(made / RECORD, record)
     shutil.rmtree(data.folder / _WORK, ignore_errors=True)
     return f"{PREFIX}{folder}"

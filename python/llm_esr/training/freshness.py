@@ -51,7 +51,7 @@ def made_from_of(data: Dataset, config: Config, folder: Path) -> dict[str, Any]:
             made["similar_users_scores"] = _checksum(data, "similar_users_scores", "index")
     if reads_items:
         made["similar_items"] = _checksum(data, "similar_items", "index")
-    return made
+    return _without_unread(made)
 
 
 def is_finished(data: Dataset, config: Config, folder: Path, *, overwrite: bool = False) -> bool:
@@ -150,7 +150,15 @@ def _with_defaults(made_from: Any) -> Any:
         return made_from
     defaults = {section: getattr(Config(), section).model_dump(mode="json") for section in STAGES["train"]}
     known = {section: made_from.get(section) or {} for section in defaults}
-    return made_from | {section: values | known[section] for section, values in defaults.items()}
+    return _without_unread(made_from | {section: values | known[section] for section, values in defaults.items()})
+
+
+def _without_unread(made_from: dict[str, Any]) -> dict[str, Any]:
+    """Sections that are switched off with their defaults: what a training does not read makes it no other one."""
+    off = {"align": made_from["align"]["anchor"] is None, "transfer": not made_from["model"]["transfer"]}
+    return made_from | {
+        section: getattr(Config(), section).model_dump(mode="json") for section, unread in off.items() if unread
+    }
 
 
 def _first_difference(before: Any, now: Any, name: str = "") -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -93,7 +95,8 @@ def load_sentence_model(model: str, device: str | None) -> Any:
     # Without the hub only the cache is asked: the hub's client would try again for minutes.
     from_cache = not _is_folder(model) and not _hub_answers()
     try:
-        return SentenceTransformer(model, device=device, local_files_only=from_cache)
+        with without_bars() if _is_folder(model) else nullcontext():  # a download shows how far it is
+            return SentenceTransformer(model, device=device, local_files_only=from_cache)
     except Exception as error:  # the hub's client raises a dozen types, by version
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if _is_folder(model):
@@ -102,6 +105,20 @@ def load_sentence_model(model: str, device: str | None) -> Any:
             f"encoder: model '{model}' could not be had from the Hugging Face hub ({first_line}); "
             f"check the name and the network, or give a folder with the model: {PREFIX}/path/to/model"
         ) from error
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Without the bars that transformers shows for the weights that it reads and writes: a moment each."""
+    logging: Any = import_module("transformers.utils.logging")  # brought by the extra
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _hub_answers() -> bool:
