@@ -26,6 +26,8 @@ SCORES = F32([[0.1, 0.2, 0.3], [0.3, 0.2, 0.1]])
 # What works, by name; the hostile values take the place of one or two arguments.
 FUNCTIONS: dict[str, dict[str, Any]] = {
     "add_neighbour_rows": {"table": TABLE, "histories": HISTORIES, "decay": 0.5, "newest": 2, "threads": 1},
+    "combine_dense_rows": {"matrix": np.eye(3, dtype=np.float32), "histories": HISTORIES, "decay": 0.5, "newest": 2,
+                           "threads": 1},
     "neighbour_lists": {"table": TABLE, "histories": HISTORIES, "decay": 0.5, "newest": 2, "leave_out_met": True,
                         "k": 2, "threads": 1},
     "neighbour_table": {"kind": "transitions", "items": I32([1, 2, 3]), "offsets": I64([0, 2, 3]),
