@@ -185,7 +185,7 @@ def test_a_killed_embed_goes_on_to_the_same_bytes(make_shop, small_encoder, monk
     assert (resumed.folder / "item_embeddings.npy").read_bytes() == (whole.folder / "item_embeddings.npy").read_bytes()
 
 
-# In the second epoch of two, after a checkpoint.
+# At the end of the second epoch of three, after a checkpoint.
 KILLED = """
 import os, signal, sys, torch
 from llm_esr.semantics import contrastive_tuning as tuning

@@ -9,7 +9,7 @@ from llm_esr.config.read import (
     model_name,
     preset_names,
 )
-from llm_esr.config.schema import STAGES, Config, choices, preset_of
+from llm_esr.config.schema import OTHER_MODELS, STAGES, Config, choices, preset_of
 from llm_esr.config.sections.data import DataConfig, EmbedConfig, IndexConfig
 from llm_esr.config.sections.evaluate import EvaluateConfig
 from llm_esr.config.sections.model import ModelConfig
@@ -18,6 +18,7 @@ from llm_esr.config.sections.training import AugmentationConfig, Layout
 from llm_esr.config.single import config_with, section_with
 
 __all__ = [
+    "OTHER_MODELS",
     "STAGES",
     "AugmentationConfig",
     "Config",

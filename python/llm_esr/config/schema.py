@@ -118,11 +118,8 @@ class Config(Section):
     @property
     def other_models(self) -> dict[str, str]:
         """The settings that name another trained model, and what they say."""
-        named = {
-            "train.start_from": self.train.start_from,
-            "align.anchor": self.align.anchor if self.align.weight else None,
-        }
-        return {setting: value for setting, value in named.items() if value is not None}
+        named = self.train.start_from, self.align.anchor if self.align.weight else None
+        return {setting: value for setting, value in zip(OTHER_MODELS, named, strict=True) if value is not None}
 
     @property
     def other_presets(self) -> dict[str, str]:
@@ -158,6 +155,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 }
 
 
+OTHER_MODELS = ("train.start_from", "align.anchor")  # settings that name another trained model
 _PRESET = "preset:"
 _NAME = re.compile(r"[^\W_][\w.+-]*")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from llm_esr.config import Config, load_config, load_other, model_name
+from llm_esr.config import OTHER_MODELS, Config, load_config, load_other, model_name
 from llm_esr.config.layers import DEFAULT, SHARED
 from llm_esr.config.parts import SCORERS
 from llm_esr.pipeline.run_folder import ModelId
@@ -48,8 +48,8 @@ def model_grid(
         if setting is None or name in sources:
             own = load_config(sources.get(name, name), overrides)
         else:
-            # What another one is asked to start from, or to be drawn to, is not asked of that one.
-            own = load_other(setting, name, [one for one in overrides if not one.startswith(f"{setting}=")])
+            # What names another model is asked of those that were named, not of what they start from.
+            own = load_other(setting, name, [one for one in overrides if one.partition("=")[0] not in OTHER_MODELS])
         for other_setting, other in own.other_presets.items():
             add(other, (*above, name), other_setting)
         if name not in grid:

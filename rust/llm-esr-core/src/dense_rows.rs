@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use crate::histories::check_histories;
 use crate::pool::lock;
 use crate::workers::Workers;
 use crate::{Error, Result};
@@ -58,22 +59,10 @@ impl<'a> Rows<'a> {
     ) -> Result<()> {
         let items = self.items;
         let rows = offsets.len().saturating_sub(1);
-        let rising = offsets.first().is_some_and(|&first| first == 0)
-            && offsets.windows(2).all(|pair| pair[0] <= pair[1])
-            && offsets
-                .last()
-                .is_some_and(|&last| usize::try_from(last) == Ok(histories.len()));
-        if !rising || Some(scores.len()) != rows.checked_mul(items) {
-            let message = format!(
-                "{rows} histories of {} items and {} scores of {items} items do not fit each other",
-                histories.len(),
-                scores.len(),
-            );
-            return Err(Error::argument("histories", message));
-        }
-        if let Some(id) = histories.iter().find(|&&id| id < 1 || id as usize > items) {
-            let message = format!("{id} is no id from 1 to {items}");
-            return Err(Error::argument("histories", message));
+        check_histories(histories, offsets, items)?;
+        if Some(scores.len()) != rows.checked_mul(items) {
+            let message = format!("{} scores are not {rows} rows of {items}", scores.len());
+            return Err(Error::argument("scores", message));
         }
         let tasks: Vec<_> = scores.chunks_mut(items).map(Mutex::new).collect();
         workers.run(tasks.len(), &|row| {

@@ -4,6 +4,32 @@ use std::ops::Range;
 
 use crate::mapped::prefetch;
 use crate::packed_range::PackedRange;
+use crate::{Error, Result};
+
+/// Refuses histories that their offsets do not cut, and items that are none of the catalogue.
+pub(crate) fn check_histories(histories: &[i32], offsets: &[i64], items: usize) -> Result<()> {
+    let rising = offsets.first().is_some_and(|&first| first == 0)
+        && offsets.windows(2).all(|pair| pair[0] <= pair[1])
+        && offsets
+            .last()
+            .is_some_and(|&last| usize::try_from(last) == Ok(histories.len()));
+    if !rising {
+        let message = format!(
+            "{} offsets and {} items do not fit each other; expected rising numbers from 0 to {}",
+            offsets.len(),
+            histories.len(),
+            histories.len(),
+        );
+        return Err(Error::argument("histories", message));
+    }
+    match histories.iter().find(|&&id| id < 1 || id as usize > items) {
+        Some(id) => Err(Error::argument(
+            "histories",
+            format!("{id} is no id from 1 to {items}"),
+        )),
+        None => Ok(()),
+    }
+}
 
 /// Training sequences: what each user met before the end of training, oldest first.
 #[derive(Debug, Clone, Copy)]

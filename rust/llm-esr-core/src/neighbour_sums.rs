@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use crate::histories::check_histories;
 use crate::pool::lock;
 use crate::workers::Workers;
 use crate::{Error, Result};
@@ -49,23 +50,9 @@ impl Sum<'_> {
             let mut scores = lock(&tasks[row]);
             scores.fill(0.0);
             let history = &histories[offsets[row] as usize..offsets[row + 1] as usize];
-            let mut weight = 1.0;
-            for &item in history.iter().rev().take(self.newest) {
-                weight *= self.decay;
-                let entries = (item as usize - 1) * self.width..item as usize * self.width;
-                for (&id, &value) in self.ids[entries.clone()].iter().zip(&self.values[entries]) {
-                    if id == 0 {
-                        break;
-                    }
-                    // A whole table is longer than what is read of it: only that is checked.
-                    match usize::try_from(id.wrapping_sub(1))
-                        .ok()
-                        .and_then(|id| scores.get_mut(id))
-                    {
-                        Some(sum) => *sum += weight * value,
-                        None => return wrong.store(id, Ordering::Relaxed),
-                    }
-                }
+            let read = self.read(history, items, |id, value| scores[id as usize - 1] += value);
+            if let Err(id) = read {
+                wrong.store(id, Ordering::Relaxed);
             }
         });
         match wrong.into_inner() {
@@ -109,7 +96,8 @@ impl Sum<'_> {
             for (place, list) in ids.chunks_mut(k).zip(values.chunks_mut(k)).enumerate() {
                 let row = number * LISTS + place;
                 let history = &histories[offsets[row] as usize..offsets[row + 1] as usize];
-                if let Err(id) = self.add_to(history, &mut sparse) {
+                let read = self.read(history, items, |id, value| sparse.add(id, value));
+                if let Err(id) = read {
                     wrong.store(id, Ordering::Relaxed);
                     return;
                 }
@@ -122,8 +110,14 @@ impl Sum<'_> {
         }
     }
 
-    /// Adds a history's rows; the id that is none, where the table holds one.
-    fn add_to(&self, history: &[i32], row: &mut SparseRow) -> std::result::Result<(), i32> {
+    /// Gives the entries of a history's rows to `add`, weighted; the id that is none, where one of them holds one: a
+    /// whole table is longer than what is read of it, so only that is checked.
+    fn read(
+        &self,
+        history: &[i32],
+        items: usize,
+        mut add: impl FnMut(i32, f32),
+    ) -> std::result::Result<(), i32> {
         let mut weight = 1.0;
         for &item in history.iter().rev().take(self.newest) {
             weight *= self.decay;
@@ -132,10 +126,10 @@ impl Sum<'_> {
                 if id == 0 {
                     break;
                 }
-                if id < 0 || id as usize > row.sums.len() {
+                if id < 0 || id as usize > items {
                     return Err(id);
                 }
-                row.add(id, weight * value);
+                add(id, weight * value);
             }
         }
         Ok(())
@@ -144,29 +138,17 @@ impl Sum<'_> {
     /// The items of the catalogue, where the arrays fit each other.
     fn check(&self, histories: &[i32], offsets: &[i64]) -> Result<usize> {
         let items = self.ids.len().checked_div(self.width).unwrap_or(0);
-        let rows = offsets.len().saturating_sub(1);
-        let rising = offsets.first().is_some_and(|&first| first == 0)
-            && offsets.windows(2).all(|pair| pair[0] <= pair[1])
-            && offsets
-                .last()
-                .is_some_and(|&last| usize::try_from(last) == Ok(histories.len()));
-        if items == 0
-            || self.ids.len() != items * self.width
-            || self.values.len() != self.ids.len()
-            || !rising
+        if items == 0 || self.ids.len() != items * self.width || self.values.len() != self.ids.len()
         {
             let message = format!(
-                "{rows} histories of {} items and a table of {} entries of {} a row do not fit each other",
-                histories.len(),
+                "{} entries and {} values are no rows of {}",
                 self.ids.len(),
+                self.values.len(),
                 self.width,
             );
-            return Err(Error::argument("histories", message));
+            return Err(Error::argument("table", message));
         }
-        if let Some(id) = histories.iter().find(|&&id| id < 1 || id as usize > items) {
-            let message = format!("{id} is no id from 1 to {items}");
-            return Err(Error::argument("histories", message));
-        }
+        check_histories(histories, offsets, items)?;
         Ok(items)
     }
 
