@@ -75,20 +75,24 @@ class Trial:
         vectors = encode(self.texts)
         items_IE, views_nE = vectors[: self.n_items], vectors[self.n_items :]
         hits = first_shares(views_nE, items_IE, self.items)
+        return Acceptance(
+            recall=_mean(hits), recall_tail=_mean(hits[self.is_tail[self.items]]), **self.judge_items(items_IE)
+        )
+
+    def judge_items(self, items_IE: NDArray[np.float32]) -> dict[str, float]:
+        """The figures that read the items' vectors alone, `auc` to `near_tail`."""
         close, far = (
             np.einsum("pe,pe->p", items_IE[rows[:, 0]], items_IE[rows[:, 1]]) for rows in (self.pairs, self.random)
         )
         tail = np.asarray(self.is_tail[self.pairs].any(axis=1))
         ranked = np.linspace(0, len(self.pairs) - 1, min(len(self.pairs), _MOST_RANKED)).astype(np.int64)
         near = nearest_hold(items_IE, self.pairs[ranked], _NEAREST)
-        return Acceptance(
-            recall=_mean(hits),
-            recall_tail=_mean(hits[self.is_tail[self.items]]),
-            auc=auc(close, far),
-            auc_tail=auc(close[tail], far[tail]),
-            near=_mean(near),
-            near_tail=_mean(near[tail[ranked]]),
-        )
+        return {
+            "auc": auc(close, far),
+            "auc_tail": auc(close[tail], far[tail]),
+            "near": _mean(near),
+            "near_tail": _mean(near[tail[ranked]]),
+        }
 
 
 def make_trial(data: Dataset, prompts: Sequence[str], attributes: ItemAttributes, config: EmbedConfig) -> Trial:
