@@ -26,6 +26,8 @@ JUDGED = EvaluateConfig(k=[10], resamples=0)
 def row(folder: str) -> str:
     """A folder's figures as a row of a table."""
     data = Dataset.open(folder)
+    if data.item_embeddings is None:
+        raise SystemExit(f"{folder} has no item vectors; make them with `llm-esr embed {folder}` first")
     vectors_IE = np.array(data.item_embeddings, dtype=np.float32)
     vectors_IE /= np.linalg.norm(vectors_IE, axis=1, keepdims=True)
     figures = make_trial(data, item_prompts(data), item_attributes(data), EmbedConfig()).judge_items(vectors_IE)
